@@ -1,0 +1,134 @@
+//! A thread engine: a control lane that always answers, and a worker thread that runs tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::lane::Lane;
+use super::spin::Spin;
+use super::threads::Threads;
+use super::tray::{Revoked, Tray};
+use super::worker::Worker;
+use crate::error::Error;
+use crate::ledger::{Assignment, EngineOffer, HandBack};
+use crate::messages::{Completion, EngineAddress, HandedBack, Join, Revoke, Run, StopEngine, Welcome};
+use crate::registry::Registry;
+use crate::task::EngineId;
+
+/// The control lane of an engine whose worker is a thread of this process.
+pub struct Engine {
+    id: Option<EngineId>,
+    tray: Arc<Tray>,
+    parts: EngineParts,
+}
+
+/// What an engine is made of.
+#[derive(Clone)]
+pub(crate) struct EngineParts {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) finished: Arc<Lane<Completion>>,
+    pub(crate) handed_back: Recipient<HandedBack>,
+    pub(crate) threads: Arc<Threads>,
+    pub(crate) patience: Duration,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: EngineParts) -> Self {
+        Self { id: None, tray: Arc::default(), parts }
+    }
+
+    /// Starts an engine on the present arbiter, and has the scheduler take it in.
+    ///
+    /// # Errors
+    /// Where the arbiter is gone, or there is no thread for the worker.
+    pub(crate) async fn join(parts: EngineParts, scheduler: Recipient<Join>) -> Result<EngineId, Error> {
+        let engine = Self::new(parts).start();
+        let address = EngineAddress {
+            run: engine.clone().recipient(),
+            revoke: engine.clone().recipient(),
+            stop: engine.clone().recipient(),
+        };
+        let offer = EngineOffer { slots: 1, is_local: true };
+        let id = scheduler.send(Join { offer, address }).await.map_err(|_| Error::ClusterStopped)?;
+        engine.send(Welcome { id }).await.map_err(|_| Error::ClusterStopped)??;
+        Ok(id)
+    }
+
+    fn hand_back(&self, tasks: Vec<Assignment>) {
+        let Some(engine) = self.id else { return };
+        if tasks.is_empty() {
+            return;
+        }
+        let back = |task: Assignment| HandBack {
+            id: task.id,
+            attempt: task.attempt,
+            payload: Some(task.payload),
+            error: None,
+        };
+        let batch = tasks.into_iter().map(back).collect();
+        self.parts.handed_back.do_send(HandedBack { engine, batch });
+    }
+}
+
+impl Actor for Engine {
+    type Context = Context<Self>;
+}
+
+impl Handler<Welcome> for Engine {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, msg: Welcome, _: &mut Context<Self>) -> Result<(), Error> {
+        self.id = Some(msg.id);
+        let worker = Worker {
+            engine: msg.id,
+            tray: self.tray.clone(),
+            registry: self.parts.registry.clone(),
+            finished: self.parts.finished.clone(),
+            handed_back: self.parts.handed_back.clone(),
+            spin: Spin::new(self.parts.patience),
+        };
+        self.parts.threads.spawn(format!("cb-engine-{}", msg.id), move || worker.run())
+    }
+}
+
+impl Handler<Run> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, msg: Run, _: &mut Context<Self>) {
+        self.tray.put(msg.batch);
+    }
+}
+
+impl Handler<Revoke> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, msg: Revoke, _: &mut Context<Self>) {
+        let mut back = Vec::new();
+        for task in msg.tasks {
+            match self.tray.revoke(task) {
+                Revoked::NotStarted(assignment) => back.push(assignment),
+                // It has been asked to stop; its outcome comes when it returns. Or it has come already.
+                Revoked::Running | Revoked::NotHere => {}
+            }
+        }
+        self.hand_back(back);
+    }
+}
+
+impl Handler<StopEngine> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, _: StopEngine, ctx: &mut Context<Self>) {
+        let left = self.tray.stop();
+        self.hand_back(left);
+        ctx.stop();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // However the arbiter ends, the worker ends too.
+        drop(self.tray.stop());
+    }
+}

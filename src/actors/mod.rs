@@ -1,0 +1,30 @@
+//! Who does it, in the order in which one task meets them.
+//!
+//! The actors are shells: each handler asks pure code (`ledger`, `waiting`, `records`) and carries out the
+//! answer. They share one arbiter; code of the user's runs on none.
+
+mod scheduler;
+mod engine;
+mod tray;
+mod worker;
+mod result_store;
+mod waiting;
+mod records;
+mod callbacks;
+mod pool;
+mod lane;
+mod spin;
+mod roster;
+mod threads;
+
+pub use scheduler::Scheduler;
+pub use engine::Engine;
+pub use result_store::ResultStore;
+pub use callbacks::Callbacks;
+pub(crate) use callbacks::CallbackCounts;
+pub(crate) use engine::EngineParts;
+pub(crate) use lane::Lane;
+pub(crate) use roster::Roster;
+pub(crate) use scheduler::SchedulerParts;
+pub(crate) use spin::Spin;
+pub(crate) use threads::Threads;

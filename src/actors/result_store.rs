@@ -1,0 +1,194 @@
+//! The ResultStore: the one place that decides that a task is settled. The first outcome wins; later ones
+//! are counted. It resolves who waits, keeps the record, and tells the Scheduler.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::lane::{Lane, LaneStream};
+use super::records::Records;
+use super::waiting::Waiting;
+use super::Callbacks;
+use crate::error::{Error, TaskError};
+use crate::ledger::{SettledTask, Verdict};
+use crate::limits::Limits;
+use crate::messages::{
+    Aftermath, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge, Settled, Watch,
+    Watched,
+};
+use crate::task::{Moment, Outcome, Record, Run, Status, TaskId, Value};
+
+/// The actor that publishes outcomes.
+pub struct ResultStore {
+    waiting: Waiting,
+    records: Records,
+    scheduler: Recipient<Settled>,
+    callbacks: Addr<Callbacks>,
+    /// Who asked for the kept value of a task that is not settled.
+    asking: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
+    /// What engines push; taken by `started`.
+    finished: Option<LaneStream<Completion>>,
+}
+
+impl ResultStore {
+    pub(crate) fn new(
+        limits: &Limits,
+        scheduler: Recipient<Settled>,
+        callbacks: Addr<Callbacks>,
+        finished: Arc<Lane<Completion>>,
+    ) -> Self {
+        Self {
+            waiting: Waiting::default(),
+            records: Records::new(limits),
+            scheduler,
+            callbacks,
+            asking: HashMap::new(),
+            finished: Some(LaneStream::new(finished, limits.spin())),
+        }
+    }
+
+    /// Settles one task, if this is its first outcome.
+    fn publish(&mut self, now: Moment, completion: Completion, left: &mut Vec<Aftermath>) -> SettledTask {
+        let Completion { id, attempt, engine, ran, outcome, kept } = completion;
+        let settled = SettledTask { id, engine, attempt, ran, verdict: Verdict::First };
+        // The scheduler's own word is not an attempt's, and is never stale.
+        let Some(watched) = self.waiting.complete(id, engine.map(|_| attempt)) else {
+            left.extend(outcome.ok().and_then(unwanted));
+            return SettledTask { verdict: Verdict::Late, ..settled };
+        };
+        let started = ran.map(|ran| Moment(now.0.saturating_sub(ran.as_nanos() as u64)));
+        let run = Run { engine, attempt, started: started.map(|at| at.max(watched.submitted)), completed: now };
+        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
+        let Watched { kind, extras, submitted, waiter, .. } = watched;
+        if extras.as_ref().is_some_and(|extras| extras.keep) {
+            let value = kept.map(|bytes| *bytes).ok_or_else(|| error_of(&outcome));
+            self.records.keep(id, value);
+        }
+        if !self.asking.is_empty() {
+            // Dropping the senders tells those who asked too early.
+            self.asking.remove(&id);
+        }
+        self.records.add(id, kind, extras, submitted, run, status);
+        match waiter {
+            Some(waiter) => left.extend(waiter.settle(run, outcome).map(|aftermath| *aftermath)),
+            None => left.extend(outcome.ok().and_then(unwanted)),
+        }
+        settled
+    }
+}
+
+impl Actor for ResultStore {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if let Some(finished) = self.finished.take() {
+            ctx.add_stream(finished);
+        }
+    }
+}
+
+/// What engines pushed is one `Finished`.
+impl StreamHandler<Vec<Completion>> for ResultStore {
+    fn handle(&mut self, batch: Vec<Completion>, ctx: &mut Context<Self>) {
+        Handler::handle(self, Finished { batch }, ctx);
+    }
+}
+
+impl Handler<Watch> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, msg: Watch, _: &mut Context<Self>) {
+        for watched in msg.batch {
+            // The second waiter of one id settles as it is dropped.
+            drop(self.waiting.insert(watched));
+        }
+    }
+}
+
+impl Handler<Expect> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, msg: Expect, _: &mut Context<Self>) {
+        for (task, attempt) in msg.batch {
+            self.waiting.expect(task, attempt);
+        }
+    }
+}
+
+impl Handler<Finished> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, msg: Finished, _: &mut Context<Self>) {
+        let now = Moment::now();
+        let mut left = Vec::new();
+        let batch = msg.batch.into_iter().map(|completion| self.publish(now, completion, &mut left)).collect();
+        self.scheduler.do_send(Settled { batch });
+        if !left.is_empty() {
+            self.callbacks.do_send(Dispatch { batch: left });
+        }
+    }
+}
+
+impl Handler<GetRecord> for ResultStore {
+    type Result = Result<Record, Error>;
+
+    fn handle(&mut self, msg: GetRecord, _: &mut Context<Self>) -> Self::Result {
+        let pending = || self.waiting.get(msg.task).map(record_of);
+        self.records.get(msg.task).or_else(pending).ok_or(Error::UnknownResult { task: msg.task })
+    }
+}
+
+impl Handler<GetRecords> for ResultStore {
+    type Result = MessageResult<GetRecords>;
+
+    fn handle(&mut self, _: GetRecords, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.records.all())
+    }
+}
+
+impl Handler<FetchKept> for ResultStore {
+    type Result = Result<Kept, Error>;
+
+    fn handle(&mut self, msg: FetchKept, _: &mut Context<Self>) -> Self::Result {
+        if self.waiting.get(msg.task).is_some() {
+            let (settled, told) = oneshot::channel();
+            self.asking.entry(msg.task).or_default().push(settled);
+            return Ok(Kept::Pending(told));
+        }
+        let kept = self.records.fetch(msg.task).ok_or(Error::UnknownResult { task: msg.task })?;
+        Ok(Kept::Value(kept?))
+    }
+}
+
+impl Handler<Purge> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, _: Purge, _: &mut Context<Self>) {
+        self.records.purge();
+    }
+}
+
+/// A value that nobody waits for is dropped where its `Drop` may do what it likes.
+fn unwanted(value: Value) -> Option<Aftermath> {
+    value.needs_drop().then(|| Aftermath { leftover: Some(Box::new(value)), ..Aftermath::default() })
+}
+
+fn error_of(outcome: &Outcome) -> TaskError {
+    outcome.as_ref().err().cloned().unwrap_or(TaskError::ResultEvicted)
+}
+
+fn record_of(watched: &Watched) -> Record {
+    Record {
+        id: watched.id,
+        kind: watched.kind,
+        label: watched.extras.as_ref().and_then(|extras| extras.label.clone()),
+        status: Status::Pending,
+        engine: None,
+        attempt: crate::task::Attempt(0),
+        submitted: watched.submitted,
+        started: None,
+        completed: None,
+    }
+}

@@ -1,0 +1,306 @@
+//! The Scheduler: takes tasks in, asks the ledger which engine gets which, and carries out its orders.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::lane::{Lane, LaneStream};
+use super::{CallbackCounts, Callbacks, ResultStore, Roster};
+use crate::admission::Admission;
+use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
+use crate::limits::Limits;
+use crate::messages::{
+    Cancel, Completion, Discard, EngineAddress, Expect, Finished, GetStatus, HandedBack, Join, Leave, Pending, Revoke,
+    Run, Settled, Stop, Submission, Submit, Watch, Watched,
+};
+use crate::task::{EngineId, Extras, Moment};
+
+/// The actor that decides which engine runs which task.
+pub struct Scheduler {
+    ledger: Ledger,
+    engines: HashMap<EngineId, Desk>,
+    store: Addr<ResultStore>,
+    callbacks: Addr<Callbacks>,
+    counts: Arc<CallbackCounts>,
+    roster: Arc<Roster>,
+    admission: Arc<Admission>,
+    /// What callers push; taken by `started`.
+    submissions: Option<LaneStream<Submission>>,
+    /// When the timer rings, and the timer.
+    alarm: Option<(Moment, SpawnHandle)>,
+    stopping: Option<Vec<oneshot::Sender<()>>>,
+}
+
+/// An engine's address, and what is about to be sent there.
+struct Desk {
+    address: EngineAddress,
+    outgoing: Vec<Assignment>,
+}
+
+/// What a Scheduler is made of.
+pub(crate) struct SchedulerParts {
+    pub(crate) limits: Limits,
+    pub(crate) store: Addr<ResultStore>,
+    pub(crate) callbacks: Addr<Callbacks>,
+    pub(crate) counts: Arc<CallbackCounts>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) submissions: Arc<Lane<Submission>>,
+}
+
+impl Scheduler {
+    pub(crate) fn new(parts: SchedulerParts) -> Self {
+        Self {
+            ledger: Ledger::new(&parts.limits),
+            engines: HashMap::new(),
+            store: parts.store,
+            callbacks: parts.callbacks,
+            counts: parts.counts,
+            roster: parts.roster,
+            admission: parts.admission,
+            submissions: Some(LaneStream::new(parts.submissions, parts.limits.spin())),
+            alarm: None,
+            stopping: None,
+        }
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if let Some(submissions) = self.submissions.take() {
+            ctx.add_stream(submissions);
+        }
+    }
+}
+
+/// What callers pushed is one `Submit`.
+impl StreamHandler<Vec<Submission>> for Scheduler {
+    fn handle(&mut self, batch: Vec<Submission>, ctx: &mut Context<Self>) {
+        Handler::handle(self, Submit { batch }, ctx);
+    }
+}
+
+impl Handler<Submit> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: Submit, ctx: &mut Context<Self>) {
+        let now = Moment::now();
+        if self.stopping.is_some() {
+            self.refuse(msg.batch);
+            return;
+        }
+        let (watched, requests) = msg.batch.into_iter().map(|submission| split(now, submission)).unzip();
+        // Before any engine gets a task, or an outcome might find nobody waiting for it.
+        self.store.do_send(Watch { batch: watched });
+        let orders = self.ledger.on_submit(now, requests);
+        self.carry_out(orders, ctx);
+    }
+}
+
+impl Handler<Settled> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
+        let orders = self.ledger.on_settled(&msg.batch);
+        self.carry_out(orders, ctx);
+        self.admission.release(self.ledger.take_released());
+        self.answer_stop();
+    }
+}
+
+impl Handler<HandedBack> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: HandedBack, ctx: &mut Context<Self>) {
+        let orders = self.ledger.on_handed_back(msg.engine, msg.batch);
+        self.carry_out(orders, ctx);
+        self.answer_stop();
+    }
+}
+
+impl Handler<Cancel> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: Cancel, ctx: &mut Context<Self>) {
+        let orders = self.ledger.on_cancel(&msg.tasks, &msg.reason);
+        self.carry_out(orders, ctx);
+    }
+}
+
+impl Handler<Join> for Scheduler {
+    type Result = MessageResult<Join>;
+
+    fn handle(&mut self, msg: Join, ctx: &mut Context<Self>) -> Self::Result {
+        let (id, orders) = self.ledger.on_join(msg.offer);
+        self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new() });
+        self.roster.add(id);
+        tracing::debug!(engine = %id, slots = msg.offer.slots, "engine joined");
+        self.carry_out(orders, ctx);
+        MessageResult(id)
+    }
+}
+
+impl Handler<Leave> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: Leave, ctx: &mut Context<Self>) {
+        if self.engines.remove(&msg.engine).is_none() {
+            return;
+        }
+        self.roster.remove(msg.engine);
+        tracing::debug!(engine = %msg.engine, cause = %msg.cause, "engine left");
+        let orders = self.ledger.on_leave(msg.engine, &msg.cause);
+        self.carry_out(orders, ctx);
+        self.answer_stop();
+    }
+}
+
+impl Handler<GetStatus> for Scheduler {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
+        let (undeliverable_callbacks, panicked_callbacks) = self.counts.read();
+        MessageResult(QueueStatus { undeliverable_callbacks, panicked_callbacks, ..self.ledger.status() })
+    }
+}
+
+impl Handler<Stop> for Scheduler {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, msg: Stop, ctx: &mut Context<Self>) -> ResponseFuture<()> {
+        let (settled, answer) = oneshot::channel();
+        self.stopping.get_or_insert_default().push(settled);
+        if msg.pending == Pending::Cancel {
+            let orders = self.ledger.on_cancel_all("the cluster was shut down");
+            self.carry_out(orders, ctx);
+        }
+        self.answer_stop();
+        Box::pin(async {
+            // A dropped sender is an arbiter that is gone, and its tasks with it.
+            let _ = answer.await;
+        })
+    }
+}
+
+impl Scheduler {
+    /// Does what the ledger ordered.
+    fn carry_out(&mut self, orders: Vec<Order>, ctx: &mut Context<Self>) {
+        let (mut expect, mut finished, mut discard) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut running, mut revoked) = (Vec::new(), Vec::new());
+        for order in orders {
+            match order {
+                Order::Run { engine, assignment } => {
+                    if let Some(desk) = self.engines.get_mut(&engine) {
+                        if desk.outgoing.is_empty() {
+                            running.push(engine);
+                        }
+                        desk.outgoing.push(assignment);
+                    }
+                }
+                Order::Revoke { engine, task } => revoked.push((engine, task)),
+                Order::Settle { task, attempt, error } => finished.push(Completion {
+                    id: task,
+                    attempt,
+                    engine: None,
+                    ran: None,
+                    outcome: Err(error),
+                    kept: None,
+                }),
+                Order::Expect { task, attempt } => expect.push((task, attempt)),
+                Order::Discard(payload) => discard.push(payload),
+            }
+        }
+        // Before the runs, or a stale outcome might pass for a new one.
+        if !expect.is_empty() {
+            self.store.do_send(Expect { batch: expect });
+        }
+        for engine in running {
+            self.send_run(engine, ctx);
+        }
+        for (engine, task) in revoked {
+            if let Some(desk) = self.engines.get(&engine) {
+                desk.address.revoke.do_send(Revoke { tasks: vec![task] });
+            }
+        }
+        if !finished.is_empty() {
+            self.store.do_send(Finished { batch: finished });
+        }
+        discard.retain(|payload| payload.needs_drop());
+        if !discard.is_empty() {
+            self.callbacks.do_send(Discard { batch: discard });
+        }
+        self.set_alarm(ctx);
+    }
+
+    fn send_run(&mut self, engine: EngineId, ctx: &mut Context<Self>) {
+        let Some(desk) = self.engines.get_mut(&engine) else { return };
+        let batch = std::mem::take(&mut desk.outgoing);
+        if desk.address.run.connected() {
+            desk.address.run.do_send(Run { batch });
+        } else {
+            ctx.notify(Leave { engine, cause: "its actor stopped".into() });
+        }
+    }
+
+    /// Sets the timer to the next deadline.
+    fn set_alarm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.ledger.next_deadline() else { return };
+        if self.alarm.is_some_and(|(set_to, _)| set_to <= due) {
+            return;
+        }
+        if let Some((_, timer)) = self.alarm.take() {
+            ctx.cancel_future(timer);
+        }
+        // A millisecond is the timer's own grain: a moment too early would only ring again.
+        let wait = due.since(Moment::now()) + Duration::from_millis(1);
+        let timer = ctx.run_later(wait, |scheduler, ctx| {
+            scheduler.alarm = None;
+            let orders = scheduler.ledger.on_tick(Moment::now());
+            scheduler.carry_out(orders, ctx);
+        });
+        self.alarm = Some((due, timer));
+    }
+
+    /// Settles what comes after the end.
+    fn refuse(&mut self, batch: Vec<Submission>) {
+        let mut discard = Vec::new();
+        for Submission { request, waiter } in batch {
+            // Dropping the waiter settles it.
+            drop(waiter);
+            discard.push(request.payload);
+        }
+        self.callbacks.do_send(Discard { batch: discard });
+    }
+
+    /// Answers whoever waits for the end, once every task is settled.
+    fn answer_stop(&mut self) {
+        if self.ledger.pending() > 0 {
+            return;
+        }
+        if let Some(waiting) = &mut self.stopping {
+            waiting.drain(..).for_each(|settled| drop(settled.send(())));
+        }
+    }
+}
+
+/// Parts a submission into what the result store watches and what the ledger places.
+fn split(now: Moment, submission: Submission) -> (Watched, Request) {
+    let Submission { mut request, waiter } = submission;
+    if waiter.is_none() {
+        let extras = request.extras.as_deref().cloned().unwrap_or_default();
+        request.extras = Some(Arc::new(Extras { keep: true, ..extras }));
+    }
+    let watched = Watched {
+        id: request.id,
+        kind: request.kind,
+        extras: request.extras.clone(),
+        submitted: now,
+        waiter,
+    };
+    (watched, request)
+}

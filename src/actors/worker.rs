@@ -1,0 +1,136 @@
+//! The thread that runs tasks: takes one from the tray, makes the attempt, says how it ended.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Recipient;
+use bytes::Bytes;
+
+use super::lane::Lane;
+use super::spin::Spin;
+use super::tray::Tray;
+use crate::catch::{self, user_code};
+use crate::error::{Place, TaskError};
+use crate::ledger::{Assignment, HandBack};
+use crate::messages::{Completion, HandedBack};
+use crate::registry::Registry;
+use crate::task::{Attempt, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value};
+
+/// One engine's worker.
+pub(super) struct Worker {
+    pub(super) engine: EngineId,
+    pub(super) tray: Arc<Tray>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) finished: Arc<Lane<Completion>>,
+    pub(super) handed_back: Recipient<HandedBack>,
+    pub(super) spin: Spin,
+}
+
+impl Worker {
+    /// Runs tasks until the engine stops.
+    pub(super) fn run(mut self) {
+        let mut cx = TaskContext {
+            task: TaskId { client: 0, seq: 0 },
+            engine: Some(self.engine),
+            attempt: Attempt(0),
+            label: None,
+            cancel: self.tray.cancel_flag(),
+        };
+        while let Some(assignment) = self.tray.next(&mut self.spin) {
+            cx.task = assignment.id;
+            cx.attempt = assignment.attempt;
+            cx.label = assignment.extras.as_ref().and_then(|extras| extras.label.clone());
+            self.make_attempt(assignment, &cx);
+        }
+    }
+
+    /// Makes one attempt and reports it: to the result store if it is the last, else back to the scheduler.
+    fn make_attempt(&self, assignment: Assignment, cx: &TaskContext) {
+        let Assignment { id, attempt, may_retry, payload, extras } = assignment;
+        let spare = if may_retry { second_copy(&payload) } else { None };
+        let started = Instant::now();
+        let outcome = self.outcome_of(payload, cx);
+        let ran = started.elapsed();
+        match (outcome, spare) {
+            (Err(error), Some(payload)) => {
+                let back = HandBack { id, attempt, payload: Some(payload), error: Some(error) };
+                self.handed_back.do_send(HandedBack { engine: self.engine, batch: vec![back] });
+            }
+            (outcome, spare) => {
+                catch::discard(spare);
+                let (outcome, kept) = keep(outcome, extras.as_deref(), cx);
+                let completion =
+                    Completion { id, attempt, engine: Some(self.engine), ran: Some(ran), outcome, kept };
+                // An `Err` is an arbiter that is gone: it has settled its tasks.
+                catch::discard(self.finished.push([completion]));
+            }
+        }
+    }
+
+    /// The only place where a task's own code is called: what it does becomes an outcome.
+    fn outcome_of(&self, payload: Payload, cx: &TaskContext) -> Outcome {
+        let place = || Box::new(place(cx, self.engine, "task"));
+        let task = match payload {
+            Payload::Typed(task) => task,
+            Payload::Wire(call) => self.decode(&call)?,
+        };
+        let name = task.kind().short_name();
+        match user_code(move || task.run(cx)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(failure)) => {
+                let place = Box::new(Place { name, ..*place() });
+                Err(TaskError::Failed { place, text: failure.into_text().into() })
+            }
+            Err(message) => Err(TaskError::Panicked { place: Box::new(Place { name, ..*place() }), message }),
+        }
+    }
+
+    fn decode(&self, call: &crate::task::WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {
+        let decoded = user_code(|| self.registry.decode(call));
+        let reason: Box<str> = match decoded {
+            Ok(Some(Ok(Payload::Typed(task)))) => return Ok(task),
+            Ok(Some(Ok(Payload::Wire(_)))) => "it decoded to bytes again".into(),
+            Ok(None) => return Err(TaskError::UnknownTask { engine: self.engine, key: call.key }),
+            Ok(Some(Err(error))) => error.to_string().into(),
+            Err(message) => message,
+        };
+        let name = self.registry.kind(call.key).map_or("task", |kind| kind.name);
+        Err(TaskError::Undecodable { what: "arguments", name: name.into(), reason })
+    }
+}
+
+fn place(cx: &TaskContext, engine: EngineId, name: &'static str) -> Place {
+    Place { task: cx.task, name, engine, attempt: cx.attempt }
+}
+
+/// Copies the call for another attempt; a `Clone` that panics leaves this attempt the last.
+fn second_copy(payload: &Payload) -> Option<Payload> {
+    user_code(|| payload.try_clone()).ok().flatten()
+}
+
+/// Encodes the value for the result store, where somebody asked for that.
+fn keep(outcome: Outcome, extras: Option<&Extras>, cx: &TaskContext) -> (Outcome, Option<Box<Bytes>>) {
+    let Ok(value) = outcome else { return (outcome, None) };
+    if !extras.is_some_and(|extras| extras.keep) {
+        return (Ok(value), None);
+    }
+    match user_code(|| encode(&value)) {
+        Ok(Ok(bytes)) => (Ok(value), Some(Box::new(bytes))),
+        Ok(Err(reason)) | Err(reason) => {
+            catch::discard(value);
+            let name = cx.task.to_string().into();
+            (Err(TaskError::Undecodable { what: "result", name, reason }), None)
+        }
+    }
+}
+
+fn encode(value: &Value) -> Result<Bytes, Box<str>> {
+    match value {
+        Value::Wire(wire) => Ok(wire.inline.clone()),
+        Value::Typed(value) => match value.encode() {
+            Some(Ok(wire)) => Ok(wire.inline),
+            Some(Err(error)) => Err(error.to_string().into()),
+            None => Err("the value of a closure cannot be encoded".into()),
+        },
+    }
+}

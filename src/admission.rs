@@ -1,0 +1,85 @@
+//! How much may be pending at once: counted where tasks are made, so that a limit is an error to the caller
+//! and never memory.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::error::TaskError;
+use crate::ledger::Released;
+use crate::limits::Limits;
+
+/// The tasks and bytes that are pending, of all clients of a cluster in this process.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    tasks: AtomicUsize,
+    bytes: AtomicUsize,
+    tasks_max: usize,
+    bytes_max: usize,
+    waiting: AtomicUsize,
+    room: Notify,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            tasks: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            tasks_max: limits.pending_tasks_max,
+            bytes_max: limits.pending_bytes_max,
+            waiting: AtomicUsize::new(0),
+            room: Notify::new(),
+        }
+    }
+
+    /// Counts a task of `weight` bytes.
+    ///
+    /// # Errors
+    /// [`TaskError::Overloaded`] where that would pass a limit; then nothing is counted.
+    pub(crate) fn try_admit(&self, weight: u32) -> Result<(), TaskError> {
+        if self.tasks.fetch_add(1, Ordering::AcqRel) >= self.tasks_max {
+            self.tasks.fetch_sub(1, Ordering::AcqRel);
+            return Err(TaskError::Overloaded { what: "tasks", limit: self.tasks_max });
+        }
+        let weight = weight as usize;
+        let before = self.bytes.fetch_add(weight, Ordering::AcqRel);
+        // One task larger than the whole limit is let in when it is alone: refused, it could never run.
+        if before > 0 && before + weight > self.bytes_max {
+            self.release(Released { tasks: 1, bytes: weight });
+            return Err(TaskError::Overloaded { what: "bytes", limit: self.bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Counts a task as soon as there is room for it.
+    pub(crate) async fn admit(&self, weight: u32) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let _leave = Leave(&self.waiting);
+        loop {
+            let mut room = std::pin::pin!(self.room.notified());
+            // Enabled before the attempt, or room made in between would wake nobody.
+            room.as_mut().enable();
+            if self.try_admit(weight).is_ok() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    pub(crate) fn release(&self, released: Released) {
+        self.tasks.fetch_sub(released.tasks, Ordering::AcqRel);
+        self.bytes.fetch_sub(released.bytes, Ordering::AcqRel);
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.room.notify_waiters();
+        }
+    }
+}
+
+/// Counts a caller out, also when its future is dropped.
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

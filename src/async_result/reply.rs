@@ -1,0 +1,69 @@
+//! The answer to a question, for blocking and for async code.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::blocking::{block_on, may_block};
+use crate::error::Error;
+
+/// An answer on its way: `.get()` in blocking code, `.await` in async code.
+///
+/// The question was asked when this was made, waited for or not.
+#[must_use = "the answer comes when this is awaited or got"]
+pub struct Reply<T>(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>);
+
+impl<T> Reply<T> {
+    pub(crate) fn new(answer: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
+        Self(Box::pin(answer))
+    }
+
+    /// Asks an actor.
+    pub(crate) fn ask<M>(request: actix::dev::RecipientRequest<M>) -> Self
+    where
+        M: actix::Message<Result = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        Self::new(async move { request.await.map_err(|_| Error::ClusterStopped) })
+    }
+
+    /// Blocks until the answer is there.
+    ///
+    /// # Errors
+    /// What the question was refused for; [`Error::WouldBlock`] on a thread that drives a runtime.
+    pub fn get(self) -> Result<T, Error> {
+        self.wait(None)
+    }
+
+    /// Blocks until the answer is there, for at most `wait`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Error::NotReady`] after `wait`.
+    pub fn get_timeout(self, wait: Duration) -> Result<T, Error> {
+        self.wait(Some(wait))
+    }
+
+    fn wait(self, wait: Option<Duration>) -> Result<T, Error> {
+        if !may_block() {
+            return Err(Error::WouldBlock);
+        }
+        let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
+        block_on(self, deadline).unwrap_or(Err(Error::NotReady { waited: wait.unwrap_or_default() }))
+    }
+}
+
+impl<T> Future for Reply<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<Reply>")
+    }
+}

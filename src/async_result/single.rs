@@ -1,0 +1,445 @@
+//! The result of one task.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix::dev::SendError;
+use actix::{Message, Recipient};
+use serde::de::DeserializeOwned;
+
+use super::blocking::{block_on, may_block};
+use super::handover::{Given, Handover};
+use crate::actors::Spin;
+use crate::catch;
+use crate::error::{Error, TaskError};
+use crate::messages::{Aftermath, Callback, Settle, TaskDone};
+use crate::task::{Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind, Typed, Value, WireValue};
+use crate::views::{Identified, Link};
+
+/// The result of a task that runs elsewhere: a future, and what `concurrent.futures.Future` and ipyparallel's
+/// `AsyncResult` offer beside it.
+///
+/// - In async code: `.await`.
+/// - On a plain thread: [`get`](Self::get), which copies the value, or [`take`](Self::take), which moves it out.
+/// - As a message: [`on_done`](Self::on_done), [`pipe_to`](Self::pipe_to).
+///
+/// Dropping it detaches: the task runs on. [`cancel_on_drop`](Self::cancel_on_drop) is the opposite.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let ar = cluster.client().engine(0)?.apply(square(7));
+/// assert_eq!(ar.get()?, 49);
+/// assert_eq!(format!("{ar:?}"), "<AsyncResult square: done>");
+/// # Ok::<(), callboard::Error>(())
+/// ```
+pub struct AsyncResult<T: Send + 'static> {
+    one: Arc<One<T>>,
+    link: Arc<Link>,
+    on_drop: OnDrop,
+}
+
+/// What dropping an [`AsyncResult`] does to its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDrop {
+    Detach,
+    Cancel,
+}
+
+/// The shared inside of an [`AsyncResult`].
+pub(crate) struct One<T> {
+    handover: Handover<Ended<T>, Callback>,
+    id: TaskId,
+    kind: &'static TaskKind,
+    extras: Option<Arc<Extras>>,
+    created: Moment,
+    decode: Decode<T>,
+}
+
+/// How a value that came as bytes is read.
+pub(super) type Decode<T> = fn(&TaskKind, &WireValue) -> Result<T, TaskError>;
+
+/// A settled task, as its result remembers it.
+#[derive(Debug)]
+struct Ended<T> {
+    /// `None` once it was taken out.
+    result: Option<Result<T, TaskError>>,
+    run: Run,
+    status: Status,
+}
+
+impl<T: Send + 'static> One<T> {
+    pub(crate) fn new(id: TaskId, kind: &'static TaskKind, extras: Option<Arc<Extras>>, decode: Decode<T>) -> Arc<Self> {
+        Arc::new(Self { handover: Handover::new(), id, kind, extras, created: Moment::now(), decode })
+    }
+
+    /// Settles a task that was never submitted.
+    pub(crate) fn refuse(&self, error: TaskError) {
+        let run = Run { completed: Moment::now(), ..Run::default() };
+        // Nobody else has it yet, so there is nothing left to do.
+        drop(self.settle(0, run, Err(error)));
+    }
+
+    fn record(&self) -> Record {
+        self.handover.read(|ended| {
+            let run = ended.map_or(Run::default(), |ended| ended.run);
+            Record {
+                id: self.id,
+                kind: self.kind,
+                label: self.extras.as_ref().and_then(|extras| extras.label.clone()),
+                status: ended.map_or(Status::Pending, |ended| ended.status),
+                engine: run.engine,
+                attempt: run.attempt,
+                submitted: self.created,
+                started: run.started,
+                completed: ended.map(|_| run.completed),
+            }
+        })
+    }
+}
+
+/// Gives a value its type back.
+pub(super) fn read_value<T: 'static>(kind: &TaskKind, decode: Decode<T>, value: Value) -> Result<T, TaskError> {
+    match value {
+        Value::Typed(value) => match value.into_any().downcast::<Typed<T>>() {
+            Ok(value) => Ok(value.0),
+            Err(other) => {
+                catch::discard(other);
+                Err(undecodable(kind, "it has another type than the caller expects".into()))
+            }
+        },
+        Value::Wire(value) => {
+            catch::user_code(|| decode(kind, &value)).unwrap_or_else(|message| Err(undecodable(kind, message)))
+        }
+    }
+}
+
+/// Reads a value that came as bytes.
+pub(crate) fn decode_value<T: DeserializeOwned>(kind: &TaskKind, value: &WireValue) -> Result<T, TaskError> {
+    match postcard::take_from_bytes::<T>(&value.inline) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(undecodable(kind, format!("{} bytes too many", rest.len()).into())),
+        Err(error) => Err(undecodable(kind, error.to_string().into())),
+    }
+}
+
+/// Refuses to read bytes where only a closure's value can come.
+pub(crate) fn not_decodable<T>(_: &TaskKind, _: &WireValue) -> Result<T, TaskError> {
+    Err(TaskError::NotPortable)
+}
+
+fn undecodable(kind: &TaskKind, reason: Box<str>) -> TaskError {
+    TaskError::Undecodable { what: "result", name: kind.name.into(), reason }
+}
+
+impl<T> Identified for One<T> {
+    fn id_at(&self, _: u32) -> TaskId {
+        self.id
+    }
+}
+
+impl<T: Send + 'static> Settle for One<T> {
+    fn settle(&self, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+        let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
+        let status = result.as_ref().err().map_or(Status::Done, TaskError::status);
+        let Given { callbacks, unwanted } = self.handover.give(Ended { result: Some(result), run, status });
+        if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
+            return None;
+        }
+        let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
+        let leftover = unwanted.and_then(|ended| ended.result).map(|result| Box::new(result) as Box<dyn Send>);
+        Some(Box::new(Aftermath { done, callbacks, leftover }))
+    }
+}
+
+impl<T: Send + 'static> AsyncResult<T> {
+    pub(crate) fn new(one: Arc<One<T>>, link: Arc<Link>) -> Self {
+        Self { one, link, on_drop: OnDrop::Detach }
+    }
+
+    /// Returns the task's id.
+    pub fn id(&self) -> TaskId {
+        self.one.id
+    }
+
+    /// Blocks until the task is settled and returns a copy of its value.
+    ///
+    /// # Errors
+    /// How the task ended, if without a value; [`TaskError::WouldBlock`] on a thread that drives a runtime or
+    /// an arbiter; [`TaskError::AlreadyTaken`] if the value was moved out.
+    pub fn get(&self) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        self.wait()?;
+        self.copy()
+    }
+
+    /// As [`get`](Self::get), for at most `wait`.
+    ///
+    /// # Errors
+    /// As `get`; [`TaskError::NotReady`] after `wait`. The task goes on.
+    pub fn get_timeout(&self, wait: Duration) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        self.wait_timeout(wait)?;
+        self.copy()
+    }
+
+    /// As [`get`](Self::get): the name that `concurrent.futures` gives it.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub fn result(&self) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        self.get()
+    }
+
+    /// As [`get_timeout`](Self::get_timeout): the name that `concurrent.futures` gives it.
+    ///
+    /// # Errors
+    /// As `get_timeout`.
+    pub fn result_timeout(&self, wait: Duration) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        self.get_timeout(wait)
+    }
+
+    /// Blocks until the task is settled and moves its value out.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn take(&mut self) -> Result<T, TaskError> {
+        self.wait()?;
+        self.move_out()
+    }
+
+    /// As [`take`](Self::take), for at most `wait`.
+    ///
+    /// # Errors
+    /// As `take`; [`TaskError::NotReady`] after `wait`. The task goes on.
+    pub fn take_timeout(&mut self, wait: Duration) -> Result<T, TaskError> {
+        self.wait_timeout(wait)?;
+        self.move_out()
+    }
+
+    /// Looks at the outcome without copying or moving it; `None` while the task is not settled, or once its
+    /// value was taken.
+    pub fn peek<R>(&self, look: impl FnOnce(&Result<T, TaskError>) -> R) -> Option<R> {
+        self.one.handover.read(|ended| ended.and_then(|ended| ended.result.as_ref()).map(look))
+    }
+
+    /// Blocks until the task is settled.
+    ///
+    /// # Errors
+    /// [`TaskError::WouldBlock`] on a thread that drives a runtime or an arbiter.
+    pub fn wait(&self) -> Result<(), TaskError> {
+        self.wait_until(None).map(drop)
+    }
+
+    /// Blocks until the task is settled, for at most `wait`.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait); [`TaskError::NotReady`] after `wait`. The task goes on.
+    pub fn wait_timeout(&self, wait: Duration) -> Result<(), TaskError> {
+        let deadline = Instant::now().checked_add(wait);
+        if self.wait_until(deadline)? { Ok(()) } else { Err(TaskError::NotReady { waited: wait }) }
+    }
+
+    /// Returns whether the task is settled.
+    pub fn ready(&self) -> bool {
+        self.one.handover.is_done()
+    }
+
+    /// Returns whether the task has a value; `None` while it is not settled.
+    pub fn successful(&self) -> Option<bool> {
+        self.one.handover.read(|ended| ended.map(|ended| ended.status == Status::Done))
+    }
+
+    /// Returns what is known of the task: times, engine, attempt, label, status.
+    pub fn metadata(&self) -> Record {
+        self.one.record()
+    }
+
+    /// Returns the time from the submission to the outcome, or to now while there is none.
+    pub fn elapsed(&self) -> Duration {
+        let record = self.one.record();
+        record.completed.unwrap_or_else(Moment::now).since(record.submitted)
+    }
+
+    /// Cancels the task, wherever it is; returns false if it is settled already.
+    ///
+    /// It settles as [`TaskError::Cancelled`] soon after. A task that already runs on a thread engine cannot
+    /// be stopped: its `TaskContext::is_cancelled` turns true, its slot stays taken until it returns, and
+    /// what it returns is dropped. `abort` in ipyparallel.
+    pub fn cancel(&self, reason: impl Into<Box<str>>) -> bool {
+        if self.ready() {
+            return false;
+        }
+        self.link.cancel(vec![self.one.id], reason.into());
+        true
+    }
+
+    /// Has the task cancelled when this is dropped, instead of left to run.
+    #[must_use]
+    pub fn cancel_on_drop(mut self) -> Self {
+        self.on_drop = OnDrop::Cancel;
+        self
+    }
+
+    /// Has `recipient` sent a [`TaskDone`] when the task is settled; at once if it is.
+    ///
+    /// Sent once. A recipient that is gone is counted in `QueueStatus::undeliverable_callbacks`.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if too many callbacks are registered already.
+    pub fn on_done(&self, recipient: Recipient<TaskDone>) -> Result<(), Error> {
+        self.register(Callback::Message(recipient))
+    }
+
+    /// Has `callback` called with this result when the task is settled; at once if it is.
+    ///
+    /// Called once, on one of a few plain threads: it may block, panic, submit work and wait on other
+    /// results. The callbacks of one result are called one after the other, in the order of registration.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if too many callbacks are registered already.
+    pub fn add_done_callback(&self, callback: impl FnOnce(&Self) + Send + 'static) -> Result<(), Error> {
+        let handle = self.second_handle();
+        self.register(Callback::Closure(Box::new(move || callback(&handle))))
+    }
+
+    /// Has the outcome itself sent to an actor, as its message `M`.
+    ///
+    /// ```
+    /// use actix::prelude::*;
+    /// use callboard::prelude::*;
+    ///
+    /// #[derive(Message)]
+    /// #[rtype(result = "()")]
+    /// struct Squared(Result<u64, TaskError>);
+    ///
+    /// impl From<Result<u64, TaskError>> for Squared {
+    ///     fn from(outcome: Result<u64, TaskError>) -> Self { Self(outcome) }
+    /// }
+    /// # #[task]
+    /// # fn square(x: u64) -> u64 { x * x }
+    /// # struct Me(Option<tokio::sync::oneshot::Sender<u64>>);
+    /// # impl Actor for Me { type Context = Context<Self>; }
+    /// # impl Handler<Squared> for Me {
+    /// #     type Result = ();
+    /// #     fn handle(&mut self, m: Squared, _: &mut Context<Self>) { self.0.take().unwrap().send(m.0.unwrap()).unwrap(); }
+    /// # }
+    /// # System::new().block_on(async {
+    /// # let cluster = Cluster::threads(1).start().unwrap();
+    /// # let view = cluster.client().load_balanced();
+    /// # let (tx, rx) = tokio::sync::oneshot::channel();
+    /// # let me = Me(Some(tx)).start();
+    /// view.apply(square(7)).pipe_to(me.recipient::<Squared>())?;
+    /// # assert_eq!(rx.await.unwrap(), 49);
+    /// # Ok::<(), callboard::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if too many callbacks are registered already; then the task is detached.
+    pub fn pipe_to<M>(mut self, recipient: Recipient<M>) -> Result<(), Error>
+    where
+        M: Message + Send + From<Result<T, TaskError>> + 'static,
+        M::Result: Send,
+    {
+        self.on_drop = OnDrop::Detach;
+        let mut handle = self.second_handle();
+        self.register(Callback::Closure(Box::new(move || {
+            match recipient.try_send(M::from(handle.move_out())) {
+                Ok(()) => {}
+                Err(SendError::Full(message)) => recipient.do_send(message),
+                Err(SendError::Closed(_)) => handle.link.on_undeliverable(),
+            }
+        })))
+    }
+
+    /// A handle for a callback: detached, whatever the caller's own is.
+    fn second_handle(&self) -> Self {
+        self.one.handover.hold();
+        Self { one: self.one.clone(), link: self.link.clone(), on_drop: OnDrop::Detach }
+    }
+
+    fn register(&self, callback: Callback) -> Result<(), Error> {
+        self.link.count_callback()?;
+        if let Some(callback) = self.one.handover.on_done(callback) {
+            let done = Some(TaskDone { record: self.one.record() });
+            self.link.dispatch(Aftermath { done, callbacks: vec![callback], leftover: None });
+        }
+        Ok(())
+    }
+
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<bool, TaskError> {
+        if self.ready() {
+            return Ok(true);
+        }
+        if !may_block() {
+            return Err(TaskError::WouldBlock);
+        }
+        let mut spin = Spin::new(self.link.patience());
+        while spin.again() {
+            if self.ready() {
+                return Ok(true);
+            }
+        }
+        let settled = std::future::poll_fn(|cx| self.one.handover.poll(cx.waker()));
+        Ok(block_on(settled, deadline).is_some())
+    }
+
+    fn copy(&self) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        self.peek(Result::clone).unwrap_or(Err(TaskError::AlreadyTaken))
+    }
+
+    fn move_out(&mut self) -> Result<T, TaskError> {
+        self.one.handover.change(|ended| ended.result.take()).flatten().unwrap_or(Err(TaskError::AlreadyTaken))
+    }
+}
+
+impl<T: Send + 'static> Future for AsyncResult<T> {
+    type Output = Result<T, TaskError>;
+
+    /// Moves the value out; a second time is [`TaskError::AlreadyTaken`].
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.one.handover.poll(cx.waker()) {
+            Poll::Ready(()) => Poll::Ready(self.move_out()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for AsyncResult<T> {
+    fn drop(&mut self) {
+        if self.on_drop == OnDrop::Cancel {
+            self.cancel("its result was dropped");
+        }
+        // The value is dropped here, on the caller's own thread, or where it is given if that comes later.
+        drop(self.one.handover.let_go(|ended| ended.result.take()));
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for AsyncResult<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.one.record();
+        write!(f, "<AsyncResult {}: {}>", record.name(), record.status)
+    }
+}

@@ -1,0 +1,129 @@
+//! A cluster of this program's own: starts the controller and its engines, and ends them.
+
+use std::fmt;
+
+use tokio::sync::oneshot;
+
+use crate::async_result::{Reply, may_block};
+use crate::client::Client;
+use crate::controller::{Addresses, Controller, Plan};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::messages::Pending;
+use crate::registry::Registry;
+
+/// A controller and the engines that it launched. Owns them: dropping it ends them.
+///
+/// Starts inside the current actix `System` if there is one, else in one of its own, on a background thread:
+/// so it works from a plain `main`, from `#[tokio::main]` and inside an actix-web service.
+///
+/// Dropping it cancels what is pending. On a plain thread it waits until the tasks that run have returned
+/// and every thread has ended, for at most `limits.stop_wait_ms_max`; on a thread that drives a runtime it
+/// does not wait, and the end comes in the background: there, prefer `cluster.shutdown(..).await`.
+pub struct Cluster {
+    client: Client,
+    controller: Option<Controller>,
+}
+
+/// What a cluster is to be made of; [`start`](ClusterBuilder::start) makes it.
+#[derive(Debug, Default)]
+#[must_use = "a cluster starts with .start()"]
+pub struct ClusterBuilder {
+    threads: usize,
+    limits: Limits,
+    registry: Option<Registry>,
+}
+
+impl Cluster {
+    /// Describes a cluster of `n` engines, each a thread of this process that runs one task at a time.
+    pub fn threads(n: usize) -> ClusterBuilder {
+        ClusterBuilder { threads: n, ..ClusterBuilder::default() }
+    }
+
+    /// Returns a client of the cluster.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Returns the addresses of the cluster's actors.
+    pub fn addresses(&self) -> &Addresses {
+        self.client.addresses()
+    }
+
+    /// Ends the cluster; answered when every task is settled and every thread has ended.
+    ///
+    /// Answers [`Error::StillRunning`] with the names of engines whose task did not return within
+    /// `limits.stop_wait_ms_max`.
+    pub fn shutdown(mut self, pending: Pending) -> Reply<()> {
+        let (tell, ended) = oneshot::channel();
+        match self.controller.take() {
+            Some(controller) => stop_in_background(controller, pending, tell),
+            None => drop(tell.send(Ok(()))),
+        }
+        Reply::new(async move { ended.await.unwrap_or(Err(Error::ClusterStopped)) })
+    }
+}
+
+impl ClusterBuilder {
+    /// Sets the bounds.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the tasks that engines find by name; by default those that are linked into this program.
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// Starts the cluster. Its thread engines have joined when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Zero`] for no engines or a limit of zero, [`Error::DuplicateTask`] if two tasks of this
+    /// program have one name, [`Error::System`] if there is no thread to be had.
+    pub fn start(self) -> Result<Cluster, Error> {
+        if self.threads == 0 {
+            return Err(Error::Zero { what: "the number of engines" });
+        }
+        self.limits.check()?;
+        let registry = match self.registry {
+            Some(registry) => registry,
+            None => Registry::auto()?,
+        };
+        let plan = Plan { thread_engines: self.threads, limits: self.limits, registry };
+        let controller = Controller::start(plan)?;
+        let client = Client::new(controller.link.clone(), controller.addresses.clone());
+        Ok(Cluster { client, controller: Some(controller) })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let Some(controller) = self.controller.take() else { return };
+        if !may_block() {
+            let (tell, _) = oneshot::channel();
+            stop_in_background(controller, Pending::Cancel, tell);
+        } else if let Err(error) = controller.stop(Pending::Cancel) {
+            tracing::warn!(%error, "a cluster was dropped");
+        }
+    }
+}
+
+fn stop_in_background(controller: Controller, pending: Pending, tell: oneshot::Sender<Result<(), Error>>) {
+    let stop = move || {
+        let ended = controller.stop(pending);
+        if let Err(Err(error)) = tell.send(ended) {
+            tracing::warn!(%error, "a cluster was shut down");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("cb-shutdown".into()).spawn(stop) {
+        tracing::error!(%error, "no thread to shut the cluster down on");
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Cluster {:?}>", self.client.ids())
+    }
+}

@@ -1,0 +1,185 @@
+//! The controller: the arbiter that carries the actors, and its end.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use crate::actors::{
+    CallbackCounts, Callbacks, Engine, EngineParts, Lane, ResultStore, Roster, Scheduler, SchedulerParts, Threads,
+};
+use crate::admission::Admission;
+use crate::async_result::block_on;
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::messages::{Discard, Pending, Stop};
+use crate::registry::Registry;
+use crate::views::LinkParts;
+
+/// The addresses of a cluster's actors: what its views send to, open to whoever prefers messages.
+///
+/// See [`messages`](crate::messages) for what each takes.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Takes `Submit`, `Cancel`, `Join`, `Leave`, `GetStatus`, `Stop`.
+    pub scheduler: Addr<Scheduler>,
+    /// Takes `Watch`, `Finished`, `GetRecord`, `GetRecords`, `FetchKept`, `Purge`.
+    pub result_store: Addr<ResultStore>,
+    /// Takes `Dispatch`, `Discard`.
+    pub callbacks: Addr<Callbacks>,
+}
+
+/// What a controller is started with.
+pub(crate) struct Plan {
+    pub(crate) thread_engines: usize,
+    pub(crate) limits: Limits,
+    pub(crate) registry: Registry,
+}
+
+/// A running controller.
+pub(crate) struct Controller {
+    host: Host,
+    threads: Arc<Threads>,
+    limits: Limits,
+    pub(crate) addresses: Addresses,
+    pub(crate) link: LinkParts,
+}
+
+/// Whose arbiter the actors are on.
+enum Host {
+    /// A System of our own, on a thread of its own.
+    Own { stop: oneshot::Sender<()>, thread: JoinHandle<()> },
+    /// An arbiter of the System that the program runs.
+    Guest(Arbiter),
+}
+
+/// What `set_up` made.
+struct Started {
+    addresses: Addresses,
+    link: LinkParts,
+}
+
+impl Controller {
+    /// Starts the actors and the thread engines; returns when these have joined.
+    pub(crate) fn start(plan: Plan) -> Result<Self, Error> {
+        let threads = Arc::new(Threads::default());
+        let limits = plan.limits.clone();
+        let (tell, started) = mpsc::sync_channel(1);
+        let host = match System::try_current() {
+            Some(_) => Host::guest(plan, threads.clone(), tell)?,
+            None => Host::own(plan, threads.clone(), tell)?,
+        };
+        let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
+        match started {
+            Ok(Started { addresses, link }) => Ok(Self { host, threads, limits, addresses, link }),
+            Err(error) => {
+                host.stop();
+                // Engines that did start end with the arbiter; the error to report is the first one.
+                let _ = threads.join(limits.stop_wait());
+                Err(error)
+            }
+        }
+    }
+
+    /// Settles everything, ends every thread. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::StillRunning`] names engines whose task did not return in time.
+    pub(crate) fn stop(self, pending: Pending) -> Result<(), Error> {
+        let Addresses { scheduler, callbacks, .. } = &self.addresses;
+        // A mailbox that is closed is an arbiter that is gone already: everything is settled then.
+        let _ = block_on(scheduler.send(Stop { pending }), None);
+        // What was settled has been dispatched; once this is answered, it has been handed to threads.
+        let _ = block_on(callbacks.send(Discard { batch: Vec::new() }), None);
+        self.host.stop();
+        self.threads.join(self.limits.stop_wait())
+    }
+}
+
+impl Host {
+    fn own(plan: Plan, threads: Arc<Threads>, tell: mpsc::SyncSender<Result<Started, Error>>) -> Result<Self, Error> {
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            System::new().block_on(async move {
+                // A receiver that is gone is a caller that panicked; then the sender of `stopped` is gone too.
+                let _ = tell.send(set_up(plan, threads).await);
+                let _ = stopped.await;
+            });
+        };
+        let thread = std::thread::Builder::new()
+            .name("cb-controller".into())
+            .spawn(serve)
+            .map_err(|error| Error::System { doing: "starting the controller's thread", reason: error.to_string() })?;
+        Ok(Self::Own { stop, thread })
+    }
+
+    fn guest(plan: Plan, threads: Arc<Threads>, tell: mpsc::SyncSender<Result<Started, Error>>) -> Result<Self, Error> {
+        let arbiter = Arbiter::try_new()
+            .map_err(|error| Error::System { doing: "starting an arbiter", reason: error.to_string() })?;
+        arbiter.spawn(async move {
+            let _ = tell.send(set_up(plan, threads).await);
+        });
+        Ok(Self::Guest(arbiter))
+    }
+
+    fn stop(self) {
+        match self {
+            Self::Own { stop, thread } => {
+                let _ = stop.send(());
+                let _ = thread.join();
+            }
+            Self::Guest(arbiter) => {
+                arbiter.stop();
+                let _ = arbiter.join();
+            }
+        }
+    }
+}
+
+/// Starts the actors on the present arbiter.
+async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
+    let Plan { thread_engines, limits, registry } = plan;
+    let counts = Arc::new(CallbackCounts::default());
+    let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
+    let (submissions, finished) = (Lane::new(), Lane::new());
+
+    let callbacks = Callbacks::new(&limits, threads.clone(), counts.clone()).start();
+    let mut store = None;
+    let scheduler = Scheduler::create(|ctx| {
+        let settled = ctx.address().recipient();
+        let store = store.insert(ResultStore::new(&limits, settled, callbacks.clone(), finished.clone()).start());
+        Scheduler::new(SchedulerParts {
+            limits: limits.clone(),
+            store: store.clone(),
+            callbacks: callbacks.clone(),
+            counts: counts.clone(),
+            roster: roster.clone(),
+            admission: admission.clone(),
+            submissions: submissions.clone(),
+        })
+    });
+    let result_store = store.expect("`create` runs its closure before it returns");
+
+    let parts = EngineParts {
+        registry: Arc::new(registry),
+        finished,
+        handed_back: scheduler.clone().recipient(),
+        threads,
+        patience: limits.spin(),
+    };
+    for _ in 0..thread_engines {
+        Engine::join(parts.clone(), scheduler.clone().recipient()).await?;
+    }
+    let link = LinkParts {
+        limits,
+        submissions,
+        admission,
+        roster,
+        cancel: scheduler.clone().recipient(),
+        callbacks: callbacks.clone(),
+        counts,
+    };
+    Ok(Started { addresses: Addresses { scheduler, result_store, callbacks }, link })
+}

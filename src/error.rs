@@ -1,0 +1,256 @@
+//! What can go wrong: [`Error`] when your call was refused, [`TaskError`] when a task ended without a value.
+//!
+//! Inside a task there is a third, [`TaskFailure`](crate::TaskFailure): what its code reports.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::task::{Attempt, EngineId, Status, TaskId};
+
+/// Your call was refused; nothing was done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No engine has this id or stands at this place. Ask `client.ids()`.
+    #[error("no engine {asked} here; engines are {have:?}")]
+    NoSuchEngine {
+        /// What was asked for; negative counts from the end.
+        asked: i64,
+        /// The engines there are.
+        have: Vec<EngineId>,
+    },
+    /// The call needs an engine and there is none. Start some, or wait with `client.wait_for_engines(n)`.
+    #[error("no engines have joined; start some, or wait with client.wait_for_engines(n)")]
+    NoEngines,
+    /// A limit or a count of zero, where at least one is needed.
+    #[error("{what} is zero; it must be at least 1")]
+    Zero {
+        /// The setting.
+        what: &'static str,
+    },
+    /// Two tasks have the same name and version. Give one of them `#[task(name = "..")]`.
+    #[error("two tasks are called {name} (version {version}): {first} and {second}; give one of them #[task(name = \"..\")]")]
+    DuplicateTask {
+        /// The name.
+        name: &'static str,
+        /// The version.
+        version: u32,
+        /// Where the first is written.
+        first: String,
+        /// Where the second is written.
+        second: String,
+    },
+    /// The cluster was shut down, or the program dropped it.
+    #[error("the cluster was shut down; start another, or keep the Cluster alive as long as its clients")]
+    ClusterStopped,
+    /// Blocking here would stop the runtime or arbiter that this thread drives. Use `.await`.
+    #[error("this thread drives an async runtime, which blocking would stop; use .await, or ask from spawn_blocking")]
+    WouldBlock,
+    /// The answer did not come in the time you gave.
+    #[error("no answer within {waited:?}")]
+    NotReady {
+        /// The time you gave.
+        waited: Duration,
+    },
+    /// Engines still run a task that does not return; their threads were left behind.
+    #[error("still running after {waited:?}, left behind: {}", names.join(", "))]
+    StillRunning {
+        /// How long they were waited for.
+        waited: Duration,
+        /// The threads, by name.
+        names: Vec<String>,
+    },
+    /// Too many of these are waiting already. Wait for some, or raise the limit.
+    #[error("{what}: {limit} are waiting already; wait for some, or raise the limit")]
+    Overloaded {
+        /// What there are too many of.
+        what: &'static str,
+        /// The limit, from [`Limits`](crate::Limits).
+        limit: usize,
+    },
+    /// No task with this id is known: it was never submitted here, or its record was removed.
+    #[error("no record of task {task}; it was never submitted here, or purged")]
+    UnknownResult {
+        /// The task.
+        task: TaskId,
+    },
+    /// The operating system refused (a thread, a file, a process).
+    #[error("{doing}: {reason}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The task ended without a value.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// Some tasks of many ended without a value.
+    #[error(transparent)]
+    Composite(#[from] CompositeError),
+}
+
+/// Which execution of which task an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The task.
+    pub task: TaskId,
+    /// The name of its function.
+    pub name: &'static str,
+    /// The engine that ran it.
+    pub engine: EngineId,
+    /// Which execution it was.
+    pub attempt: Attempt,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (task {}, engine {}, attempt {})", self.name, self.task, self.engine, self.attempt)
+    }
+}
+
+/// A task ended without a value, or its value cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The task's code returned an error. The text holds the error and its causes.
+    #[error("{place} failed: {text}")]
+    Failed {
+        /// Which execution.
+        place: Box<Place>,
+        /// The error and its causes.
+        text: Box<str>,
+    },
+    /// The task's code panicked. The engine lives on.
+    #[error("{place} panicked: {message}")]
+    Panicked {
+        /// Which execution.
+        place: Box<Place>,
+        /// The panic's message.
+        message: Box<str>,
+    },
+    /// Somebody cancelled the task, or the cluster stopped.
+    #[error("cancelled: {reason}")]
+    Cancelled {
+        /// Why, in the words of who did it.
+        reason: Box<str>,
+    },
+    /// The task was not done by its deadline. It may still run; its result is dropped.
+    #[error("not done within its deadline of {deadline:?}")]
+    TimedOut {
+        /// The time it had from its submission.
+        deadline: Duration,
+    },
+    /// The engine left while it ran this task, which may have had side effects, or before a task bound to
+    /// it started (attempt 0). Retry only if it is safe to run twice.
+    #[error("engine {engine} was lost at attempt {attempt}: {cause}")]
+    EngineLost {
+        /// The engine.
+        engine: EngineId,
+        /// How often the task had started.
+        attempt: Attempt,
+        /// What became of the engine.
+        cause: Box<str>,
+    },
+    /// Too much is pending already. Wait for results, use `apply_when_admitted`, or raise the limit.
+    #[error("{what}: {limit} are pending already; wait for results, use apply_when_admitted, or raise the limit")]
+    Overloaded {
+        /// `tasks` or `bytes`.
+        what: &'static str,
+        /// The limit, from [`Limits`](crate::Limits).
+        limit: usize,
+    },
+    /// The view has no engines. Start some, or make the view after `client.wait_for_engines(n)`.
+    #[error("the view has no engines; start some, or make it after client.wait_for_engines(n)")]
+    NoEngines,
+    /// The engine's program does not contain this task. Build it in, or register it.
+    #[error("engine {engine} has no task with key {key:016x}; link the crate that defines it (use my_tasks as _;) or register it")]
+    UnknownTask {
+        /// The engine.
+        engine: EngineId,
+        /// The key of the function.
+        key: u64,
+    },
+    /// A closure was to run where there is no engine of this process. Write it as a `#[task]`.
+    #[error("a closure cannot leave this process, and no engine of this process may run it; write it as a #[task]")]
+    NotPortable,
+    /// Arguments or result could not be encoded or decoded.
+    #[error("{what} of {name} could not be decoded: {reason}")]
+    Undecodable {
+        /// `arguments` or `result`.
+        what: &'static str,
+        /// The name of the function.
+        name: Box<str>,
+        /// What the codec said.
+        reason: Box<str>,
+    },
+    /// The cluster went away before the task had an outcome.
+    #[error("the cluster stopped before the task had an outcome")]
+    Disconnected,
+    /// The value was taken out before (`.await`, `take`, `pipe_to`). Use `get` to read it more than once.
+    #[error("the value was already taken; use get() to read it more than once")]
+    AlreadyTaken,
+    /// The value was not kept as long as this. Raise the limits of the result store, or fetch it sooner.
+    #[error("the result was evicted; fetch it sooner, or raise the limits of the result store")]
+    ResultEvicted,
+    /// Blocking here would stop the runtime or arbiter that this thread drives. Use `.await`.
+    #[error("this thread drives an async runtime, which blocking would stop; use .await, or ask from spawn_blocking")]
+    WouldBlock,
+    /// The task was not done in the time you gave. It goes on.
+    #[error("not done within {waited:?}; the task goes on")]
+    NotReady {
+        /// The time you gave.
+        waited: Duration,
+    },
+}
+
+impl TaskError {
+    /// Returns the status of a task that ended like this.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Failed { .. } | Self::Undecodable { .. } => Status::Failed,
+            Self::Panicked { .. } => Status::Panicked,
+            Self::Cancelled { .. } => Status::Cancelled,
+            Self::TimedOut { .. } => Status::TimedOut,
+            Self::EngineLost { .. } | Self::Disconnected => Status::Lost,
+            Self::Overloaded { .. } | Self::NoEngines | Self::UnknownTask { .. } | Self::NotPortable => Status::Refused,
+            Self::AlreadyTaken | Self::ResultEvicted => Status::Done,
+            Self::WouldBlock | Self::NotReady { .. } => Status::Pending,
+        }
+    }
+}
+
+/// Some tasks of many ended without a value; the others' values are in the result they came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompositeError {
+    /// The position of each failed task among all, and how it ended.
+    pub errors: Vec<(usize, TaskError)>,
+    /// How many tasks there were.
+    pub total: usize,
+}
+
+impl fmt::Display for CompositeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} tasks failed", self.errors.len(), self.total)?;
+        const SHOWN: usize = 4;
+        for (position, error) in self.errors.iter().take(SHOWN) {
+            write!(f, "; [{position}] {error}")?;
+        }
+        if self.errors.len() > SHOWN {
+            write!(f, "; and {} more", self.errors.len() - SHOWN)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CompositeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_small_because_every_pending_result_has_room_for_one() {
+        assert!(size_of::<TaskError>() <= 32, "{}", size_of::<TaskError>());
+    }
+}

@@ -1,0 +1,198 @@
+//! How a task gets from a queue to an engine.
+
+use super::entry::{Line, Place};
+use super::events::Ledger;
+use super::orders::{Assignment, Order};
+use super::queues::Ticket;
+
+impl Ledger {
+    /// Sends a task to an engine that may take it, or else puts it at the end of its queue.
+    pub(super) fn send_or_queue(&mut self, slot: u32, line: Line, orders: &mut Vec<Order>) {
+        // Those that wait go first: order is kept within a queue.
+        if self.waiting_in(line) == 0
+            && let Some(engine) = self.engine_for(slot, line)
+        {
+            self.send(slot, engine, orders);
+        } else {
+            self.queue_last(slot);
+        }
+    }
+
+    /// Sends the heads of a queue to whichever engines may take them.
+    pub(super) fn pump(&mut self, line: Line, orders: &mut Vec<Order>) {
+        while let Some(ticket) = self.head(line)
+            && let Some(engine) = self.engine_for(ticket.slot, line)
+        {
+            self.pop(line);
+            self.send(ticket.slot, engine, orders);
+        }
+    }
+
+    /// Gives an engine as much as it may take, from its queues in turn.
+    pub(super) fn refill(&mut self, engine: u32, orders: &mut Vec<Order>) {
+        let ahead = self.fleet.ahead();
+        let mut is_draining = false;
+        while let Some(line) = self.next_line(engine) {
+            let Some(ticket) = self.head(line) else { continue };
+            if !self.fleet.get(engine).can_take(self.cost_ns(ticket.slot), ahead) {
+                is_draining = true;
+                break;
+            }
+            self.pop(line);
+            self.fleet.get_mut(engine).turn = position_of(line) + 1;
+            self.send(ticket.slot, engine, orders);
+        }
+        self.fleet.get_mut(engine).is_draining = is_draining;
+        self.fleet.list(engine);
+    }
+
+    pub(super) fn queue_last(&mut self, slot: u32) {
+        let (line, ticket) = self.ticket_for(slot);
+        match line {
+            Line::Direct(engine) => self.fleet.get_mut(engine).direct.push_back(ticket),
+            Line::Set(set) => self.sets.get_mut(set).queue.push_back(ticket),
+            Line::None => unreachable!("a refused task is not queued"),
+        }
+    }
+
+    pub(super) fn queue_first(&mut self, slot: u32) {
+        let (line, ticket) = self.ticket_for(slot);
+        match line {
+            Line::Direct(engine) => self.fleet.get_mut(engine).direct.push_front(ticket),
+            Line::Set(set) => self.sets.get_mut(set).queue.push_front(ticket),
+            Line::None => unreachable!("a refused task is not queued"),
+        }
+    }
+
+    /// Notes that a task left its queue without being sent.
+    pub(super) fn on_ticket_gone(&mut self, line: Line) {
+        let entries = &self.entries;
+        let is_good =
+            |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
+        match line {
+            Line::Direct(engine) => self.fleet.get_mut(engine).direct.on_gone(is_good),
+            Line::Set(set) => {
+                let queue = &mut self.sets.get_mut(set).queue;
+                queue.on_gone(is_good);
+                if queue.len() == 0 {
+                    self.sets.waiting.remove(set as usize);
+                }
+            }
+            Line::None => {}
+        }
+    }
+
+    pub(super) fn is_good(&self, ticket: Ticket) -> bool {
+        self.entries.get(ticket.slot as usize).is_some_and(|entry| entry.is_waiting_with(ticket))
+    }
+
+    /// Makes a task wait, with a stamp that no earlier ticket has.
+    fn ticket_for(&mut self, slot: u32) -> (Line, Ticket) {
+        self.next_stamp = self.next_stamp.wrapping_add(1);
+        let stamp = self.next_stamp;
+        let entry = self.entry_mut(slot);
+        entry.stamp = stamp;
+        entry.place = Place::Waiting;
+        let line = entry.line;
+        if let Line::Set(set) = line {
+            self.sets.waiting.insert(set as usize);
+        }
+        (line, Ticket { slot, stamp })
+    }
+
+    fn send(&mut self, slot: u32, engine: u32, orders: &mut Vec<Order>) {
+        let cost_ns = self.cost_ns(slot);
+        self.fleet.on_sent(engine, cost_ns);
+        let to = self.fleet.get(engine).id;
+        let entry = self.entry_mut(slot);
+        entry.place = Place::At(engine);
+        entry.starts += 1;
+        entry.cost_ns = cost_ns;
+        let payload = entry.payload.take().expect("a task that waits has its call");
+        let assignment = Assignment {
+            id: entry.id,
+            attempt: entry.attempt(),
+            may_retry: entry.may_retry_errors(),
+            payload,
+            extras: entry.extras.clone(),
+        };
+        orders.push(Order::Run { engine: to, assignment });
+    }
+
+    fn engine_for(&self, slot: u32, line: Line) -> Option<u32> {
+        let cost_ns = self.cost_ns(slot);
+        match line {
+            Line::Direct(engine) => self.fleet.get(engine).can_take(cost_ns, self.fleet.ahead()).then_some(engine),
+            Line::Set(super::queues::ANY) => self.fleet.pick(None, cost_ns),
+            Line::Set(set) => self.fleet.pick(Some(&self.sets.get(set).members), cost_ns),
+            Line::None => None,
+        }
+    }
+
+    /// What a task is expected to take. A kind that never ran counts as the whole backlog: it needs an idle
+    /// slot, and nothing is sent behind it.
+    fn cost_ns(&self, slot: u32) -> u32 {
+        let unknown = u32::try_from(self.fleet.ahead().backlog_ns).unwrap_or(u32::MAX);
+        self.estimates.expected_ns(self.entry(slot).kind.key).unwrap_or(unknown)
+    }
+
+    fn waiting_in(&self, line: Line) -> usize {
+        match line {
+            Line::Direct(engine) => self.fleet.get(engine).direct.len(),
+            Line::Set(set) => self.sets.get(set).queue.len(),
+            Line::None => 0,
+        }
+    }
+
+    /// Returns the next of an engine's queues that has a task, in turn.
+    fn next_line(&mut self, engine: u32) -> Option<Line> {
+        let Self { fleet, sets, .. } = self;
+        let engine_ref = fleet.get(engine);
+        let turn = engine_ref.turn;
+        let has_direct = engine_ref.direct.len() > 0;
+        if turn == 0 && has_direct {
+            return Some(Line::Direct(engine));
+        }
+        let from = turn.saturating_sub(1);
+        if let Some(set) = engine_ref.sets.first_from(from, Some(&sets.waiting)) {
+            return Some(Line::Set(set as u32));
+        }
+        if has_direct {
+            return Some(Line::Direct(engine));
+        }
+        engine_ref.sets.first_from(0, Some(&sets.waiting)).map(|set| Line::Set(set as u32))
+    }
+
+    fn head(&mut self, line: Line) -> Option<Ticket> {
+        let entries = &self.entries;
+        let is_good =
+            |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
+        match line {
+            Line::Direct(engine) => self.fleet.get_mut(engine).direct.front(is_good),
+            Line::Set(set) => self.sets.get_mut(set).queue.front(is_good),
+            Line::None => None,
+        }
+    }
+
+    fn pop(&mut self, line: Line) {
+        match line {
+            Line::Direct(engine) => self.fleet.get_mut(engine).direct.pop_front(),
+            Line::Set(set) => {
+                let queue = &mut self.sets.get_mut(set).queue;
+                queue.pop_front();
+                if queue.len() == 0 {
+                    self.sets.waiting.remove(set as usize);
+                }
+            }
+            Line::None => {}
+        }
+    }
+}
+
+/// The position of a queue in the round over an engine's queues.
+fn position_of(line: Line) -> usize {
+    match line {
+        Line::Direct(_) | Line::None => 0,
+        Line::Set(set) => set as usize + 1,
+    }
+}

@@ -1,0 +1,95 @@
+//! One task in the ledger, and the places where it can be.
+
+use std::sync::Arc;
+
+use super::queues::Ticket;
+use crate::task::{Attempt, Extras, Payload, Retries, TaskId, TaskKind};
+
+/// Where a task is.
+///
+/// | place      | entered from        | when                                              | who holds the call |
+/// |------------|---------------------|---------------------------------------------------|--------------------|
+/// | `Waiting`  | submission, `At`    | no engine may take it yet; handed back            | the ledger         |
+/// | `At`       | submission, `Waiting` | sent to an engine                               | the engine         |
+/// | `Lingering`| `At`                | cancelled or overdue: an outcome was ordered, the engine has not returned it | the engine |
+/// | `Ghost`    | `Lingering`, `At`   | the store confirmed an outcome that is not this engine's | the engine  |
+/// | `Settling` | any but `Ghost`     | an outcome was ordered, no engine has it          | nobody             |
+///
+/// It leaves the ledger when an outcome is confirmed and no engine has it. The slot that it holds is free
+/// when the engine returns it, whatever its outcome was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Waiting,
+    At(u32),
+    Lingering(u32),
+    Ghost(u32),
+    Settling,
+}
+
+/// The queue that a task waits in, or would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// That of one engine, by its place in the fleet.
+    Direct(u32),
+    /// That of a target set.
+    Set(u32),
+    /// None: the task was refused.
+    None,
+}
+
+/// One task. Kept small: there may be a million.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) id: TaskId,
+    pub(super) kind: &'static TaskKind,
+    pub(super) payload: Option<Payload>,
+    pub(super) extras: Option<Arc<Extras>>,
+    pub(super) place: Place,
+    pub(super) line: Line,
+    pub(super) retries: Retries,
+    /// What was used of them.
+    pub(super) used: Retries,
+    /// Bytes to give back to admission, 0 if it was not asked.
+    pub(super) weight: u32,
+    /// How often it was sent and not handed back unstarted.
+    pub(super) starts: u32,
+    /// What it was expected to take when it was sent, in nanoseconds.
+    pub(super) cost_ns: u32,
+    /// Tells this task's tickets from those of earlier tasks in the same slot.
+    pub(super) stamp: u32,
+}
+
+impl Entry {
+    pub(super) fn is_waiting_with(&self, ticket: Ticket) -> bool {
+        self.place == Place::Waiting && self.stamp == ticket.stamp
+    }
+
+    /// Returns the attempt that was last sent.
+    pub(super) fn attempt(&self) -> Attempt {
+        Attempt(self.starts)
+    }
+
+    /// Returns whether an attempt that ends in an error may be followed by another.
+    pub(super) fn may_retry_errors(&self) -> bool {
+        self.used.errors < self.retries.errors && self.has_attempts_left()
+    }
+
+    /// Returns whether an attempt whose engine is lost may be followed by another.
+    pub(super) fn may_retry_losses(&self) -> bool {
+        self.used.losses < self.retries.losses && self.has_attempts_left()
+    }
+
+    fn has_attempts_left(&self) -> bool {
+        self.used.errors + self.used.losses < self.retries.errors.max(self.retries.losses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Entry>() <= 96, "{}", size_of::<Entry>());
+    }
+}

@@ -1,0 +1,17 @@
+//! Which task is where, and which engine comes next: plain data and functions, no actix, no clock, no I/O.
+//!
+//! The Scheduler tells the [`Ledger`] what happened, with the present moment, and carries out the
+//! [`Order`]s it gets back.
+
+mod orders;
+mod entry;
+mod events;
+mod dispatch;
+mod placement;
+mod queues;
+mod estimates;
+mod deadlines;
+mod bits;
+
+pub use events::Ledger;
+pub use orders::{Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict};

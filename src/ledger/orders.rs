@@ -1,0 +1,165 @@
+//! What the ledger is told, and what it orders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::TaskError;
+use crate::task::{Attempt, EngineId, Extras, Payload, Retries, Target, TaskId, TaskKind};
+
+/// A task that a caller wants run.
+#[derive(Debug)]
+pub struct Request {
+    /// The task.
+    pub id: TaskId,
+    /// Its function.
+    pub kind: &'static TaskKind,
+    /// The call.
+    pub payload: Payload,
+    /// Which engines may run it.
+    pub target: Target,
+    /// How many more attempts it may have.
+    pub retries: Retries,
+    /// Bytes that admission counted for it, at least 1; 0 if it did not pass admission.
+    pub weight: u32,
+    /// Label, deadline and what else few callers ask for.
+    pub extras: Option<Arc<Extras>>,
+}
+
+/// What the scheduler is to do next.
+#[derive(Debug)]
+pub enum Order {
+    /// Send the task to the engine.
+    Run {
+        /// Where to.
+        engine: EngineId,
+        /// What.
+        assignment: Assignment,
+    },
+    /// Tell the engine that nobody waits for the task any more.
+    Revoke {
+        /// The engine that has it.
+        engine: EngineId,
+        /// The task.
+        task: TaskId,
+    },
+    /// Tell the result store how the task ended.
+    Settle {
+        /// The task.
+        task: TaskId,
+        /// How often it had started.
+        attempt: Attempt,
+        /// Why it has no value.
+        error: TaskError,
+    },
+    /// Tell the result store that outcomes of attempts before this one are stale.
+    Expect {
+        /// The task.
+        task: TaskId,
+        /// The next attempt.
+        attempt: Attempt,
+    },
+    /// Drop the call, where code of the user's may run.
+    Discard(Payload),
+}
+
+/// One attempt, as an engine gets it.
+#[derive(Debug)]
+pub struct Assignment {
+    /// The task.
+    pub id: TaskId,
+    /// Which execution this is.
+    pub attempt: Attempt,
+    /// Whether the call is to be handed back for another attempt if this one fails.
+    pub may_retry: bool,
+    /// The call.
+    pub payload: Payload,
+    /// Label, deadline and what else few callers ask for.
+    pub extras: Option<Arc<Extras>>,
+}
+
+/// A task that an engine gives back without an outcome.
+#[derive(Debug)]
+pub struct HandBack {
+    /// The task.
+    pub id: TaskId,
+    /// The attempt that was to be made, or was made.
+    pub attempt: Attempt,
+    /// The call, for another attempt; `None` if it was dropped or used up.
+    pub payload: Option<Payload>,
+    /// How the attempt ended; `None` if it never started and so used no attempt.
+    pub error: Option<TaskError>,
+}
+
+/// What the result store made of one outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was the first: the task is settled.
+    First,
+    /// The task was settled before, or the attempt was stale.
+    Late,
+}
+
+/// An outcome that reached the result store.
+#[derive(Clone, Copy, Debug)]
+pub struct SettledTask {
+    /// The task.
+    pub id: TaskId,
+    /// The engine that made the outcome; `None` if the scheduler did.
+    pub engine: Option<EngineId>,
+    /// The attempt that made it.
+    pub attempt: Attempt,
+    /// How long that attempt ran.
+    pub ran: Option<Duration>,
+    /// Whether it counted.
+    pub verdict: Verdict,
+}
+
+/// What an engine brings when it joins.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOffer {
+    /// How many tasks it runs at once.
+    pub slots: u32,
+    /// Whether it is in this process, and so takes closures.
+    pub is_local: bool,
+}
+
+/// What tasks that settled give back to admission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// How many.
+    pub tasks: usize,
+    /// What admission counted for them.
+    pub bytes: usize,
+}
+
+/// One engine in the [`QueueStatus`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// The engine.
+    pub id: EngineId,
+    /// How many tasks it runs at once.
+    pub slots: u32,
+    /// Tasks sent to it and not yet returned.
+    pub outstanding: u32,
+    /// Tasks in the scheduler that wait for this engine and no other.
+    pub queued: usize,
+}
+
+/// Where the tasks are, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatus {
+    /// Tasks accepted and not settled.
+    pub pending: usize,
+    /// Of these, tasks that wait in the scheduler.
+    pub queued: usize,
+    /// Each engine, in the order of their ids.
+    pub engines: Vec<EngineStatus>,
+    /// Tasks settled since the start.
+    pub settled: u64,
+    /// Outcomes that came after the task was settled, or from a stale attempt, and were dropped.
+    pub late_outcomes: u64,
+    /// Callbacks whose recipient was gone.
+    pub undeliverable_callbacks: u64,
+    /// Callbacks that panicked.
+    pub panicked_callbacks: u64,
+}

@@ -1,0 +1,190 @@
+//! The engines, how loaded each is, and which one a task should go to.
+//!
+//! An engine may take a task if it has an idle slot, or if the task and all that was sent there before are
+//! expected to run for less than the backlog limit: so tiny tasks are sent ahead by the thousand, and no
+//! task waits behind a long one while another engine is idle.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use super::bits::Bits;
+use super::queues::Queue;
+use crate::task::EngineId;
+
+/// One engine, as the scheduler sees it.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) id: EngineId,
+    pub(super) slots: u32,
+    pub(super) is_local: bool,
+    /// Tasks sent and not yet returned.
+    pub(super) outstanding: u32,
+    /// What those are expected to take, in nanoseconds.
+    pub(super) backlog_ns: u64,
+    /// Tasks for this engine and no other.
+    pub(super) direct: Queue,
+    /// The target sets it is a member of.
+    pub(super) sets: Bits,
+    /// The task at the head of a queue does not fit yet. Nothing else is sent until it does, or a stream
+    /// of small tasks would keep it waiting for ever.
+    pub(super) is_draining: bool,
+    /// Where the round over its queues goes on: 0 is its own queue, `s + 1` that of set `s`.
+    pub(super) turn: usize,
+    /// Under which load it is listed.
+    level: Option<u8>,
+}
+
+/// What may be sent to an engine ahead of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    pub(super) backlog_ns: u64,
+    pub(super) outstanding: u32,
+}
+
+/// Loads are told apart by powers of two: 0 is an idle slot.
+const LEVELS: usize = 8;
+
+/// How many engines of one load are tried for a task that may just not fit.
+const TRIES: usize = 4;
+
+/// The engines, found by id, by place and by load.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    engines: Slab<Engine>,
+    by_id: HashMap<EngineId, u32>,
+    levels: [Bits; LEVELS],
+    ahead: Ahead,
+}
+
+impl Engine {
+    pub(super) fn new(id: EngineId, slots: u32, is_local: bool) -> Self {
+        Self {
+            id,
+            slots,
+            is_local,
+            outstanding: 0,
+            backlog_ns: 0,
+            direct: Queue::default(),
+            sets: Bits::default(),
+            is_draining: false,
+            turn: 0,
+            level: None,
+        }
+    }
+
+    pub(super) fn can_take(&self, cost_ns: u32, ahead: Ahead) -> bool {
+        let room_ns = ahead.backlog_ns.saturating_mul(self.slots.into());
+        self.outstanding < self.slots
+            || (self.outstanding < ahead.outstanding && self.backlog_ns + u64::from(cost_ns) <= room_ns)
+    }
+
+    fn level_now(&self, ahead: Ahead) -> Option<u8> {
+        if self.is_draining {
+            return None;
+        }
+        if self.outstanding < self.slots {
+            return Some(0);
+        }
+        let load = (self.outstanding / self.slots).ilog2() as usize;
+        self.can_take(1, ahead).then_some((1 + load).min(LEVELS - 1) as u8)
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(ahead: Ahead) -> Self {
+        Self { engines: Slab::new(), by_id: HashMap::new(), levels: Default::default(), ahead }
+    }
+
+    pub(super) fn ahead(&self) -> Ahead {
+        self.ahead
+    }
+
+    pub(super) fn find(&self, id: EngineId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(super) fn get(&self, place: u32) -> &Engine {
+        &self.engines[place as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, place: u32) -> &mut Engine {
+        &mut self.engines[place as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Engine> {
+        self.engines.iter().map(|(_, engine)| engine)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Engine> {
+        self.engines.iter_mut().map(|(_, engine)| engine)
+    }
+
+    pub(super) fn add(&mut self, engine: Engine) -> u32 {
+        let id = engine.id;
+        let place = self.engines.insert(engine) as u32;
+        self.by_id.insert(id, place);
+        self.list(place);
+        place
+    }
+
+    pub(super) fn remove(&mut self, place: u32) -> Engine {
+        let engine = self.engines.remove(place as usize);
+        self.by_id.remove(&engine.id);
+        if let Some(level) = engine.level {
+            self.levels[level as usize].remove(place as usize);
+        }
+        engine
+    }
+
+    /// Notes that a task was sent.
+    pub(super) fn on_sent(&mut self, place: u32, cost_ns: u32) {
+        let engine = self.get_mut(place);
+        engine.outstanding += 1;
+        engine.backlog_ns += u64::from(cost_ns);
+        self.list(place);
+    }
+
+    /// Notes that a task came back.
+    pub(super) fn on_returned(&mut self, place: u32, cost_ns: u32) {
+        let engine = self.get_mut(place);
+        engine.outstanding -= 1;
+        engine.backlog_ns -= u64::from(cost_ns);
+        self.list(place);
+    }
+
+    /// Lists an engine under its present load.
+    pub(super) fn list(&mut self, place: u32) {
+        let ahead = self.ahead;
+        let engine = self.get_mut(place);
+        let (old, new) = (engine.level, engine.level_now(ahead));
+        if old == new {
+            return;
+        }
+        engine.level = new;
+        if let Some(level) = old {
+            self.levels[level as usize].remove(place as usize);
+        }
+        if let Some(level) = new {
+            self.levels[level as usize].insert(place as usize);
+        }
+    }
+
+    /// Returns the least loaded engine of `members` (all, if `None`) that may take a task now.
+    ///
+    /// Of equals the first is taken: it ran last, and its thread is likely awake.
+    pub(super) fn pick(&self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
+        let levels = if u64::from(cost_ns) < self.ahead.backlog_ns { LEVELS } else { 1 };
+        for level in &self.levels[..levels] {
+            let mut from = 0;
+            for _ in 0..TRIES {
+                let Some(place) = level.first_from(from, members) else { break };
+                if self.engines[place].can_take(cost_ns, self.ahead) {
+                    return Some(place as u32);
+                }
+                from = place + 1;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,154 @@
+//! Tasks that wait for an engine: one queue for each set of engines that a view may aim at.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::bits::Bits;
+use crate::limits::TARGET_SETS_MAX;
+use crate::task::EngineId;
+
+/// A waiting task: its place in the ledger and the stamp that place had when it began to wait.
+///
+/// A task that was cancelled is not searched for in the queue: its place is freed, and whoever meets the
+/// outdated stamp passes over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub(super) slot: u32,
+    pub(super) stamp: u32,
+}
+
+/// Tasks in the order in which they may start.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    tickets: VecDeque<Ticket>,
+    /// How many of the tickets are still good.
+    live: usize,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    pub(super) fn push_back(&mut self, ticket: Ticket) {
+        self.tickets.push_back(ticket);
+        self.live += 1;
+    }
+
+    pub(super) fn push_front(&mut self, ticket: Ticket) {
+        self.tickets.push_front(ticket);
+        self.live += 1;
+    }
+
+    /// Returns the first good ticket.
+    pub(super) fn front(&mut self, is_good: impl Fn(Ticket) -> bool) -> Option<Ticket> {
+        while let Some(&ticket) = self.tickets.front() {
+            if is_good(ticket) {
+                return Some(ticket);
+            }
+            self.tickets.pop_front();
+        }
+        None
+    }
+
+    /// Takes out the ticket that `front` returned.
+    pub(super) fn pop_front(&mut self) {
+        self.tickets.pop_front();
+        self.live -= 1;
+        if self.tickets.is_empty() {
+            // A burst's capacity is given back, or memory would not return to where it was.
+            self.tickets.shrink_to(64);
+        }
+    }
+
+    /// Notes that one ticket went bad; clears them away when half are.
+    pub(super) fn on_gone(&mut self, is_good: impl Fn(Ticket) -> bool) {
+        self.live -= 1;
+        if self.tickets.len() > 32 + 2 * self.live {
+            self.tickets.retain(|&ticket| is_good(ticket));
+            self.tickets.shrink_to(64);
+        }
+    }
+
+    /// Takes out every good ticket.
+    pub(super) fn drain(&mut self, is_good: impl Fn(Ticket) -> bool) -> Vec<Ticket> {
+        self.live = 0;
+        std::mem::take(&mut self.tickets).into_iter().filter(|&ticket| is_good(ticket)).collect()
+    }
+}
+
+/// A set of engines that a view may aim at, and what waits for any of them.
+#[derive(Debug, Default)]
+pub(super) struct TargetSet {
+    /// The engines, by place in the fleet.
+    pub(super) members: Bits,
+    pub(super) queue: Queue,
+    /// Tasks in the ledger that aim at this set.
+    pub(super) tasks: usize,
+    /// The view's own list; held, so that its address stays its own.
+    named: Option<Arc<[EngineId]>>,
+}
+
+/// All engines.
+pub(super) const ANY: u32 = 0;
+/// All engines of this process.
+pub(super) const LOCAL: u32 = 1;
+
+/// The sets in use.
+#[derive(Debug)]
+pub(super) struct TargetSets {
+    sets: Slab<TargetSet>,
+    /// The view's list, by address: hashing 10 000 ids for each task would cost more than the task.
+    by_address: HashMap<usize, u32>,
+    /// Sets with a task that waits.
+    pub(super) waiting: Bits,
+}
+
+impl TargetSets {
+    pub(super) fn new() -> Self {
+        let mut sets = Slab::new();
+        let any = sets.insert(TargetSet::default());
+        let local = sets.insert(TargetSet::default());
+        debug_assert_eq!((any, local), (ANY as usize, LOCAL as usize), "the two fixed sets come first");
+        Self { sets, by_address: HashMap::new(), waiting: Bits::default() }
+    }
+
+    pub(super) fn get(&self, set: u32) -> &TargetSet {
+        &self.sets[set as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, set: u32) -> &mut TargetSet {
+        &mut self.sets[set as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &TargetSet)> {
+        self.sets.iter().map(|(set, target)| (set as u32, target))
+    }
+
+    pub(super) fn find(&self, named: &Arc<[EngineId]>) -> Option<u32> {
+        self.by_address.get(&address_of(named)).copied()
+    }
+
+    /// Adds a set; forgets an unused one where there are too many. `Err` if all are in use.
+    pub(super) fn add(&mut self, named: &Arc<[EngineId]>, members: Bits) -> Result<(u32, Option<u32>), ()> {
+        let mut forgotten = None;
+        if self.sets.len() >= TARGET_SETS_MAX {
+            let unused = self.sets.iter().find(|(_, set)| set.tasks == 0 && set.named.is_some());
+            let (old, _) = unused.ok_or(())?;
+            let set = self.sets.remove(old);
+            let named = set.named.ok_or(())?;
+            self.by_address.remove(&address_of(&named));
+            forgotten = Some(old as u32);
+        }
+        let set = TargetSet { members, named: Some(named.clone()), ..TargetSet::default() };
+        let added = self.sets.insert(set) as u32;
+        self.by_address.insert(address_of(named), added);
+        Ok((added, forgotten))
+    }
+}
+
+fn address_of(named: &Arc<[EngineId]>) -> usize {
+    Arc::as_ptr(named).cast::<EngineId>() as usize
+}

@@ -1,0 +1,97 @@
+//! Every bound of the crate, with its unit and its reason.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// Longest panic message that is kept, in bytes: enough for an assertion with its values, and a task that
+/// panics with a megabyte cannot fill the result store.
+pub const PANIC_TEXT_BYTES_MAX: usize = 8 * 1024;
+
+/// Most tasks that are taken from a lane at once. At half a microsecond a task a batch holds the arbiter
+/// for about a tenth of a millisecond, so control messages are answered in between.
+pub(crate) const BATCH_TASKS_MAX: usize = 256;
+
+/// Most distinct sets of engines that views may aim at before unused ones are forgotten: each is a bitmap
+/// of all engines.
+pub(crate) const TARGET_SETS_MAX: usize = 1024;
+
+/// How long an idle callback thread stays, in milliseconds: long enough for a burst, short enough that an
+/// idle program has no such threads.
+pub(crate) const CALLBACK_THREAD_IDLE_MS: u64 = 2_000;
+
+/// The bounds of one cluster. Hitting one is an error to the caller, never memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Tasks accepted and not yet settled. At 350 bytes a task, a million is 350 MB.
+    pub pending_tasks_max: usize,
+    /// Bytes of arguments accepted and not yet settled, as [`size_hint`](crate::Task::size_hint) tells.
+    pub pending_bytes_max: usize,
+    /// Work sent ahead to one engine, in microseconds of expected run time: hides the latency of the way
+    /// there without piling long tasks on one engine.
+    pub engine_backlog_us: u64,
+    /// Tasks sent to one engine and not yet returned. Bounds what an engine hands back when it stops.
+    pub engine_outstanding_max: u32,
+    /// Records of settled tasks kept for whoever asks; the oldest go first. 100 bytes each.
+    pub records_max: usize,
+    /// Bytes of kept values; the oldest fetched go first.
+    pub kept_bytes_max: usize,
+    /// How long a record is kept, in seconds.
+    pub record_age_s_max: u64,
+    /// Callbacks registered and not yet run.
+    pub callbacks_pending_max: usize,
+    /// Threads that run callbacks; more than a few would hide that callbacks block.
+    pub callback_threads_max: usize,
+    /// How long stopping waits for tasks that run, in milliseconds; then their engines are named and left.
+    pub stop_wait_ms_max: u64,
+    /// How long an idle thread looks for work before it sleeps, in microseconds. Waking a sleeping thread
+    /// costs 30 us and more; looking costs the processor meanwhile. 0 sleeps at once.
+    pub spin_us: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            pending_tasks_max: 1_000_000,
+            pending_bytes_max: 1 << 30,
+            engine_backlog_us: 500,
+            engine_outstanding_max: 4_096,
+            records_max: 100_000,
+            kept_bytes_max: 256 << 20,
+            record_age_s_max: 3_600,
+            callbacks_pending_max: 1_000_000,
+            callback_threads_max: 8,
+            stop_wait_ms_max: 5_000,
+            spin_us: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// Checks that no bound forbids everything.
+    ///
+    /// # Errors
+    /// [`Error::Zero`], naming the bound.
+    pub fn check(&self) -> Result<(), Error> {
+        let counts = [
+            ("limits.pending_tasks_max", self.pending_tasks_max),
+            ("limits.pending_bytes_max", self.pending_bytes_max),
+            ("limits.engine_outstanding_max", self.engine_outstanding_max as usize),
+            ("limits.callbacks_pending_max", self.callbacks_pending_max),
+            ("limits.callback_threads_max", self.callback_threads_max),
+        ];
+        match counts.iter().find(|(_, count)| *count == 0) {
+            Some((what, _)) => Err(Error::Zero { what }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn spin(&self) -> Duration {
+        Duration::from_micros(self.spin_us)
+    }
+
+    pub(crate) fn stop_wait(&self) -> Duration {
+        Duration::from_millis(self.stop_wait_ms_max)
+    }
+}

@@ -1,0 +1,66 @@
+//! Questions to the actors, and the end.
+
+use actix::Message;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::ledger::QueueStatus;
+use crate::task::{Record, TaskId};
+
+/// What becomes of tasks that are pending when a cluster or an executor is shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// They are finished first.
+    Finish,
+    /// They settle as cancelled, at once.
+    Cancel,
+}
+
+/// Asks the Scheduler to accept nothing more; answered when every task is settled.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop {
+    /// What becomes of pending tasks.
+    pub pending: Pending,
+}
+
+/// Asks the Scheduler where the tasks are.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "QueueStatus")]
+pub struct GetStatus;
+
+/// Asks the ResultStore what it remembers of a task.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Record, Error>")]
+pub struct GetRecord {
+    /// The task.
+    pub task: TaskId,
+}
+
+/// Asks the ResultStore for all records of settled tasks, oldest first.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<Record>")]
+pub struct GetRecords;
+
+/// Asks the ResultStore for a kept value.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Kept, Error>")]
+pub struct FetchKept {
+    /// The task.
+    pub task: TaskId,
+}
+
+/// The answer to [`FetchKept`].
+#[derive(Debug)]
+pub enum Kept {
+    /// The value, in postcard.
+    Value(Bytes),
+    /// The task is not settled yet; resolves when it is, to ask again.
+    Pending(oneshot::Receiver<()>),
+}
+
+/// Tells the ResultStore to forget the records and kept values of settled tasks.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Purge;

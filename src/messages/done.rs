@@ -1,0 +1,49 @@
+//! From the ResultStore to those who want to hear of the end of a task.
+
+use std::fmt;
+
+use actix::{Message, Recipient};
+
+use super::Aftermath;
+use crate::task::{Payload, Record};
+
+/// Tells a subscriber that a task is settled. Its value, if it has one, is with the `AsyncResult`.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct TaskDone {
+    /// What is remembered of the task.
+    pub record: Record,
+}
+
+/// Something to be done when a task is settled.
+pub enum Callback {
+    /// Send `TaskDone` to this actor.
+    Message(Recipient<TaskDone>),
+    /// Run this, on a thread where it may block and panic.
+    Closure(Box<dyn FnOnce() + Send>),
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Message(_) => "Callback::Message",
+            Self::Closure(_) => "Callback::Closure",
+        })
+    }
+}
+
+/// Asks the callbacks' actor to do what is left after results were settled.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Dispatch {
+    /// What is left, one result after the other.
+    pub batch: Vec<Aftermath>,
+}
+
+/// Asks the callbacks' actor to drop calls that nobody will make: their `Drop` is code of the user's.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Discard {
+    /// The calls.
+    pub batch: Vec<Payload>,
+}

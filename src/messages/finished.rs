@@ -1,0 +1,52 @@
+//! From an engine to the ResultStore, and from there back to the Scheduler.
+
+use std::time::Duration;
+
+use actix::Message;
+use bytes::Bytes;
+
+use crate::ledger::{HandBack, SettledTask};
+use crate::task::{Attempt, EngineId, Outcome, TaskId};
+
+/// Tells the ResultStore how tasks ended.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Finished {
+    /// The outcomes.
+    pub batch: Vec<Completion>,
+}
+
+/// The outcome of one attempt.
+#[derive(Debug)]
+pub struct Completion {
+    /// The task.
+    pub id: TaskId,
+    /// The attempt; 0 if the task never started.
+    pub attempt: Attempt,
+    /// The engine that made the attempt; `None` if the Scheduler settles the task itself.
+    pub engine: Option<EngineId>,
+    /// How long the attempt ran, by the engine's clock.
+    pub ran: Option<Duration>,
+    /// The value, or why there is none.
+    pub outcome: Outcome,
+    /// The encoded value, where it was asked for.
+    pub kept: Option<Box<Bytes>>,
+}
+
+/// Tells the Scheduler what the ResultStore made of outcomes.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Settled {
+    /// Each outcome that came.
+    pub batch: Vec<SettledTask>,
+}
+
+/// Gives tasks back to the Scheduler: not started, or failed and allowed another attempt.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HandedBack {
+    /// The engine that had them.
+    pub engine: EngineId,
+    /// The tasks, in the order in which they were sent.
+    pub batch: Vec<HandBack>,
+}

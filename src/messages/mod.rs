@@ -1,0 +1,38 @@
+//! What actors say to each other: plain data, in the order in which one task meets it.
+//!
+//! ```text
+//!   caller            Scheduler            Engine            ResultStore         Callbacks
+//!     |    Submit         |                   |                   |                  |
+//!     |------------------>|  Watch            |                   |                  |
+//!     |                   |-------------------------------------->|                  |
+//!     |                   |  Run              |                   |                  |
+//!     |                   |------------------>|  Finished         |                  |
+//!     |                   |                   |------------------>|  Dispatch        |
+//!     |   the waiter of the AsyncResult is settled                |----------------->|
+//!     |<----------------------------------------------------------|                  |  TaskDone
+//!     |                   |  Settled          |                   |                  |-----> subscribers
+//!     |                   |<--------------------------------------|                  |
+//!     |    Cancel         |                   |                   |
+//!     |------------------>|  Revoke           |                   |
+//!     |                   |------------------>|                   |
+//!     |                   |  HandedBack       |                   |
+//!     |                   |<------------------|                   |
+//! ```
+//!
+//! Every message about tasks carries a batch: a hop costs more than a task that does nothing.
+
+mod submit;
+mod watch;
+mod run;
+mod finished;
+mod join;
+mod done;
+mod control;
+
+pub use submit::{Cancel, Submission, Submit};
+pub use watch::{Aftermath, Expect, Settle, Waiter, Watch, Watched};
+pub use run::{Revoke, Run, StopEngine};
+pub use finished::{Completion, Finished, HandedBack, Settled};
+pub use join::{EngineAddress, Join, Leave, Welcome};
+pub use done::{Callback, Discard, Dispatch, TaskDone};
+pub use control::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop};

@@ -1,0 +1,29 @@
+//! From the Scheduler to an engine. A remote engine is whatever else takes these.
+
+use actix::Message;
+
+use crate::ledger::Assignment;
+use crate::task::TaskId;
+
+/// Asks an engine to run tasks, in this order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Run {
+    /// The attempts to make.
+    pub batch: Vec<Assignment>,
+}
+
+/// Tells an engine that nobody waits for these tasks any more.
+///
+/// One that has not started is handed back; one that runs is asked to stop.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Revoke {
+    /// The tasks.
+    pub tasks: Vec<TaskId>,
+}
+
+/// Tells an engine to hand back what has not started, and to end after what runs.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct StopEngine;

@@ -1,0 +1,38 @@
+//! From a caller to the Scheduler.
+
+use actix::Message;
+
+use super::Waiter;
+use crate::ledger::Request;
+use crate::task::TaskId;
+
+/// Asks the Scheduler to have tasks run.
+///
+/// A task that comes through here by hand has not passed admission: give it the weight 0.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Submit {
+    /// The tasks, in the order in which they may start.
+    pub batch: Vec<Submission>,
+}
+
+/// One task and who waits for it.
+#[derive(Debug)]
+pub struct Submission {
+    /// What is to be run, where and how often.
+    pub request: Request,
+    /// Who gets the outcome; `None` if nobody waits, then the value is kept for whoever asks.
+    pub waiter: Option<Waiter>,
+}
+
+/// Asks the Scheduler to settle tasks as cancelled, wherever they are.
+///
+/// Tasks that are settled already, or unknown, stay as they are.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Cancel {
+    /// The tasks.
+    pub tasks: Vec<TaskId>,
+    /// Why, for whoever reads the error.
+    pub reason: Box<str>,
+}

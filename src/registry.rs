@@ -1,0 +1,129 @@
+//! Which tasks this program contains: from a name on the wire to a call that can be run.
+//!
+//! In one process nothing is looked up here; the registry is for calls that arrive as bytes.
+
+use std::collections::HashMap;
+
+use crate::error::Error;
+use crate::task::{ErasedTask, Payload, Task, TaskKind, Typed, WireCall};
+
+/// One task of this program: what [`register_task!`](crate::register_task) writes down.
+pub struct Registration {
+    kind: fn() -> &'static TaskKind,
+    decode: fn(&WireCall) -> Result<Box<dyn ErasedTask>, postcard::Error>,
+    file: &'static str,
+    line: u32,
+}
+
+inventory::collect!(Registration);
+
+impl Registration {
+    /// Describes the task `T`, written at `file:line`.
+    pub const fn of<T: Task>(file: &'static str, line: u32) -> Self {
+        Self { kind: T::kind, decode: decode::<T>, file, line }
+    }
+
+    fn place(&self) -> String {
+        format!("{}:{}", self.file, self.line)
+    }
+}
+
+impl std::fmt::Debug for Registration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", (self.kind)().name, self.place())
+    }
+}
+
+impl Clone for Registration {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl Copy for Registration {}
+
+fn decode<T: Task>(call: &WireCall) -> Result<Box<dyn ErasedTask>, postcard::Error> {
+    let (task, rest) = postcard::take_from_bytes::<T>(&call.inline)?;
+    if !rest.is_empty() {
+        return Err(postcard::Error::DeserializeBadEncoding);
+    }
+    Ok(Box::new(Typed(task)))
+}
+
+/// The tasks that an engine can find by name.
+#[derive(Debug, Default, Clone)]
+pub struct Registry {
+    tasks: HashMap<u64, Registration>,
+}
+
+impl Registry {
+    /// Makes a registry without any task.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a registry of every task that is linked into this program.
+    ///
+    /// A crate that is only named in `Cargo.toml` is not linked; `use my_tasks as _;` links it.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateTask`] if two have the same name and version.
+    pub fn auto() -> Result<Self, Error> {
+        inventory::iter::<Registration>().try_fold(Self::new(), |registry, task| registry.add(*task))
+    }
+
+    /// Adds one task.
+    ///
+    /// # Errors
+    /// [`Error::DuplicateTask`] if another of the same name and version is there already.
+    #[track_caller]
+    pub fn with<T: Task>(self) -> Result<Self, Error> {
+        let caller = std::panic::Location::caller();
+        self.add(Registration::of::<T>(caller.file(), caller.line()))
+    }
+
+    /// Returns what is known of the task with this key.
+    pub fn kind(&self, key: u64) -> Option<&'static TaskKind> {
+        self.tasks.get(&key).map(|task| (task.kind)())
+    }
+
+    /// Returns the tasks, sorted by name.
+    pub fn kinds(&self) -> Vec<&'static TaskKind> {
+        let mut kinds: Vec<_> = self.tasks.values().map(|task| (task.kind)()).collect();
+        kinds.sort_by_key(|kind| (kind.name, kind.version));
+        kinds
+    }
+
+    /// Turns an encoded call into one that can be run; `None` if this program has no such task.
+    ///
+    /// Runs the user's `Deserialize`.
+    pub fn decode(&self, call: &WireCall) -> Option<Result<Payload, postcard::Error>> {
+        let task = self.tasks.get(&call.key)?;
+        Some((task.decode)(call).map(Payload::Typed))
+    }
+
+    fn add(mut self, task: Registration) -> Result<Self, Error> {
+        let kind = (task.kind)();
+        if let Some(first) = self.tasks.insert(kind.key, task) {
+            return Err(Error::DuplicateTask {
+                name: kind.name,
+                version: kind.version,
+                first: first.place(),
+                second: task.place(),
+            });
+        }
+        Ok(self)
+    }
+}
+
+/// Registers a type that implements [`Task`] by hand, so that engines find it by name.
+///
+/// `#[task]` does this by itself.
+#[macro_export]
+macro_rules! register_task {
+    ($task:ty) => {
+        $crate::__private::inventory::submit! {
+            $crate::Registration::of::<$task>(::core::file!(), ::core::line!())
+        }
+    };
+}

@@ -1,0 +1,96 @@
+//! What a running task can ask: where it runs, and whether somebody still wants it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::{Attempt, EngineId, TaskId};
+
+/// Handed to a task that asks for it (`cx: &TaskContext` as first parameter).
+#[derive(Debug, Clone)]
+pub struct TaskContext {
+    pub(crate) task: TaskId,
+    pub(crate) engine: Option<EngineId>,
+    pub(crate) attempt: Attempt,
+    pub(crate) label: Option<Arc<str>>,
+    pub(crate) cancel: Arc<CancelFlag>,
+}
+
+impl TaskContext {
+    /// Makes the context of a call that runs here, on no engine.
+    pub fn here() -> Self {
+        Self {
+            task: TaskId { client: 0, seq: 0 },
+            engine: None,
+            attempt: Attempt(1),
+            label: None,
+            cancel: Arc::default(),
+        }
+    }
+
+    /// Returns the task's id.
+    pub fn task_id(&self) -> TaskId {
+        self.task
+    }
+
+    /// Returns the engine that runs the task; `None` for a call that runs here.
+    pub fn engine(&self) -> Option<EngineId> {
+        self.engine
+    }
+
+    /// Returns which execution of the task this is, from 1.
+    pub fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Returns the label given by the caller.
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// Returns whether the task was cancelled or its deadline has passed: nobody waits for its result any more.
+    ///
+    /// A long loop asks this now and then, and returns early.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.requested.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the task is cancelled; for `tokio::select!` in an `async` task.
+    pub async fn cancelled(&self) {
+        poll_fn(|cx| self.cancel.poll(cx.waker())).await;
+    }
+}
+
+/// One worker's request to stop the task it runs.
+#[derive(Debug, Default)]
+pub(crate) struct CancelFlag {
+    requested: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl CancelFlag {
+    pub(crate) fn request(&self) {
+        self.requested.store(true, Ordering::Release);
+        if let Some(waker) = self.waker.lock().take() {
+            waker.wake();
+        }
+    }
+
+    /// Makes the flag good for the next task of the same worker.
+    pub(crate) fn reset(&self) {
+        self.requested.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<()> {
+        let mut place = self.waker.lock();
+        // Under the lock: a request that lands in between finds the waker.
+        if self.requested.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        *place = Some(waker.clone());
+        Poll::Pending
+    }
+}

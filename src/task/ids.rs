@@ -1,0 +1,98 @@
+//! Who is who: tasks, attempts, engines, and the moments at which things happen to them.
+
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// The name of one task: made by the client that submits it, unique over all clients and restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskId {
+    /// The client that submitted the task; drawn at random when the client is made.
+    pub client: u64,
+    /// The client's own count, from 0.
+    pub seq: u64,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.client >> 32, self.seq)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({self})")
+    }
+}
+
+/// The name of one engine, given by the scheduler when it joins and never given again.
+///
+/// Because it is never given again it also tells incarnations apart: an engine that was lost and comes
+/// back is another engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EngineId(pub u32);
+
+impl fmt::Display for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for EngineId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which execution of a task this is: 1 for the first, 0 where it never started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Attempt(pub u32);
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A moment on the monotonic clock of this process, in nanoseconds since the crate was first used.
+///
+/// Everything below the actors gets the present moment as a parameter, so that it can be tested and
+/// simulated with a clock of the test's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Reads the clock.
+    pub fn now() -> Self {
+        Self(nanos(epoch().0.elapsed()))
+    }
+
+    /// Returns the moment `later` after this one.
+    #[must_use]
+    pub fn after(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(later)))
+    }
+
+    /// Returns the time from `earlier` to this moment, zero if `earlier` is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Returns the wall-clock time of this moment, as the wall clock stood when the crate was first used.
+    ///
+    /// For people and logs; nothing in the crate decides by it.
+    pub fn to_system_time(self) -> SystemTime {
+        epoch().1 + Duration::from_nanos(self.0)
+    }
+}
+
+/// Saturates a duration into nanoseconds (584 years).
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn epoch() -> &'static (Instant, SystemTime) {
+    static EPOCH: std::sync::OnceLock<(Instant, SystemTime)> = std::sync::OnceLock::new();
+    EPOCH.get_or_init(|| (Instant::now(), SystemTime::now()))
+}

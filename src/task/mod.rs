@@ -1,0 +1,20 @@
+//! The nouns of a task, in the order it meets them: what it is called, what the user writes, what travels.
+
+mod ids;
+mod kind;
+mod call;
+mod context;
+mod size;
+mod options;
+mod payload;
+mod record;
+
+pub use ids::{Attempt, EngineId, Moment, TaskId};
+pub use kind::{TaskKind, fingerprint, key_of};
+pub use call::{ResultLike, Task, TaskFailure};
+pub use context::TaskContext;
+pub(crate) use context::CancelFlag;
+pub use size::{HeapBytes, Unknown as UnknownHeapBytes};
+pub use options::{Extras, Retries, Target};
+pub use payload::{Closure, ErasedTask, ErasedValue, Payload, Typed, Value, WireCall, WireValue};
+pub use record::{Outcome, Record, Run, Status};

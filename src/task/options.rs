@@ -1,0 +1,39 @@
+//! What a caller asks for beside the call itself: where it may run, how often, under which name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::EngineId;
+
+/// The engines that may run a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Any engine, now or later: the whole cluster.
+    Any,
+    /// This engine and no other.
+    One(EngineId),
+    /// Any of these.
+    Of(Arc<[EngineId]>),
+}
+
+/// How many more attempts a task may have, by what ended the last one.
+///
+/// A task starts at most `1 + max(errors, losses)` times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// After the task's own code failed or panicked.
+    pub errors: u16,
+    /// After its engine was lost while it ran.
+    pub losses: u16,
+}
+
+/// What few callers ask for, kept off the path of those who do not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// A name of the caller's own, found again in the record and the context.
+    pub label: Option<Arc<str>>,
+    /// How long after its submission the task is worth anything; then it settles as `TimedOut`.
+    pub deadline: Option<Duration>,
+    /// Whether the result store keeps the encoded value for whoever asks by id.
+    pub keep: bool,
+}

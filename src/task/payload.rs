@@ -1,0 +1,247 @@
+//! What travels: a call and its value, as typed values inside a process, as bytes between processes.
+
+use std::any::Any;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{Task, TaskContext, TaskFailure, TaskKind};
+
+/// A call on its way to an engine.
+///
+/// Its arguments are the user's types: drop it with [`discard`](crate::catch::discard) where a panicking
+/// `Drop` must not do harm.
+pub enum Payload {
+    /// In one process: the value itself, nothing is serialized.
+    Typed(Box<dyn ErasedTask>),
+    /// Between processes: the function's key and its encoded arguments.
+    Wire(Box<WireCall>),
+}
+
+/// An encoded call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireCall {
+    /// [`TaskKind::key`] of the function.
+    pub key: u64,
+    /// The arguments in postcard.
+    pub inline: Bytes,
+    /// Large buffers, out of band.
+    pub blobs: Vec<Bytes>,
+}
+
+/// What a call returned.
+pub enum Value {
+    /// In one process: the value itself.
+    Typed(Box<dyn ErasedValue>),
+    /// Between processes: the encoded value.
+    Wire(Box<WireValue>),
+}
+
+/// An encoded value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireValue {
+    /// The value in postcard.
+    pub inline: Bytes,
+    /// Large buffers, out of band.
+    pub blobs: Vec<Bytes>,
+}
+
+/// A task without its type: what an engine does with a call.
+pub trait ErasedTask: Send {
+    /// Returns what is known of the function.
+    fn kind(&self) -> &'static TaskKind;
+    /// Does the work.
+    ///
+    /// # Errors
+    /// As [`Task::run`].
+    fn run(self: Box<Self>, cx: &TaskContext) -> Result<Value, TaskFailure>;
+    /// Returns a second copy of the call, for another attempt; `None` if it can be made only once.
+    fn try_clone(&self) -> Option<Box<dyn ErasedTask>>;
+    /// Encodes the arguments; `None` if the call cannot leave this process.
+    fn encode(&self) -> Option<Result<WireCall, postcard::Error>>;
+    /// Returns whether dropping the call runs code.
+    fn needs_drop(&self) -> bool;
+}
+
+/// A task's value without its type.
+pub trait ErasedValue: Send {
+    /// Encodes the value; `None` if it cannot leave this process.
+    fn encode(&self) -> Option<Result<WireValue, postcard::Error>>;
+    /// Returns whether dropping the value runs code.
+    fn needs_drop(&self) -> bool;
+    /// Turns the value into one that can be downcast to its type.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
+
+impl Payload {
+    /// Wraps a task.
+    pub fn of<T: Task>(task: T) -> Self {
+        Self::Typed(Box::new(Typed(task)))
+    }
+
+    /// Returns a second copy of the call, for another attempt. Runs the user's `Clone`.
+    pub fn try_clone(&self) -> Option<Self> {
+        match self {
+            Self::Typed(task) => task.try_clone().map(Self::Typed),
+            Self::Wire(call) => Some(Self::Wire(call.clone())),
+        }
+    }
+
+    /// Returns whether dropping the call runs code of the user's.
+    pub fn needs_drop(&self) -> bool {
+        match self {
+            Self::Typed(task) => task.needs_drop(),
+            Self::Wire(_) => false,
+        }
+    }
+}
+
+impl Value {
+    /// Wraps a value.
+    pub fn of<T: serde::Serialize + Send + 'static>(value: T) -> Self {
+        Self::Typed(Box::new(Typed(value)))
+    }
+
+    /// Returns whether dropping the value runs code of the user's.
+    pub fn needs_drop(&self) -> bool {
+        match self {
+            Self::Typed(value) => value.needs_drop(),
+            Self::Wire(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Typed(task) => write!(f, "Payload::Typed({})", task.kind().name),
+            // Lengths, never the bytes: they may be a secret of the user's.
+            Self::Wire(call) => write!(f, "Payload::Wire({} bytes)", call.inline.len()),
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Typed(_) => f.write_str("Value::Typed"),
+            Self::Wire(value) => write!(f, "Value::Wire({} bytes)", value.inline.len()),
+        }
+    }
+}
+
+/// A task or a value whose type can be encoded.
+#[derive(Debug)]
+pub struct Typed<T>(pub T);
+
+impl<T: Task> ErasedTask for Typed<T> {
+    fn kind(&self) -> &'static TaskKind {
+        T::kind()
+    }
+
+    fn run(self: Box<Self>, cx: &TaskContext) -> Result<Value, TaskFailure> {
+        self.0.run(cx).map(Value::of)
+    }
+
+    fn try_clone(&self) -> Option<Box<dyn ErasedTask>> {
+        Some(Box::new(Typed(self.0.clone())))
+    }
+
+    fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
+        let encoded = postcard::to_stdvec(&self.0);
+        Some(encoded.map(|inline| WireCall { key: T::kind().key, inline: inline.into(), blobs: Vec::new() }))
+    }
+
+    fn needs_drop(&self) -> bool {
+        std::mem::needs_drop::<T>()
+    }
+}
+
+impl<T: serde::Serialize + Send + 'static> ErasedValue for Typed<T> {
+    fn encode(&self) -> Option<Result<WireValue, postcard::Error>> {
+        let encoded = postcard::to_stdvec(&self.0);
+        Some(encoded.map(|inline| WireValue { inline: inline.into(), blobs: Vec::new() }))
+    }
+
+    fn needs_drop(&self) -> bool {
+        std::mem::needs_drop::<T>()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        // `Typed<T>` and not `T`: the box is handed on as it is, without a second allocation.
+        self
+    }
+}
+
+/// A plain closure as a task: runs on engines of this process, once.
+pub struct Closure<F>(pub F);
+
+impl<F> fmt::Debug for Closure<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Closure")
+    }
+}
+
+/// The kind of every closure.
+static CLOSURE: TaskKind = TaskKind {
+    name: "closure",
+    version: 1,
+    key: super::key_of("closure", 1),
+    fingerprint: super::fingerprint("closure", 1, ""),
+    idempotent: false,
+    portable: false,
+};
+
+/// The value of a closure, which need not be one that can be encoded.
+struct ClosureValue<R>(R);
+
+impl<F, R> ErasedTask for Closure<F>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Send + 'static,
+{
+    fn kind(&self) -> &'static TaskKind {
+        &CLOSURE
+    }
+
+    fn run(self: Box<Self>, _: &TaskContext) -> Result<Value, TaskFailure> {
+        Ok(Value::Typed(Box::new(ClosureValue((self.0)()))))
+    }
+
+    fn try_clone(&self) -> Option<Box<dyn ErasedTask>> {
+        None
+    }
+
+    fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
+        None
+    }
+
+    fn needs_drop(&self) -> bool {
+        std::mem::needs_drop::<F>()
+    }
+}
+
+impl<R: Send + 'static> ErasedValue for ClosureValue<R> {
+    fn encode(&self) -> Option<Result<WireValue, postcard::Error>> {
+        None
+    }
+
+    fn needs_drop(&self) -> bool {
+        std::mem::needs_drop::<R>()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        Box::new(Typed(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_two_words() {
+        assert_eq!(size_of::<Payload>(), 16);
+        assert_eq!(size_of::<Value>(), 16);
+    }
+}

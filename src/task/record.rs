@@ -1,0 +1,111 @@
+//! How a task ended, and what is remembered of it.
+//!
+//! A task's life, as its record shows it:
+//!
+//! | status      | entered when                                            | left for                     |
+//! |-------------|---------------------------------------------------------|------------------------------|
+//! | `Pending`   | a client makes it                                       | any of the others, once      |
+//! | `Done`      | an attempt returned a value                             | never                        |
+//! | `Failed`    | the last attempt allowed returned an error              | never                        |
+//! | `Panicked`  | the last attempt allowed panicked                       | never                        |
+//! | `Cancelled` | a caller cancelled it, or the cluster stopped           | never                        |
+//! | `TimedOut`  | its deadline passed                                     | never                        |
+//! | `Lost`      | its engine was lost and no further attempt was allowed  | never                        |
+//! | `Refused`   | it could not be accepted (limits, unknown task, ..)     | never                        |
+//!
+//! In a race the first outcome that reaches the result store wins; later ones are counted and dropped.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Attempt, EngineId, Moment, TaskId, TaskKind, Value};
+use crate::error::TaskError;
+
+/// How an attempt ended: the value, or why there is none.
+pub type Outcome = Result<Value, TaskError>;
+
+/// Where a task is in its life; see the table above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Not settled yet: queued, sent or running.
+    #[default]
+    Pending,
+    /// It has a value.
+    Done,
+    /// Its code returned an error.
+    Failed,
+    /// Its code panicked.
+    Panicked,
+    /// It was cancelled.
+    Cancelled,
+    /// Its deadline passed.
+    TimedOut,
+    /// Its engine was lost.
+    Lost,
+    /// It was never accepted.
+    Refused,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed out",
+            Self::Lost => "lost",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+/// Which engine ran the task and when; all zero where it never started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// The engine of the attempt that settled the task.
+    pub engine: Option<EngineId>,
+    /// Which attempt that was.
+    pub attempt: Attempt,
+    /// When that attempt started, by the engine's own measure of how long it took.
+    pub started: Option<Moment>,
+    /// When the outcome reached the result store.
+    pub completed: Moment,
+}
+
+/// What is remembered of a task: the answer to `ar.metadata()`.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The task.
+    pub id: TaskId,
+    /// Its function.
+    pub kind: &'static TaskKind,
+    /// The caller's name for it.
+    pub label: Option<Arc<str>>,
+    /// Where it is in its life.
+    pub status: Status,
+    /// The engine of the attempt that settled it.
+    pub engine: Option<EngineId>,
+    /// That attempt; 0 if it never started.
+    pub attempt: Attempt,
+    /// When the controller took it.
+    pub submitted: Moment,
+    /// When that attempt started.
+    pub started: Option<Moment>,
+    /// When its outcome reached the result store.
+    pub completed: Option<Moment>,
+}
+
+impl Record {
+    /// Returns how long the attempt that settled the task ran, if it did.
+    pub fn run_time(&self) -> Option<Duration> {
+        Some(self.completed?.since(self.started?))
+    }
+
+    /// Returns the name of the function, without its path.
+    pub fn name(&self) -> &'static str {
+        self.kind.short_name()
+    }
+}

@@ -1,0 +1,39 @@
+//! About how many bytes an argument holds on the heap, for the limit on pending bytes.
+//!
+//! `#[task]` asks `(&HeapBytes(&field)).heap_bytes()` for each argument: Rust prefers the inherent methods
+//! below where the type is one of them, and falls back to the trait, which answers 0.
+
+/// Wraps a borrowed argument.
+#[derive(Debug)]
+pub struct HeapBytes<'a, T: ?Sized>(pub &'a T);
+
+impl<T> HeapBytes<'_, Vec<T>> {
+    /// Returns the bytes of the elements themselves.
+    pub fn heap_bytes(&self) -> usize {
+        size_of_val(self.0.as_slice())
+    }
+}
+
+impl HeapBytes<'_, String> {
+    /// Returns the bytes of the text.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl HeapBytes<'_, bytes::Bytes> {
+    /// Returns the bytes of the buffer.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The answer for every other type.
+pub trait Unknown {
+    /// Returns 0.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl<T: ?Sized> Unknown for HeapBytes<'_, T> {}

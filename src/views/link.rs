@@ -1,0 +1,194 @@
+//! A client's link to its scheduler: makes ids, asks admission, hands tasks over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::{Addr, Recipient};
+
+use super::with::Options;
+use crate::actors::{CallbackCounts, Callbacks, Lane, Roster};
+use crate::admission::Admission;
+use crate::async_result::{AsyncResult, One, decode_value, not_decodable};
+use crate::catch;
+use crate::error::{Error, TaskError};
+use crate::ledger::Request;
+use crate::limits::Limits;
+use crate::messages::{Aftermath, Cancel, Dispatch, Settle, Submission, Waiter};
+use crate::task::{Closure, ErasedTask, Payload, Retries, Target, Task, TaskId, TaskKind};
+
+/// What all views of one client share.
+pub(crate) struct Link {
+    client: u64,
+    next_seq: AtomicU64,
+    parts: LinkParts,
+}
+
+/// Where the actors of a cluster are reached.
+#[derive(Clone)]
+pub(crate) struct LinkParts {
+    pub(crate) limits: Limits,
+    pub(crate) submissions: Arc<Lane<Submission>>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) cancel: Recipient<Cancel>,
+    pub(crate) callbacks: Addr<Callbacks>,
+    pub(crate) counts: Arc<CallbackCounts>,
+}
+
+/// One call on its way out of a view: everything but the waiter.
+pub(super) struct Call {
+    pub(super) target: Target,
+    pub(super) retries: Retries,
+    pub(super) payload: Payload,
+    pub(super) kind: &'static TaskKind,
+    pub(super) weight: u32,
+}
+
+impl Link {
+    pub(crate) fn new(parts: LinkParts) -> Arc<Self> {
+        // Random, so that ids stay unique over restarts and among clients that know nothing of each other.
+        let client = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts })
+    }
+
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.parts.roster
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.parts.limits.spin()
+    }
+
+    pub(crate) fn cancel(&self, tasks: Vec<TaskId>, reason: Box<str>) {
+        self.parts.cancel.do_send(Cancel { tasks, reason });
+    }
+
+    pub(crate) fn dispatch(&self, aftermath: Aftermath) {
+        self.parts.callbacks.do_send(Dispatch { batch: vec![aftermath] });
+    }
+
+    pub(crate) fn on_undeliverable(&self) {
+        self.parts.counts.on_undeliverable();
+    }
+
+    /// Counts one more callback.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if there are too many already.
+    pub(crate) fn count_callback(&self) -> Result<(), Error> {
+        let limit = self.parts.limits.callbacks_pending_max;
+        if self.parts.counts.try_register(limit) { Ok(()) } else { Err(Error::Overloaded { what: "callbacks", limit }) }
+    }
+
+    /// Submits one task; settles its result at once if it is refused.
+    pub(super) fn apply<T: Task>(
+        self: &Arc<Self>,
+        target: Target,
+        retries: Retries,
+        options: &Options,
+        task: T,
+    ) -> AsyncResult<T::Output> {
+        let one = One::new(self.next_id(), T::kind(), options.extras.clone(), decode_value);
+        let call = Call::of(target, retries, task);
+        self.submit_one(one, options, call)
+    }
+
+    /// As `apply`, for a closure.
+    pub(super) fn apply_fn<F, R>(self: &Arc<Self>, target: Target, options: &Options, closure: F) -> AsyncResult<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let task: Box<dyn ErasedTask> = Box::new(Closure(closure));
+        let kind = task.kind();
+        let one = One::new(self.next_id(), kind, options.extras.clone(), not_decodable);
+        let weight = weight_of(size_of::<F>());
+        // A closure can be called only once.
+        let call = Call { target, retries: Retries::default(), payload: Payload::Typed(task), kind, weight };
+        self.submit_one(one, options, call)
+    }
+
+    /// Submits one task as soon as admission lets it in.
+    pub(super) async fn apply_when_admitted<T: Task>(
+        self: &Arc<Self>,
+        target: Target,
+        retries: Retries,
+        options: &Options,
+        task: T,
+    ) -> AsyncResult<T::Output> {
+        let one = One::new(self.next_id(), T::kind(), options.extras.clone(), decode_value);
+        let call = Call::of(target, retries, task);
+        self.parts.admission.admit(call.weight).await;
+        self.hand_over([self.submission(one.clone(), 0, options, call)]);
+        AsyncResult::new(one, self.clone())
+    }
+
+    fn submit_one<T: Send + 'static>(
+        self: &Arc<Self>,
+        one: Arc<One<T>>,
+        options: &Options,
+        call: Call,
+    ) -> AsyncResult<T> {
+        match self.try_admit(call.weight) {
+            Ok(()) => self.hand_over([self.submission(one.clone(), 0, options, call)]),
+            Err(error) => {
+                one.refuse(error);
+                catch::discard(call.payload);
+            }
+        }
+        AsyncResult::new(one, self.clone())
+    }
+
+    pub(super) fn try_admit(&self, weight: u32) -> Result<(), TaskError> {
+        self.parts.admission.try_admit(weight)
+    }
+
+    /// Puts a call and its waiter together.
+    pub(super) fn submission(
+        &self,
+        result: Arc<impl Settle + Identified + 'static>,
+        index: u32,
+        options: &Options,
+        call: Call,
+    ) -> Submission {
+        let request = Request {
+            id: result.id_at(index),
+            kind: call.kind,
+            payload: call.payload,
+            target: call.target,
+            retries: call.retries,
+            weight: call.weight,
+            extras: options.extras.clone(),
+        };
+        Submission { request, waiter: Some(Waiter::new(result, index)) }
+    }
+
+    pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
+        if let Err(refused) = self.parts.submissions.push(submissions) {
+            // The cluster is gone: dropping the waiters settles them.
+            catch::discard(refused);
+        }
+    }
+
+    pub(super) fn next_id(&self) -> TaskId {
+        TaskId { client: self.client, seq: self.next_seq.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Call {
+    pub(super) fn of<T: Task>(target: Target, retries: Retries, task: T) -> Self {
+        let weight = weight_of(task.size_hint());
+        Self { target, retries, payload: Payload::of(task), kind: T::kind(), weight }
+    }
+}
+
+/// A result that knows the ids of its tasks.
+pub(crate) trait Identified {
+    fn id_at(&self, index: u32) -> TaskId;
+}
+
+/// What admission counts for a call: its bytes, at least 1, at most 4 GiB.
+fn weight_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX).max(1)
+}

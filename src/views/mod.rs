@@ -1,0 +1,13 @@
+//! What a program asks: each view is the address of a scheduler and a choice of engines.
+
+mod engine;
+mod direct;
+mod load_balanced;
+mod with;
+mod link;
+
+pub use engine::EngineView;
+pub use direct::DirectView;
+pub use load_balanced::LoadBalancedView;
+pub use with::With;
+pub(crate) use link::{Identified, Link, LinkParts};
