@@ -29,7 +29,9 @@ pub enum Error {
         what: &'static str,
     },
     /// Two tasks have the same name and version. Give one of them `#[task(name = "..")]`.
-    #[error("two tasks are called {name} (version {version}): {first} and {second}; give one of them #[task(name = \"..\")]")]
+    #[error(
+        "two tasks are called {name} (version {version}): {first} and {second}; give one of them #[task(name = \"..\")]"
+    )]
     DuplicateTask {
         /// The name.
         name: &'static str,
@@ -164,7 +166,9 @@ pub enum TaskError {
     #[error("the view has no engines; start some, or make it after client.wait_for_engines(n)")]
     NoEngines,
     /// The engine's program does not contain this task. Build it in, or register it.
-    #[error("engine {engine} has no task with key {key:016x}; link the crate that defines it (use my_tasks as _;) or register it")]
+    #[error(
+        "engine {engine} has no task with key {key:016x}; link the crate that defines it (use my_tasks as _;) or register it"
+    )]
     UnknownTask {
         /// The engine.
         engine: EngineId,

@@ -1,4 +1,60 @@
 //! Parallel computing with futures over engines.
+//!
+//! A program makes a **task** and gives it to a **view**; an **engine** runs it; the [`AsyncResult`] that the
+//! program got at once resolves.
+//!
+//! **1. A task** is a function with an attribute. Calling it builds the task, as calling an `async fn` builds a
+//! future.
+//!
+//! ```
+//! use callboard::prelude::*;
+//!
+//! #[task]
+//! fn square(x: u64) -> u64 {
+//!     x * x
+//! }
+//!
+//! assert_eq!(square(7).call(), 49); // here, now
+//! ```
+//!
+//! **2. A cluster** has engines. A [`Client`] is a handle on it, and makes views: of one engine, of all, of the
+//! least loaded.
+//!
+//! ```
+//! # use callboard::prelude::*;
+//! # #[task] fn square(x: u64) -> u64 { x * x }
+//! let cluster = Cluster::threads(4).start()?;
+//! let rc = cluster.client();
+//! assert_eq!(rc.engine(-1)?.apply(square(7)).get()?, 49);
+//! assert_eq!(rc.all().apply(square(2)).get()?, [4, 4, 4, 4]);
+//! assert_eq!(rc.load_balanced().apply(square(3)).get()?, 9);
+//! # Ok::<(), callboard::Error>(())
+//! ```
+//!
+//! **3. A result** is a future. On a plain thread it blocks; to an actor it is a message.
+//!
+//! ```
+//! # use callboard::prelude::*;
+//! # #[task] fn square(x: u64) -> u64 { x * x }
+//! # let cluster = Cluster::threads(1).start()?;
+//! # let view = cluster.client().load_balanced();
+//! let ar = view.apply(square(9));
+//! ar.add_done_callback(|ar| println!("{ar:?}"))?; // <AsyncResult square: done>
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let value: u64 = ar.await?;
+//! # assert_eq!(value, 81); Ok::<(), callboard::Error>(()) })?;
+//! # Ok::<(), callboard::Error>(())
+//! ```
+//!
+//! **4. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
+//! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
+//!
+//! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
+//! task travels through them is told in `ARCHITECTURE.md`.
+//!
+//! # Features
+//!
+//! `cli` (default): the `callboard` command. Without it (`default-features = false`) only the library is built.
 
 extern crate self as callboard;
 
@@ -18,24 +74,24 @@ mod client;
 mod cluster;
 pub mod block_on;
 
-pub use callboard_macros::task;
-pub use error::{CompositeError, Error, Place, TaskError};
-pub use limits::Limits;
 pub use async_result::{AsyncMapResult, AsyncResult, Reply};
+pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
+pub use error::{CompositeError, Error, Place, TaskError};
 pub use ledger::{EngineStatus, QueueStatus};
+pub use limits::Limits;
 pub use messages::{Pending, TaskDone};
 pub use registry::{Registration, Registry};
-pub use views::{DirectView, EngineView, LoadBalancedView, With};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
+pub use views::{DirectView, EngineView, LoadBalancedView, With};
 
 /// What nearly every program needs: `use callboard::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        AsyncMapResult, AsyncResult, Client, Cluster, Pending, Task, TaskContext, TaskDone, TaskError, TaskFailure, With,
-        task,
+        AsyncMapResult, AsyncResult, Client, Cluster, Pending, Task, TaskContext, TaskDone, TaskError, TaskFailure,
+        With, task,
     };
 }
 
@@ -47,3 +103,8 @@ pub mod __private {
     pub use inventory;
     pub use serde;
 }
+
+/// The README's program is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

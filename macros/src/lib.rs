@@ -2,4 +2,6 @@
 use proc_macro::TokenStream;
 /// placeholder
 #[proc_macro_attribute]
-pub fn task(_: TokenStream, item: TokenStream) -> TokenStream { item }
+pub fn task(_: TokenStream, item: TokenStream) -> TokenStream {
+    item
+}

@@ -17,14 +17,14 @@ mod spin;
 mod roster;
 mod threads;
 
-pub use scheduler::Scheduler;
-pub use engine::Engine;
-pub use result_store::ResultStore;
-pub use callbacks::Callbacks;
 pub(crate) use callbacks::CallbackCounts;
+pub use callbacks::Callbacks;
+pub use engine::Engine;
 pub(crate) use engine::EngineParts;
 pub(crate) use lane::Lane;
+pub use result_store::ResultStore;
 pub(crate) use roster::Roster;
+pub use scheduler::Scheduler;
 pub(crate) use scheduler::SchedulerParts;
 pub(crate) use spin::Spin;
 pub(crate) use threads::Threads;

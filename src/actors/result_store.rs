@@ -1,16 +1,16 @@
 //! The ResultStore: the one place that decides that a task is settled. The first outcome wins; later ones
 //! are counted. It resolves who waits, keeps the record, and tells the Scheduler.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
+use super::Callbacks;
 use super::lane::{Lane, LaneStream};
 use super::records::Records;
 use super::waiting::Waiting;
-use super::Callbacks;
 use crate::error::{Error, TaskError};
 use crate::ledger::{SettledTask, Verdict};
 use crate::limits::Limits;

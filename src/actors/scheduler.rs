@@ -1,6 +1,6 @@
 //! The Scheduler: takes tasks in, asks the ledger which engine gets which, and carries out its orders.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -295,12 +295,7 @@ fn split(now: Moment, submission: Submission) -> (Watched, Request) {
         let extras = request.extras.as_deref().cloned().unwrap_or_default();
         request.extras = Some(Arc::new(Extras { keep: true, ..extras }));
     }
-    let watched = Watched {
-        id: request.id,
-        kind: request.kind,
-        extras: request.extras.clone(),
-        submitted: now,
-        waiter,
-    };
+    let watched =
+        Watched { id: request.id, kind: request.kind, extras: request.extras.clone(), submitted: now, waiter };
     (watched, request)
 }

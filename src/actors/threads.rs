@@ -1,8 +1,8 @@
 //! The plain threads of a cluster: where code of the user's runs, and who waits for their end.
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
-use crate::messages::{Watched, Waiter};
+use crate::messages::{Waiter, Watched};
 use crate::task::{Attempt, TaskId};
 
 /// The tasks that are not settled.

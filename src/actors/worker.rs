@@ -59,8 +59,7 @@ impl Worker {
             (outcome, spare) => {
                 catch::discard(spare);
                 let (outcome, kept) = keep(outcome, extras.as_deref(), cx);
-                let completion =
-                    Completion { id, attempt, engine: Some(self.engine), ran: Some(ran), outcome, kept };
+                let completion = Completion { id, attempt, engine: Some(self.engine), ran: Some(ran), outcome, kept };
                 // An `Err` is an arbiter that is gone: it has settled its tasks.
                 catch::discard(self.finished.push([completion]));
             }

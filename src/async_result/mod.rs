@@ -7,9 +7,9 @@ mod single;
 mod many;
 mod reply;
 
-pub use single::AsyncResult;
-pub use many::AsyncMapResult;
-pub use reply::Reply;
 pub(crate) use blocking::{block_on, may_block};
+pub use many::AsyncMapResult;
 pub(crate) use many::Many;
+pub use reply::Reply;
+pub use single::AsyncResult;
 pub(crate) use single::{One, decode_value, not_decodable};

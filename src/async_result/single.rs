@@ -77,7 +77,12 @@ struct Ended<T> {
 }
 
 impl<T: Send + 'static> One<T> {
-    pub(crate) fn new(id: TaskId, kind: &'static TaskKind, extras: Option<Arc<Extras>>, decode: Decode<T>) -> Arc<Self> {
+    pub(crate) fn new(
+        id: TaskId,
+        kind: &'static TaskKind,
+        extras: Option<Arc<Extras>>,
+        decode: Decode<T>,
+    ) -> Arc<Self> {
         Arc::new(Self { handover: Handover::new(), id, kind, extras, created: Moment::now(), decode })
     }
 
@@ -362,12 +367,10 @@ impl<T: Send + 'static> AsyncResult<T> {
     {
         self.on_drop = OnDrop::Detach;
         let mut handle = self.second_handle();
-        self.register(Callback::Closure(Box::new(move || {
-            match recipient.try_send(M::from(handle.move_out())) {
-                Ok(()) => {}
-                Err(SendError::Full(message)) => recipient.do_send(message),
-                Err(SendError::Closed(_)) => handle.link.on_undeliverable(),
-            }
+        self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
+            Ok(()) => {}
+            Err(SendError::Full(message)) => recipient.do_send(message),
+            Err(SendError::Closed(_)) => handle.link.on_undeliverable(),
         })))
     }
 

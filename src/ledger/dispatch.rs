@@ -67,8 +67,7 @@ impl Ledger {
     /// Notes that a task left its queue without being sent.
     pub(super) fn on_ticket_gone(&mut self, line: Line) {
         let entries = &self.entries;
-        let is_good =
-            |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
+        let is_good = |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
         match line {
             Line::Direct(engine) => self.fleet.get_mut(engine).direct.on_gone(is_good),
             Line::Set(set) => {
@@ -165,8 +164,7 @@ impl Ledger {
 
     fn head(&mut self, line: Line) -> Option<Ticket> {
         let entries = &self.entries;
-        let is_good =
-            |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
+        let is_good = |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
         match line {
             Line::Direct(engine) => self.fleet.get_mut(engine).direct.front(is_good),
             Line::Set(set) => self.sets.get_mut(set).queue.front(is_good),

@@ -1,6 +1,6 @@
 //! How long a task of each kind is expected to run: a moving mean of what engines reported.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::time::Duration;
 
 /// What is expected of each kind of task.

@@ -11,9 +11,7 @@ use super::bits::Bits;
 use super::deadlines::Deadlines;
 use super::entry::{Entry, Line, Place};
 use super::estimates::Estimates;
-use super::orders::{
-    EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict,
-};
+use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict};
 use super::placement::{Ahead, Engine, Fleet};
 use super::queues::{ANY, LOCAL, TargetSets};
 use crate::error::TaskError;
@@ -43,8 +41,7 @@ pub struct Ledger {
 impl Ledger {
     /// Makes an empty ledger.
     pub fn new(limits: &Limits) -> Self {
-        let ahead =
-            Ahead { backlog_ns: limits.engine_backlog_us * 1_000, outstanding: limits.engine_outstanding_max };
+        let ahead = Ahead { backlog_ns: limits.engine_backlog_us * 1_000, outstanding: limits.engine_outstanding_max };
         Self {
             entries: Slab::new(),
             index: HashTable::new(),
@@ -82,7 +79,8 @@ impl Ledger {
         let Some(place) = self.fleet.find(engine) else { return orders };
         let mut left = self.fleet.remove(place);
 
-        let with_it = |entry: &Entry| matches!(entry.place, Place::At(p) | Place::Lingering(p) | Place::Ghost(p) if p == place);
+        let with_it =
+            |entry: &Entry| matches!(entry.place, Place::At(p) | Place::Lingering(p) | Place::Ghost(p) if p == place);
         let slots: Vec<u32> = self.entries.iter().filter(|(_, e)| with_it(e)).map(|(s, _)| s as u32).collect();
         for slot in slots {
             self.on_lost(slot, engine, cause, &mut orders);
@@ -310,13 +308,16 @@ impl Ledger {
     }
 
     fn set_for(&mut self, engines: &Arc<[EngineId]>, needs_local: bool) -> Result<u32, TaskError> {
+        if engines.is_empty() {
+            return Err(TaskError::NoEngines);
+        }
         let set = match self.sets.find(engines) {
             Some(set) => set,
             None => self.add_set(engines)?,
         };
         let members = &self.sets.get(set).members;
         if members.is_empty() {
-            return Err(gone(engines.first().copied().unwrap_or(EngineId(0)), Attempt(0)));
+            return Err(gone(engines[0], Attempt(0)));
         }
         if needs_local && members.iter().any(|place| !self.fleet.get(place as u32).is_local) {
             return Err(TaskError::NotPortable);
@@ -478,7 +479,9 @@ impl Ledger {
         }
         let (place, line) = (self.entry(slot).place, self.entry(slot).line);
         match (place, is_freed, is_first) {
-            (Place::At(_) | Place::Lingering(_), true, true) | (Place::Ghost(_), true, _) | (Place::Settling, _, true) => {
+            (Place::At(_) | Place::Lingering(_), true, true)
+            | (Place::Ghost(_), true, _)
+            | (Place::Settling, _, true) => {
                 self.remove(slot);
             }
             (Place::At(p) | Place::Lingering(p), false, true) => {

@@ -14,4 +14,6 @@ mod deadlines;
 mod bits;
 
 pub use events::Ledger;
-pub use orders::{Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict};
+pub use orders::{
+    Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict,
+};

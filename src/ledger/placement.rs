@@ -4,7 +4,7 @@
 //! expected to run for less than the backlog limit: so tiny tasks are sent ahead by the thousand, and no
 //! task waits behind a long one while another engine is idle.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use slab::Slab;
 

@@ -1,8 +1,9 @@
 //! Tasks that wait for an engine: one queue for each set of engines that a view may aim at.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use slab::Slab;
 
 use super::bits::Bits;

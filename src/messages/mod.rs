@@ -29,10 +29,10 @@ mod join;
 mod done;
 mod control;
 
-pub use submit::{Cancel, Submission, Submit};
-pub use watch::{Aftermath, Expect, Settle, Waiter, Watch, Watched};
-pub use run::{Revoke, Run, StopEngine};
+pub use control::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop};
+pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, Join, Leave, Welcome};
-pub use done::{Callback, Discard, Dispatch, TaskDone};
-pub use control::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop};
+pub use run::{Revoke, Run, StopEngine};
+pub use submit::{Cancel, Submission, Submit};
+pub use watch::{Aftermath, Expect, Settle, Waiter, Watch, Watched};

@@ -9,12 +9,12 @@ mod options;
 mod payload;
 mod record;
 
+pub use call::{ResultLike, Task, TaskFailure};
+pub(crate) use context::CancelFlag;
+pub use context::TaskContext;
 pub use ids::{Attempt, EngineId, Moment, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};
-pub use call::{ResultLike, Task, TaskFailure};
-pub use context::TaskContext;
-pub(crate) use context::CancelFlag;
-pub use size::{HeapBytes, Unknown as UnknownHeapBytes};
 pub use options::{Extras, Retries, Target};
 pub use payload::{Closure, ErasedTask, ErasedValue, Payload, Typed, Value, WireCall, WireValue};
 pub use record::{Outcome, Record, Run, Status};
+pub use size::{HeapBytes, Unknown as UnknownHeapBytes};

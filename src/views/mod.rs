@@ -6,8 +6,8 @@ mod load_balanced;
 mod with;
 mod link;
 
-pub use engine::EngineView;
 pub use direct::DirectView;
+pub use engine::EngineView;
+pub(crate) use link::{Identified, Link, LinkParts};
 pub use load_balanced::LoadBalancedView;
 pub use with::With;
-pub(crate) use link::{Identified, Link, LinkParts};

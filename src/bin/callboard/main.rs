@@ -1,2 +1,52 @@
-//! The `callboard` command.
-fn main() {}
+//! The `callboard` command: what one does with a cluster from a shell. So far: `callboard bench`.
+
+mod bench;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Parallel computing with futures over engines.
+#[derive(Debug, Parser)]
+#[command(name = "callboard", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure callboard on this machine, beside other ways to run a task
+    Bench(bench::Args),
+    /// One run of a test that needs a process of its own; `bench` starts it
+    #[command(hide = true)]
+    BenchChild(bench::ChildArgs),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  callboard bench                      every test, as a table (about two minutes)
+  callboard bench --quick              smaller and fewer runs (some ten seconds)
+  callboard bench --only latency       one test; repeat --only for more
+  callboard bench --json > mine.jsonl  one object a line, to lay beside other systems' figures
+  callboard help bench                 what the tests measure";
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Bench(args) => bench::bench(&args),
+        Command::BenchChild(args) => bench::child(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who reads our output may have seen enough: `callboard bench --json | head -1`.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("callboard: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

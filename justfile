@@ -1,0 +1,26 @@
+# What one does daily. `just` lists the recipes.
+
+default:
+    @just --list
+
+# What CI runs, short of the README's commands.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+test:
+    cargo test --workspace
+
+# An in-process user builds without the command line.
+minimal:
+    cargo check --no-default-features
+
+bench *ARGS:
+    cargo run --release -- bench {{ARGS}}
+
+# Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
+# million tasks with panics.
+torture:
+    CALLBOARD_CASES=1000000 cargo test --release --test ledger
+    cargo test --release --test panics --test limits --test cluster_end

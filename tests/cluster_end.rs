@@ -1,0 +1,57 @@
+//! What a cluster leaves behind: nothing. One test, because it counts what the whole process has.
+
+use std::time::Duration;
+
+use callboard::prelude::*;
+
+mod support;
+use support::{descriptors, resident, threads};
+
+#[task]
+fn id(x: u32) -> u32 {
+    x
+}
+
+fn once(i: u32) {
+    let cluster = Cluster::threads(2).start().unwrap();
+    let rc = cluster.client();
+    let ar = rc.load_balanced().apply(id(i));
+    match i % 4 {
+        0 => assert_eq!(ar.get(), Ok(i)),
+        1 => ar.add_done_callback(|_| {}).unwrap(),
+        // Dropped while it may be anywhere.
+        2 => drop(ar),
+        _ => drop(rc.all().apply(id(i))),
+    }
+    if i % 3 == 0 {
+        cluster.shutdown(if i % 2 == 0 { Pending::Finish } else { Pending::Cancel }).get().unwrap();
+    }
+}
+
+#[test]
+fn a_thousand_clusters_leave_no_thread_descriptor_or_memory() {
+    (0..50).for_each(once);
+    let (threads_before, descriptors_before, resident_before) = (threads(), descriptors(), resident());
+    for i in 0..1_000 {
+        once(i);
+        assert_eq!(support::our_threads(), [""; 0], "after cluster {i}");
+    }
+    assert_eq!((threads(), descriptors()), (threads_before, descriptors_before));
+    let grown = resident().saturating_sub(resident_before);
+    assert!(grown < 4 << 20, "{grown} bytes more after 1 000 clusters");
+
+    // Within a runtime nothing waits; the end comes in the background.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        for i in 0..50 {
+            let cluster = Cluster::threads(2).start().unwrap();
+            let ar = cluster.client().load_balanced().apply(id(i));
+            drop(cluster);
+            assert!(matches!(ar.await, Ok(_) | Err(TaskError::Cancelled { .. })));
+        }
+    });
+    drop(runtime);
+    support::eventually("the last threads end", || support::our_threads().is_empty());
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!((threads(), descriptors()), (threads_before, descriptors_before));
+}

@@ -1,0 +1,70 @@
+//! What several test files need: waiting for an event, and counting what is left behind.
+#![allow(dead_code)]
+
+use std::time::{Duration, Instant};
+
+/// Waits until `is_so`, and fails after ten seconds.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns the names of this process's threads that callboard started.
+pub fn our_threads() -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        if let Ok(name) = std::fs::read_to_string(entry.path().join("comm")) {
+            if name.starts_with("cb-") {
+                names.push(name.trim().to_string());
+            }
+        }
+    }
+    names
+}
+
+/// Returns how many threads this process has.
+pub fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Returns how many descriptors are open.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Returns the resident memory in bytes.
+pub fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// A gate that tasks wait at: closed until opened, then open for good.
+#[derive(Default)]
+pub struct Gate {
+    open: std::sync::Mutex<bool>,
+    changed: std::sync::Condvar,
+}
+
+impl Gate {
+    pub const fn new() -> Self {
+        Self { open: std::sync::Mutex::new(false), changed: std::sync::Condvar::new() }
+    }
+
+    pub fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the gate opens, for at most 20 s.
+    pub fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        let wait = Duration::from_secs(20);
+        let (open, _) = self.changed.wait_timeout_while(open, wait, |open| !*open).unwrap();
+        assert!(*open, "the gate was not opened within 20 s");
+    }
+}
