@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // A callback, called once, wherever the result is by then.
     let ar = rc.engine(-1)?.apply(getpid());
-    let (called, wait_for_callback) = std::sync::mpsc::channel();
+    let (called, wait_for_callback) = std::sync::mpsc::channel::<()>();
     ar.add_done_callback(move |ar| {
         if let Ok(pid) = ar.result() {
             println!("I got PID: {pid}");

@@ -9,7 +9,7 @@ use crate::async_result::Reply;
 use crate::controller::Addresses;
 use crate::error::{Error, TaskError};
 use crate::ledger::QueueStatus;
-use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop};
+use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, TakeIn};
 use crate::task::{EngineId, Record, TaskId};
 use crate::views::{DirectView, EngineView, Link, LinkParts, LoadBalancedView};
 
@@ -95,8 +95,11 @@ impl Client {
     ///
     /// Answers [`Error::UnknownResult`] for a task that was never submitted, or whose record was removed.
     pub fn record(&self, task: TaskId) -> Reply<Record> {
-        let request = self.addresses.result_store.clone().recipient().send(GetRecord { task });
-        Reply::new(async move { request.await.map_err(|_| Error::ClusterStopped)? })
+        let (taken_in, store) = (self.addresses.scheduler.send(TakeIn), self.addresses.result_store.clone());
+        Reply::new(async move {
+            taken_in.await.map_err(|_| Error::ClusterStopped)?;
+            store.send(GetRecord { task }).await.map_err(|_| Error::ClusterStopped)?
+        })
     }
 
     /// Asks for the records of all settled tasks that are remembered, oldest first.
@@ -109,8 +112,9 @@ impl Client {
     /// Answers [`Error::UnknownResult`] if it was not kept, and [`TaskError::ResultEvicted`] if there was no room
     /// for it any more. Waits for a task that is not settled.
     pub fn fetch<T: DeserializeOwned + Send + 'static>(&self, task: TaskId) -> Reply<T> {
-        let store = self.addresses.result_store.clone();
+        let (taken_in, store) = (self.addresses.scheduler.send(TakeIn), self.addresses.result_store.clone());
         Reply::new(async move {
+            taken_in.await.map_err(|_| Error::ClusterStopped)?;
             loop {
                 match store.send(FetchKept { task }).await.map_err(|_| Error::ClusterStopped)?? {
                     Kept::Value(bytes) => return read_kept(task, &bytes),

@@ -34,7 +34,8 @@ fn a_thousand_clusters_leave_no_thread_descriptor_or_memory() {
     let (threads_before, descriptors_before, resident_before) = (threads(), descriptors(), resident());
     for i in 0..1_000 {
         once(i);
-        assert_eq!(support::our_threads(), [""; 0], "after cluster {i}");
+        // A joined thread is in /proc for another moment.
+        support::eventually("no thread is left", || support::our_threads().is_empty());
     }
     assert_eq!((threads(), descriptors()), (threads_before, descriptors_before));
     let grown = resident().saturating_sub(resident_before);

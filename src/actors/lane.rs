@@ -61,7 +61,8 @@ impl<T> Lane<T> {
         Ok(())
     }
 
-    fn take(&self) -> Option<Vec<T>> {
+    /// Takes the next batch, if there is one.
+    pub(super) fn take(&self) -> Option<Vec<T>> {
         if !self.has_items.load(Ordering::Acquire) {
             return None;
         }

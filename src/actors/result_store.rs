@@ -1,10 +1,10 @@
 //! The ResultStore: the one place that decides that a task is settled. The first outcome wins; later ones
 //! are counted. It resolves who waits, keeps the record, and tells the Scheduler.
 
-use hashbrown::HashMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::Callbacks;

@@ -1,10 +1,10 @@
 //! The Scheduler: takes tasks in, asks the ledger which engine gets which, and carries out its orders.
 
-use hashbrown::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
@@ -14,7 +14,7 @@ use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
 use crate::limits::Limits;
 use crate::messages::{
     Cancel, Completion, Discard, EngineAddress, Expect, Finished, GetStatus, HandedBack, Join, Leave, Pending, Revoke,
-    Run, Settled, Stop, Submission, Submit, Watch, Watched,
+    Run, Settled, Stop, Submission, Submit, TakeIn, Watch, Watched,
 };
 use crate::task::{EngineId, Extras, Moment};
 
@@ -27,8 +27,10 @@ pub struct Scheduler {
     counts: Arc<CallbackCounts>,
     roster: Arc<Roster>,
     admission: Arc<Admission>,
-    /// What callers push; taken by `started`.
-    submissions: Option<LaneStream<Submission>>,
+    /// What callers push.
+    submissions: Arc<Lane<Submission>>,
+    /// How long the arbiter looks for more of it before it sleeps.
+    patience: Duration,
     /// When the timer rings, and the timer.
     alarm: Option<(Moment, SpawnHandle)>,
     stopping: Option<Vec<oneshot::Sender<()>>>,
@@ -61,7 +63,8 @@ impl Scheduler {
             counts: parts.counts,
             roster: parts.roster,
             admission: parts.admission,
-            submissions: Some(LaneStream::new(parts.submissions, parts.limits.spin())),
+            submissions: parts.submissions,
+            patience: parts.limits.spin(),
             alarm: None,
             stopping: None,
         }
@@ -72,9 +75,7 @@ impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        if let Some(submissions) = self.submissions.take() {
-            ctx.add_stream(submissions);
-        }
+        ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience));
     }
 }
 
@@ -127,6 +128,7 @@ impl Handler<Cancel> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, msg: Cancel, ctx: &mut Context<Self>) {
+        self.take_in(ctx);
         let orders = self.ledger.on_cancel(&msg.tasks, &msg.reason);
         self.carry_out(orders, ctx);
     }
@@ -163,7 +165,8 @@ impl Handler<Leave> for Scheduler {
 impl Handler<GetStatus> for Scheduler {
     type Result = MessageResult<GetStatus>;
 
-    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: GetStatus, ctx: &mut Context<Self>) -> Self::Result {
+        self.take_in(ctx);
         let (undeliverable_callbacks, panicked_callbacks) = self.counts.read();
         MessageResult(QueueStatus { undeliverable_callbacks, panicked_callbacks, ..self.ledger.status() })
     }
@@ -173,6 +176,7 @@ impl Handler<Stop> for Scheduler {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, msg: Stop, ctx: &mut Context<Self>) -> ResponseFuture<()> {
+        self.take_in(ctx);
         let (settled, answer) = oneshot::channel();
         self.stopping.get_or_insert_default().push(settled);
         if msg.pending == Pending::Cancel {
@@ -187,7 +191,22 @@ impl Handler<Stop> for Scheduler {
     }
 }
 
+impl Handler<TakeIn> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: TakeIn, ctx: &mut Context<Self>) {
+        self.take_in(ctx);
+    }
+}
+
 impl Scheduler {
+    /// Takes in what callers pushed before they sent the message at hand: messages do not overtake tasks.
+    fn take_in(&mut self, ctx: &mut Context<Self>) {
+        while let Some(batch) = self.submissions.take() {
+            Handler::handle(self, Submit { batch }, ctx);
+        }
+    }
+
     /// Does what the ledger ordered.
     fn carry_out(&mut self, orders: Vec<Order>, ctx: &mut Context<Self>) {
         let (mut expect, mut finished, mut discard) = (Vec::new(), Vec::new(), Vec::new());
@@ -283,7 +302,10 @@ impl Scheduler {
             return;
         }
         if let Some(waiting) = &mut self.stopping {
-            waiting.drain(..).for_each(|settled| drop(settled.send(())));
+            for settled in waiting.drain(..) {
+                // Who asked may have gone away.
+                let _ = settled.send(());
+            }
         }
     }
 }

@@ -25,6 +25,12 @@ pub struct Stop {
     pub pending: Pending,
 }
 
+/// Asks the Scheduler to take in what callers handed over before this; answered when it has, and when the
+/// ResultStore has been told.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct TakeIn;
+
 /// Asks the Scheduler where the tasks are.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "QueueStatus")]

@@ -29,7 +29,7 @@ mod join;
 mod done;
 mod control;
 
-pub use control::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop};
+pub use control::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, TakeIn};
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, Join, Leave, Welcome};

@@ -1,5 +1,5 @@
 //! What several test files need: waiting for an event, and counting what is left behind.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

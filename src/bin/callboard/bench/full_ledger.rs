@@ -64,22 +64,21 @@ impl FullLedger {
 
     /// Makes the next cycle's tasks and outcomes: the work of others, not to be timed.
     pub(crate) fn next_batch(&mut self) -> Batch {
-        let requests = self.requests(BATCH);
-        let outcomes = self.running.drain(..BATCH.min(self.running.len())).collect();
-        Batch { requests, outcomes }
+        assert!(self.running.len() >= BATCH, "engines that are full have a batch under way: {}", self.running.len());
+        Batch { requests: self.requests(BATCH), outcomes: self.running.drain(..BATCH).collect() }
     }
 
     /// As many tasks come as go: what the scheduler asks of the ledger.
-    pub(crate) fn cycle(&mut self, batch: Batch) -> [Vec<Order>; 2] {
+    pub(crate) fn cycle(&mut self, batch: Batch) -> impl Iterator<Item = Order> + use<> {
         let queued = self.ledger.on_submit(Moment(0), batch.requests);
         let sent = self.ledger.on_settled(&batch.outcomes);
         self.ledger.take_released();
-        [queued, sent]
+        queued.into_iter().chain(sent)
     }
 
     /// Notes which tasks engines have now.
-    pub(crate) fn on_orders(&mut self, orders: impl IntoIterator<Item = impl IntoIterator<Item = Order>>) {
-        for order in orders.into_iter().flatten() {
+    pub(crate) fn on_orders(&mut self, orders: impl IntoIterator<Item = Order>) {
+        for order in orders {
             let Order::Run { engine, assignment } = order else { continue };
             self.sent += 1;
             self.running.push_back(SettledTask {

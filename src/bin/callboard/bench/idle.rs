@@ -16,8 +16,8 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (engines, watch_ms) = (plan.engines, plan.full_or_quick(2_000, 1_000));
     vec![Box::new(move || {
         let values = in_own_process(Run::Idle { engines, watch_ms })?;
-        let figure = |(value, (of, unit))| {
-            let params = Params::new().with("engines", engines).with("of", of);
+        let figure = |(value, (quantity, unit))| {
+            let params = Params::new().with("engines", engines).with("quantity", quantity);
             Figure { system: callboard_threads::NAME, params, value, unit }
         };
         Ok(values.into_iter().zip([("memory", "MB"), ("processor", "ms/s")]).map(figure).collect())

@@ -9,9 +9,9 @@ use super::{Contender, Fallible, Plan, callboard_threads, on_plain_thread, pin};
 
 /// What the table says below its rows.
 pub(super) const NOTE: &str = "\
-pinned: the two threads of channel_pingpong are held on two processors, one each. callboard places its own
-threads, so the row to compare it with is the unpinned one; that one depends on whether the system happens to
-put both threads on one processor (fast) or on two (a wake-up across processors each way).";
+latency: with `pinned true` the two threads of channel_pingpong are held on two processors, one each. callboard's
+threads are never pinned, so the row to compare them with is the unpinned one. That one has two speeds: the system
+puts both threads on one processor, or on two, where each way costs a wake-up across processors.";
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99)];
 

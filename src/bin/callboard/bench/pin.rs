@@ -1,9 +1,9 @@
 //! Holding a thread on one processor, where the system lets us.
 
-#[cfg(target_os = "linux")]
-pub(super) use linux::{pin_to, two_processors};
 #[cfg(not(target_os = "linux"))]
 pub(super) use elsewhere::{pin_to, two_processors};
+#[cfg(target_os = "linux")]
+pub(super) use linux::{pin_to, two_processors};
 
 #[cfg(target_os = "linux")]
 mod linux {

@@ -21,7 +21,8 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     vec![Box::new(move || {
         let params = Params::new().with("queued", tasks);
         let figures = in_own_process(Run::QueuedMemory { tasks })?.into_iter();
-        let figure = |value| Figure { system: callboard_threads::NAME, params: params.clone(), value, unit: "bytes/task" };
+        let figure =
+            |value| Figure { system: callboard_threads::NAME, params: params.clone(), value, unit: "bytes/task" };
         Ok(figures.map(figure).collect())
     })]
 }
@@ -37,8 +38,8 @@ pub(super) fn measure(tasks: usize) -> Fallible<Vec<f64>> {
     let (started, has_started) = channel();
     let (release, released) = channel::<()>();
     let busy = view.apply_fn(move || {
-        drop(started.send(()));
-        drop(released.recv());
+        _ = started.send(());
+        _ = released.recv();
     });
     has_started.recv()?;
 

@@ -20,7 +20,8 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (queued, cycles) = plan.full_or_quick((1_000_000, 400), (100_000, 100));
     let contender = move |engines: u32, subsets: usize| -> Contender {
         Box::new(move || {
-            let params = Params::new().with("engines", engines as usize).with("queued", queued).with("subsets", subsets);
+            let params =
+                Params::new().with("engines", engines as usize).with("queued", queued).with("subsets", subsets);
             let value = ns_per_task(FullLedger::new(engines, queued, subsets), cycles);
             Ok(vec![Figure { system: callboard_threads::NAME, params, value, unit: "ns/task" }])
         })

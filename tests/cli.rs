@@ -1,0 +1,127 @@
+//! The `callboard` command, from outside: what it prints, and how it refuses.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// Longer than any of these takes, so that one that hangs is ended and seen.
+const LIFE_MAX: Duration = Duration::from_secs(60);
+
+/// What the command did: its exit code, what it printed, what it complained of.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn callboard(args: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_callboard")).args(args).timeout(LIFE_MAX).output().unwrap();
+    Ran {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Runs one test of the bench, small, and returns its lines.
+fn bench(test: &str, more: &[&str]) -> Vec<Value> {
+    let args = [&["bench", "--only", test, "--json", "--quick"], more].concat();
+    let ran = callboard(&args);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn systems(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["system"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_json_line_has_every_key_and_its_value_is_the_median() {
+    let lines = bench("startup", &["--runs", "1", "--engines", "2"]);
+    assert_eq!(systems(&lines), ["callboard-threads", "rayon"]);
+    for line in lines {
+        assert_eq!(line["test"], "startup");
+        assert_eq!(line["params"], serde_json::json!({ "engines": 2 }));
+        assert_eq!(line["unit"], "s");
+        assert_eq!(line["runs"]["n"], 1);
+        assert!(line["value"].as_f64().unwrap() > 0.0, "{line}");
+        for of_one_run in ["median", "min", "max"] {
+            assert_eq!(line["runs"][of_one_run], line["value"], "{of_one_run}");
+        }
+    }
+}
+
+#[test]
+fn a_json_line_has_its_keys_in_the_order_of_the_design() {
+    let ran = callboard(&["bench", "--only", "startup", "--json", "--quick", "--runs", "1"]);
+    let line = ran.out.lines().next().unwrap();
+    let keys = ["system", "test", "params", "value", "unit", "runs", "n", "median", "min", "max"];
+    let places: Vec<_> = keys.iter().map(|key| line.find(&format!("\"{key}\":")).expect(key)).collect();
+    assert!(places.is_sorted(), "{line}");
+}
+
+#[test]
+fn latency_is_given_by_quantile_beside_every_yardstick() {
+    let lines = bench("latency", &["--runs", "1"]);
+    let mut beside = systems(&lines);
+    beside.dedup();
+    assert_eq!(beside, ["callboard-threads", "channel_pingpong", "rayon", "spawn_blocking", "sync_arbiter"]);
+    let ours: Vec<&str> = lines.iter().take(3).map(|line| line["params"]["quantile"].as_str().unwrap()).collect();
+    assert_eq!(ours, ["p50", "p90", "p99"]);
+    let unpinned = lines.iter().filter(|line| line["params"]["pinned"] == false).count();
+    assert_eq!(unpinned, 3);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_test_that_needs_a_process_of_its_own_gets_one() {
+    let lines = bench("idle", &["--runs", "1"]);
+    let units: Vec<&str> = lines.iter().map(|line| line["unit"].as_str().unwrap()).collect();
+    assert_eq!(units, ["MB", "ms/s"]);
+    assert!(lines[0]["value"].as_f64().unwrap() > 0.5, "{}", lines[0]);
+}
+
+#[test]
+fn the_table_names_the_machine_and_lays_yardsticks_beside_callboard() {
+    let ran = callboard(&["bench", "--only", "startup", "--quick", "--runs", "1"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let machine = ran.out.lines().next().unwrap();
+    assert!(machine.starts_with(concat!("callboard ", env!("CARGO_PKG_VERSION"), " on ")), "{machine}");
+    let rayon = ran.out.lines().find(|line| line.contains("rayon")).unwrap();
+    assert!(rayon.contains("engines 4") && rayon.contains(" x "), "{rayon}");
+}
+
+#[test]
+fn an_unknown_test_is_refused_with_a_list_of_the_tests() {
+    let ran = callboard(&["bench", "--only", "warp_speed"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("'warp_speed'"), "{}", ran.err);
+    for test in ["noop_throughput", "latency", "queued_memory", "scheduler_cost", "idle", "startup"] {
+        assert!(ran.err.contains(test), "{test} is not in: {}", ran.err);
+    }
+}
+
+#[test]
+fn zero_runs_are_refused() {
+    let ran = callboard(&["bench", "--runs", "0"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("--runs"), "{}", ran.err);
+}
+
+#[test]
+fn help_teaches_the_bench_and_hides_its_children() {
+    let ran = callboard(&["--help"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.out.contains("callboard bench --quick"), "{}", ran.out);
+    assert!(!ran.out.contains("bench-child"), "{}", ran.out);
+}
+
+#[test]
+fn without_a_subcommand_help_is_printed_and_the_exit_code_is_2() {
+    let ran = callboard(&[]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("Usage: callboard"), "{}", ran.err);
+}
