@@ -6,8 +6,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
 use crate::error::TaskError;
-use crate::ledger::Released;
 use crate::limits::Limits;
+
+/// What settled tasks give back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Released {
+    pub(crate) tasks: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Released {
+    /// Counts a task that admission counted with `weight`; 0 if it did not pass admission.
+    pub(crate) fn add(&mut self, weight: u32) {
+        self.tasks += usize::from(weight > 0);
+        self.bytes += weight as usize;
+    }
+}
 
 /// The tasks and bytes that are pending, of all clients of a cluster in this process.
 #[derive(Debug)]

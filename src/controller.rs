@@ -8,7 +8,8 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::actors::{
-    CallbackCounts, Callbacks, Engine, EngineParts, Lane, ResultStore, Roster, Scheduler, SchedulerParts, Threads,
+    CallbackCounts, Callbacks, Engine, EngineParts, Lane, ResultStore, ResultStoreParts, Roster, Scheduler,
+    SchedulerParts, Threads,
 };
 use crate::admission::Admission;
 use crate::async_result::block_on;
@@ -149,14 +150,20 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
     let mut store = None;
     let scheduler = Scheduler::create(|ctx| {
         let settled = ctx.address().recipient();
-        let store = store.insert(ResultStore::new(&limits, settled, callbacks.clone(), finished.clone()).start());
+        let result_store = ResultStore::new(ResultStoreParts {
+            limits: limits.clone(),
+            scheduler: settled,
+            callbacks: callbacks.clone(),
+            admission: admission.clone(),
+            finished: finished.clone(),
+        });
+        let store = store.insert(result_store.start());
         Scheduler::new(SchedulerParts {
             limits: limits.clone(),
             store: store.clone(),
             callbacks: callbacks.clone(),
             counts: counts.clone(),
             roster: roster.clone(),
-            admission: admission.clone(),
             submissions: submissions.clone(),
         })
     });

@@ -218,7 +218,10 @@ fn too_many_callbacks_are_refused_by_name() {
     let ran = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
         let ran = ran.clone();
-        ar.add_done_callback(move |_| { ran.fetch_add(1, Ordering::SeqCst); }).unwrap();
+        ar.add_done_callback(move |_| {
+            ran.fetch_add(1, Ordering::SeqCst);
+        })
+        .unwrap();
     }
     let error = ar.add_done_callback(|_| {}).unwrap_err();
     assert!(matches!(error, Error::Overloaded { what: "callbacks", limit: 3 }), "{error}");

@@ -20,14 +20,15 @@ fn double(x: u32) -> u32 {
 
 fn request(seq: u64, payload: Payload, kind: &'static TaskKind) -> Request {
     let id = TaskId { client: 7, seq };
-    Request { id, kind, payload, target: Target::Any, retries: Retries::default(), weight: 0, extras: None }
+    Request { id, kind, payload, target: Target::Any, retries: Retries::default(), extras: None }
 }
 
 #[test]
 fn a_submission_by_message_is_kept_for_whoever_asks() {
     let cluster = Cluster::threads(1).start().unwrap();
     let rc = cluster.client();
-    let submission = Submission { request: request(1, Payload::of(double(21)), double::kind()), waiter: None };
+    let submission =
+        Submission { request: request(1, Payload::of(double(21)), double::kind()), weight: 0, waiter: None };
     cluster.addresses().scheduler.do_send(Submit { batch: vec![submission] });
     let id = TaskId { client: 7, seq: 1 };
     eventually("the task is known", || rc.record(id).get().is_ok());
@@ -49,7 +50,7 @@ fn a_call_in_bytes_is_decoded_by_the_engine_or_refused_there() {
         (4, kind.key, [encoded, vec![0]].concat(), "could not be decoded"),
     ];
     for (seq, key, inline, expected) in cases {
-        let submission = Submission { request: request(seq, wire(key, inline), kind), waiter: None };
+        let submission = Submission { request: request(seq, wire(key, inline), kind), weight: 0, waiter: None };
         cluster.addresses().scheduler.do_send(Submit { batch: vec![submission] });
         let id = TaskId { client: 7, seq };
         eventually("the task is known", || rc.record(id).get().is_ok());

@@ -23,6 +23,7 @@ pub use engine::Engine;
 pub(crate) use engine::EngineParts;
 pub(crate) use lane::Lane;
 pub use result_store::ResultStore;
+pub(crate) use result_store::ResultStoreParts;
 pub(crate) use roster::Roster;
 pub use scheduler::Scheduler;
 pub(crate) use scheduler::SchedulerParts;

@@ -11,12 +11,13 @@ use super::Callbacks;
 use super::lane::{Lane, LaneStream};
 use super::records::Records;
 use super::waiting::Waiting;
+use crate::admission::{Admission, Released};
 use crate::error::{Error, TaskError};
 use crate::ledger::{SettledTask, Verdict};
 use crate::limits::Limits;
 use crate::messages::{
-    Aftermath, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge, Settled, Watch,
-    Watched,
+    Aftermath, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge, Settled, Waiter,
+    Watch, Watched,
 };
 use crate::task::{Moment, Outcome, Record, Run, Status, TaskId, Value};
 
@@ -26,56 +27,69 @@ pub struct ResultStore {
     records: Records,
     scheduler: Recipient<Settled>,
     callbacks: Addr<Callbacks>,
+    admission: Arc<Admission>,
     /// Who asked for the kept value of a task that is not settled.
     asking: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
     /// What engines push; taken by `started`.
     finished: Option<LaneStream<Completion>>,
 }
 
+/// What a ResultStore is made of.
+pub(crate) struct ResultStoreParts {
+    pub(crate) limits: Limits,
+    pub(crate) scheduler: Recipient<Settled>,
+    pub(crate) callbacks: Addr<Callbacks>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) finished: Arc<Lane<Completion>>,
+}
+
+/// An outcome that counted, and who waits for it.
+struct Won {
+    waiter: Option<Waiter>,
+    run: Run,
+    outcome: Outcome,
+}
+
 impl ResultStore {
-    pub(crate) fn new(
-        limits: &Limits,
-        scheduler: Recipient<Settled>,
-        callbacks: Addr<Callbacks>,
-        finished: Arc<Lane<Completion>>,
-    ) -> Self {
+    pub(crate) fn new(parts: ResultStoreParts) -> Self {
         Self {
             waiting: Waiting::default(),
-            records: Records::new(limits),
-            scheduler,
-            callbacks,
+            records: Records::new(&parts.limits),
+            scheduler: parts.scheduler,
+            callbacks: parts.callbacks,
+            admission: parts.admission,
             asking: HashMap::new(),
-            finished: Some(LaneStream::new(finished, limits.spin())),
+            finished: Some(LaneStream::new(parts.finished, parts.limits.spin())),
         }
     }
 
-    /// Settles one task, if this is its first outcome.
-    fn publish(&mut self, now: Moment, completion: Completion, left: &mut Vec<Aftermath>) -> SettledTask {
+    /// Decides whether an outcome counts, and remembers it if it does; else returns what is to be dropped.
+    fn decide(
+        &mut self,
+        now: Moment,
+        completion: Completion,
+        released: &mut Released,
+    ) -> (SettledTask, Result<Won, Outcome>) {
         let Completion { id, attempt, engine, ran, outcome, kept } = completion;
         let settled = SettledTask { id, engine, attempt, ran, verdict: Verdict::First };
         // The scheduler's own word is not an attempt's, and is never stale.
         let Some(watched) = self.waiting.complete(id, engine.map(|_| attempt)) else {
-            left.extend(outcome.ok().and_then(unwanted));
-            return SettledTask { verdict: Verdict::Late, ..settled };
+            return (SettledTask { verdict: Verdict::Late, ..settled }, Err(outcome));
         };
-        let started = ran.map(|ran| Moment(now.0.saturating_sub(ran.as_nanos() as u64)));
-        let run = Run { engine, attempt, started: started.map(|at| at.max(watched.submitted)), completed: now };
-        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        let Watched { kind, extras, submitted, waiter, .. } = watched;
+        let Watched { kind, extras, submitted, weight, waiter, .. } = watched;
+        released.add(weight);
+        let started = ran.map(|ran| Moment(now.0.saturating_sub(ran.as_nanos() as u64)).max(submitted));
+        let run = Run { engine, attempt, started, completed: now };
         if extras.as_ref().is_some_and(|extras| extras.keep) {
-            let value = kept.map(|bytes| *bytes).ok_or_else(|| error_of(&outcome));
-            self.records.keep(id, value);
+            self.records.keep(id, kept.map(|bytes| *bytes).ok_or_else(|| error_of(&outcome)));
         }
         if !self.asking.is_empty() {
             // Dropping the senders tells those who asked too early.
             self.asking.remove(&id);
         }
+        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
         self.records.add(id, kind, extras, submitted, run, status);
-        match waiter {
-            Some(waiter) => left.extend(waiter.settle(run, outcome).map(|aftermath| *aftermath)),
-            None => left.extend(outcome.ok().and_then(unwanted)),
-        }
-        settled
+        (settled, Ok(Won { waiter, run, outcome }))
     }
 }
 
@@ -121,10 +135,13 @@ impl Handler<Finished> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, msg: Finished, _: &mut Context<Self>) {
-        let now = Moment::now();
-        let mut left = Vec::new();
-        let batch = msg.batch.into_iter().map(|completion| self.publish(now, completion, &mut left)).collect();
+        let (now, mut released) = (Moment::now(), Released::default());
+        let decided = msg.batch.into_iter().map(|completion| self.decide(now, completion, &mut released));
+        let (batch, outcomes): (Vec<_>, Vec<_>) = decided.unzip();
+        // Before anybody is woken: whoever then asks or submits finds these tasks gone.
+        self.admission.release(released);
         self.scheduler.do_send(Settled { batch });
+        let left: Vec<Aftermath> = outcomes.into_iter().filter_map(publish).collect();
         if !left.is_empty() {
             self.callbacks.do_send(Dispatch { batch: left });
         }
@@ -167,6 +184,14 @@ impl Handler<Purge> for ResultStore {
 
     fn handle(&mut self, _: Purge, _: &mut Context<Self>) {
         self.records.purge();
+    }
+}
+
+/// Hands an outcome to who waits for it. Returns what is left to do.
+fn publish(decided: Result<Won, Outcome>) -> Option<Aftermath> {
+    match decided {
+        Ok(Won { waiter: Some(waiter), run, outcome }) => waiter.settle(run, outcome).map(|aftermath| *aftermath),
+        Ok(Won { waiter: None, outcome, .. }) | Err(outcome) => outcome.ok().and_then(unwanted),
     }
 }
 

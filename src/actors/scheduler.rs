@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
-use crate::admission::Admission;
 use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
 use crate::limits::Limits;
 use crate::messages::{
@@ -26,7 +25,6 @@ pub struct Scheduler {
     callbacks: Addr<Callbacks>,
     counts: Arc<CallbackCounts>,
     roster: Arc<Roster>,
-    admission: Arc<Admission>,
     /// What callers push.
     submissions: Arc<Lane<Submission>>,
     /// How long the arbiter looks for more of it before it sleeps.
@@ -49,7 +47,6 @@ pub(crate) struct SchedulerParts {
     pub(crate) callbacks: Addr<Callbacks>,
     pub(crate) counts: Arc<CallbackCounts>,
     pub(crate) roster: Arc<Roster>,
-    pub(crate) admission: Arc<Admission>,
     pub(crate) submissions: Arc<Lane<Submission>>,
 }
 
@@ -62,7 +59,6 @@ impl Scheduler {
             callbacks: parts.callbacks,
             counts: parts.counts,
             roster: parts.roster,
-            admission: parts.admission,
             submissions: parts.submissions,
             patience: parts.limits.spin(),
             alarm: None,
@@ -109,7 +105,6 @@ impl Handler<Settled> for Scheduler {
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let orders = self.ledger.on_settled(&msg.batch);
         self.carry_out(orders, ctx);
-        self.admission.release(self.ledger.take_released());
         self.answer_stop();
     }
 }
@@ -288,7 +283,7 @@ impl Scheduler {
     /// Settles what comes after the end.
     fn refuse(&mut self, batch: Vec<Submission>) {
         let mut discard = Vec::new();
-        for Submission { request, waiter } in batch {
+        for Submission { request, waiter, .. } in batch {
             // Dropping the waiter settles it.
             drop(waiter);
             discard.push(request.payload);
@@ -312,12 +307,12 @@ impl Scheduler {
 
 /// Parts a submission into what the result store watches and what the ledger places.
 fn split(now: Moment, submission: Submission) -> (Watched, Request) {
-    let Submission { mut request, waiter } = submission;
+    let Submission { mut request, weight, waiter } = submission;
     if waiter.is_none() {
         let extras = request.extras.as_deref().cloned().unwrap_or_default();
         request.extras = Some(Arc::new(Extras { keep: true, ..extras }));
     }
     let watched =
-        Watched { id: request.id, kind: request.kind, extras: request.extras.clone(), submitted: now, waiter };
+        Watched { id: request.id, kind: request.kind, extras: request.extras.clone(), submitted: now, weight, waiter };
     (watched, request)
 }

@@ -49,8 +49,6 @@ pub(super) struct Entry {
     pub(super) retries: Retries,
     /// What was used of them.
     pub(super) used: Retries,
-    /// Bytes to give back to admission, 0 if it was not asked.
-    pub(super) weight: u32,
     /// How often it was sent and not handed back unstarted.
     pub(super) starts: u32,
     /// What it was expected to take when it was sent, in nanoseconds.

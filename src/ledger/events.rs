@@ -11,7 +11,7 @@ use super::bits::Bits;
 use super::deadlines::Deadlines;
 use super::entry::{Entry, Line, Place};
 use super::estimates::Estimates;
-use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict};
+use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask, Verdict};
 use super::placement::{Ahead, Engine, Fleet};
 use super::queues::{ANY, LOCAL, TargetSets};
 use crate::error::TaskError;
@@ -29,7 +29,6 @@ pub struct Ledger {
     pub(super) fleet: Fleet,
     pub(super) estimates: Estimates,
     deadlines: Deadlines,
-    released: Released,
     /// Tasks that are settled and still hold a slot.
     ghosts: usize,
     next_engine: u32,
@@ -50,7 +49,6 @@ impl Ledger {
             fleet: Fleet::new(ahead),
             estimates: Estimates::default(),
             deadlines: Deadlines::default(),
-            released: Released::default(),
             ghosts: 0,
             next_engine: 0,
             next_stamp: 0,
@@ -178,11 +176,6 @@ impl Ledger {
         self.deadlines.next()
     }
 
-    /// Returns what settled tasks gave back to admission since the last call.
-    pub fn take_released(&mut self) -> Released {
-        std::mem::take(&mut self.released)
-    }
-
     /// Returns how many tasks are accepted and not settled.
     pub fn pending(&self) -> usize {
         self.entries.len() - self.ghosts
@@ -254,7 +247,6 @@ impl Ledger {
             line,
             retries: request.retries,
             used: Default::default(),
-            weight: request.weight,
             starts: 0,
             cost_ns: 0,
             stamp: 0,
@@ -474,9 +466,7 @@ impl Ledger {
 
     /// Moves a task on by the table in `entry.rs`: was its slot freed, is its outcome confirmed?
     fn move_on(&mut self, slot: u32, is_freed: bool, is_first: bool) {
-        if is_first {
-            self.release(slot);
-        }
+        self.settled += u64::from(is_first);
         let (place, line) = (self.entry(slot).place, self.entry(slot).line);
         match (place, is_freed, is_first) {
             (Place::At(_) | Place::Lingering(_), true, true)
@@ -504,15 +494,6 @@ impl Ledger {
         self.fleet.on_returned(engine, cost_ns);
         if let Some(ran) = ran {
             self.estimates.on_measured(key, ran);
-        }
-    }
-
-    fn release(&mut self, slot: u32) {
-        self.settled += 1;
-        let weight = std::mem::take(&mut self.entry_mut(slot).weight);
-        if weight > 0 {
-            self.released.tasks += 1;
-            self.released.bytes += weight as usize;
         }
     }
 }

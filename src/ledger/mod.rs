@@ -14,6 +14,4 @@ mod deadlines;
 mod bits;
 
 pub use events::Ledger;
-pub use orders::{
-    Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Released, Request, SettledTask, Verdict,
-};
+pub use orders::{Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask, Verdict};

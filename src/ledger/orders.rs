@@ -19,8 +19,6 @@ pub struct Request {
     pub target: Target,
     /// How many more attempts it may have.
     pub retries: Retries,
-    /// Bytes that admission counted for it, at least 1; 0 if it did not pass admission.
-    pub weight: u32,
     /// Label, deadline and what else few callers ask for.
     pub extras: Option<Arc<Extras>>,
 }
@@ -121,15 +119,6 @@ pub struct EngineOffer {
     pub slots: u32,
     /// Whether it is in this process, and so takes closures.
     pub is_local: bool,
-}
-
-/// What tasks that settled give back to admission.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// How many.
-    pub tasks: usize,
-    /// What admission counted for them.
-    pub bytes: usize,
 }
 
 /// One engine in the [`QueueStatus`].

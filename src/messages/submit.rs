@@ -21,6 +21,8 @@ pub struct Submit {
 pub struct Submission {
     /// What is to be run, where and how often.
     pub request: Request,
+    /// Bytes that admission counted for it, at least 1; 0 if it did not pass admission.
+    pub weight: u32,
     /// Who gets the outcome; `None` if nobody waits, then the value is kept for whoever asks.
     pub waiter: Option<Waiter>,
 }

@@ -29,6 +29,8 @@ pub struct Watched {
     pub extras: Option<Arc<Extras>>,
     /// When the Scheduler took it.
     pub submitted: Moment,
+    /// Bytes that admission counted for it, given back when it is settled.
+    pub weight: u32,
     /// Who gets the outcome.
     pub waiter: Option<Waiter>,
 }

@@ -116,6 +116,10 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskFailure {
 }
 
 /// A return type that may fail: how `#[task]` finds the output behind any spelling of `Result`.
+#[diagnostic::on_unimplemented(
+    message = "the error of this task cannot become text",
+    note = "its error type needs `std::error::Error + Send + Sync`, or to be a text, or a `TaskFailure`"
+)]
 pub trait ResultLike {
     /// The type of success.
     type Ok;
@@ -126,9 +130,9 @@ pub trait ResultLike {
     fn into_task_result(self) -> Result<Self::Ok, TaskFailure>;
 }
 
-impl<T, E: Into<Box<dyn Error + Send + Sync>>> ResultLike for Result<T, E> {
+impl<T, E: Into<TaskFailure>> ResultLike for Result<T, E> {
     type Ok = T;
     fn into_task_result(self) -> Result<T, TaskFailure> {
-        self.map_err(TaskFailure::from)
+        self.map_err(Into::into)
     }
 }

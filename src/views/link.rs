@@ -158,10 +158,9 @@ impl Link {
             payload: call.payload,
             target: call.target,
             retries: call.retries,
-            weight: call.weight,
             extras: options.extras.clone(),
         };
-        Submission { request, waiter: Some(Waiter::new(result, index)) }
+        Submission { request, weight: call.weight, waiter: Some(Waiter::new(result, index)) }
     }
 
     pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {

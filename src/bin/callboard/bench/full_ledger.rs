@@ -72,7 +72,6 @@ impl FullLedger {
     pub(crate) fn cycle(&mut self, batch: Batch) -> impl Iterator<Item = Order> + use<> {
         let queued = self.ledger.on_submit(Moment(0), batch.requests);
         let sent = self.ledger.on_settled(&batch.outcomes);
-        self.ledger.take_released();
         queued.into_iter().chain(sent)
     }
 
@@ -114,7 +113,6 @@ impl FullLedger {
             payload: Payload::of(Noop),
             target: self.targets[seq % self.targets.len()].clone(),
             retries: Retries::default(),
-            weight: 1,
             extras: None,
         }
     }
