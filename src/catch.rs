@@ -45,6 +45,9 @@ fn message_of(payload: Box<dyn Any + Send>) -> Box<str> {
 
 /// Cuts a text to the limit, at a character's boundary.
 fn shortened(text: &str) -> Box<str> {
-    let end = text.floor_char_boundary(PANIC_TEXT_BYTES_MAX);
+    let mut end = text.len().min(PANIC_TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
     text[..end].into()
 }

@@ -1,4 +1,5 @@
 //! Callbacks and messages: each once, in order, and none of them in anybody's way.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;

@@ -1,4 +1,5 @@
 //! At home in every kind of program: plain `main`, tokio of both flavours, actix, actix-web.
+#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! Beyond a limit there is an error, never memory.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

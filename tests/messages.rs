@@ -1,4 +1,5 @@
 //! The actors used as actors: their addresses are open, their messages are plain.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc;
 

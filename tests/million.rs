@@ -54,7 +54,7 @@ fn a_million_tasks_with_panics_and_callbacks_settle_once_each_and_leave_nothing(
 
     // The first round warms tables and thread-locals up; the later ones must not need more.
     let mut allocated = [0; ROUNDS];
-    for round in 0..ROUNDS {
+    for (round, allocated) in allocated.iter_mut().enumerate() {
         CALLED.store(0, Ordering::SeqCst);
         let (mut done, mut panicked, mut with_callback) = (0, 0, 0);
         for chunk in 0..TASKS / 10_000 {
@@ -88,10 +88,10 @@ fn a_million_tasks_with_panics_and_callbacks_settle_once_each_and_leave_nothing(
         assert_eq!((status.pending, status.late_outcomes), (0, 0));
         assert_eq!(status.settled, ((round + 1) * TASKS) as u64);
         assert_eq!(engine_threads(), 4);
-        allocated[round] = HEAP.allocated();
+        *allocated = HEAP.allocated();
     }
     // Bytes in use, not pages: what the system's allocator keeps for later varies by chance.
-    // Lanes and trays keep room for a few batches, a tenth of a byte for each task of a round.
-    let allowed = allocated[0] + TASKS / 10 + (128 << 10);
+    // Lanes and trays keep room for a few batches.
+    let allowed = allocated[0] + (128 << 10);
     assert!(allocated[ROUNDS - 1] <= allowed, "bytes on the heap after each round: {allocated:?}");
 }

@@ -1,4 +1,5 @@
 //! One task, from `apply` to its result: values, order, options, and every way to end.
+#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

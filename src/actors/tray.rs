@@ -46,7 +46,11 @@ impl Tray {
     /// Takes the next task and notes that it runs; `None` when the engine stops.
     pub(super) fn next(&self, spin: &mut Spin) -> Option<Assignment> {
         loop {
-            while !self.is_ready.load(Ordering::Acquire) && spin.again() {}
+            while !self.is_ready.load(Ordering::Acquire) {
+                if !spin.again() {
+                    break;
+                }
+            }
             let mut inner = self.inner.lock();
             inner.running = None;
             if let Some(task) = inner.tasks.pop_front() {

@@ -23,12 +23,17 @@ enum State<V, C> {
     Done(V),
 }
 
-/// Who is to be told. One waker is the rule, so the others have a place that costs nothing while unused.
+/// Who is to be told. One waker is the rule; the others' place costs nothing while there are none.
 #[derive(Debug)]
 struct Expecting<C> {
     waker: Option<Waker>,
-    more: Option<Box<Vec<Waker>>>,
-    callbacks: Option<Box<Vec<C>>>,
+    others: Option<Box<Others<C>>>,
+}
+
+#[derive(Debug)]
+struct Others<C> {
+    wakers: Vec<Waker>,
+    callbacks: Vec<C>,
 }
 
 /// What the giver has to do after it gave.
@@ -68,8 +73,9 @@ impl<V, C> Handover<V, C> {
         });
         // Outside the lock: whoever wakes may come back at once.
         told.waker.into_iter().for_each(Waker::wake);
-        told.more.into_iter().for_each(|more| more.into_iter().for_each(Waker::wake));
-        Given { callbacks: told.callbacks.map_or_else(Vec::new, |callbacks| *callbacks), unwanted }
+        let Some(others) = told.others else { return Given { callbacks: Vec::new(), unwanted } };
+        others.wakers.into_iter().for_each(Waker::wake);
+        Given { callbacks: others.callbacks, unwanted }
     }
 
     /// Returns whether the value is there; else has `waker` woken when it comes.
@@ -93,7 +99,7 @@ impl<V, C> Handover<V, C> {
         }
         self.state.write(|state| match state {
             State::Pending(expecting) => {
-                expecting.callbacks.get_or_insert_default().push(callback);
+                expecting.others().callbacks.push(callback);
                 None
             }
             State::Done(_) => Some(callback),
@@ -132,7 +138,11 @@ impl<V, C> Handover<V, C> {
 
 impl<C> Expecting<C> {
     fn nobody() -> Self {
-        Self { waker: None, more: None, callbacks: None }
+        Self { waker: None, others: None }
+    }
+
+    fn others(&mut self) -> &mut Others<C> {
+        self.others.get_or_insert_with(|| Box::new(Others { wakers: Vec::new(), callbacks: Vec::new() }))
     }
 
     fn add(&mut self, waker: &Waker) {
@@ -140,9 +150,9 @@ impl<C> Expecting<C> {
             None => self.waker = Some(waker.clone()),
             Some(first) if first.will_wake(waker) => {}
             Some(_) => {
-                let more = self.more.get_or_insert_default();
-                if !more.iter().any(|other| other.will_wake(waker)) {
-                    more.push(waker.clone());
+                let wakers = &mut self.others().wakers;
+                if !wakers.iter().any(|other| other.will_wake(waker)) {
+                    wakers.push(waker.clone());
                 }
             }
         }

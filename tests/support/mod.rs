@@ -17,10 +17,10 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 pub fn our_threads() -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        if let Ok(name) = std::fs::read_to_string(entry.path().join("comm")) {
-            if name.starts_with("cb-") {
-                names.push(name.trim().to_string());
-            }
+        // A thread may end while the list is read.
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if name.starts_with("cb-") {
+            names.push(name.trim().to_string());
         }
     }
     names
