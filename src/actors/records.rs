@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::error::TaskError;
 use crate::limits::Limits;
-use crate::task::{Extras, Moment, Record, Run, Status, TaskId, TaskKind};
+use crate::task::{Extras, Moment, Record, Run, TaskId, TaskKind};
 
 /// The records, oldest first, and the values that were to be kept.
 #[derive(Debug)]
@@ -32,7 +32,6 @@ struct Stored {
     extras: Option<Arc<Extras>>,
     submitted: Moment,
     run: Run,
-    status: Status,
 }
 
 #[derive(Debug)]
@@ -63,9 +62,8 @@ impl Records {
         extras: Option<Arc<Extras>>,
         submitted: Moment,
         run: Run,
-        status: Status,
     ) {
-        self.records.push_back(Stored { id, kind, extras, submitted, run, status });
+        self.records.push_back(Stored { id, kind, extras, submitted, run });
         let (max, age, now) = (self.records_max, self.age_max, run.completed);
         while self.records.len() > max || self.records.front().is_some_and(|r| now.since(r.run.completed) > age) {
             let Some(old) = self.records.pop_front() else { break };
@@ -132,16 +130,6 @@ impl Stored {
     }
 
     fn to_record(&self) -> Record {
-        Record {
-            id: self.id,
-            kind: self.kind,
-            label: self.extras.as_ref().and_then(|extras| extras.label.clone()),
-            status: self.status,
-            engine: self.run.engine,
-            attempt: self.run.attempt,
-            submitted: self.submitted,
-            started: self.run.started,
-            completed: Some(self.run.completed),
-        }
+        Record::new(self.id, self.kind, self.extras.as_deref(), self.submitted, Some(self.run))
     }
 }

@@ -78,8 +78,9 @@ impl ResultStore {
         };
         let Watched { kind, extras, submitted, weight, waiter, .. } = watched;
         released.add(weight);
-        let started = ran.map(|ran| Moment(now.0.saturating_sub(ran.as_nanos() as u64)).max(submitted));
-        let run = Run { engine, attempt, started, completed: now };
+        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
+        let started = ran.map(|ran| now.before(ran).max(submitted));
+        let run = Run { status, engine, attempt, started, completed: now };
         if extras.as_ref().is_some_and(|extras| extras.keep) {
             self.records.keep(id, kept.map(|bytes| *bytes).ok_or_else(|| error_of(&outcome)));
         }
@@ -87,8 +88,7 @@ impl ResultStore {
             // Dropping the senders tells those who asked too early.
             self.asking.remove(&id);
         }
-        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        self.records.add(id, kind, extras, submitted, run, status);
+        self.records.add(id, kind, extras, submitted, run);
         (settled, Ok(Won { waiter, run, outcome }))
     }
 }
@@ -205,15 +205,5 @@ fn error_of(outcome: &Outcome) -> TaskError {
 }
 
 fn record_of(watched: &Watched) -> Record {
-    Record {
-        id: watched.id,
-        kind: watched.kind,
-        label: watched.extras.as_ref().and_then(|extras| extras.label.clone()),
-        status: Status::Pending,
-        engine: None,
-        attempt: crate::task::Attempt(0),
-        submitted: watched.submitted,
-        started: None,
-        completed: None,
-    }
+    Record::new(watched.id, watched.kind, watched.extras.as_deref(), watched.submitted, None)
 }

@@ -48,7 +48,7 @@ struct State<T> {
 
 enum Item<T> {
     Pending,
-    Ended { result: Option<Result<T, TaskError>>, run: Run, status: Status },
+    Ended { result: Option<Result<T, TaskError>>, run: Run },
 }
 
 impl<T: Send + 'static> Many<T> {
@@ -65,7 +65,7 @@ impl<T: Send + 'static> Many<T> {
 
     /// Settles a task that was never submitted.
     pub(crate) fn refuse(&self, index: usize, error: TaskError) {
-        let run = Run { completed: Moment::now(), ..Run::default() };
+        let run = Run::none(&error);
         drop(self.settle(index as u32, run, Err(error)));
     }
 
@@ -94,13 +94,14 @@ impl<T> Identified for Many<T> {
 impl<T: Send + 'static> Settle for Many<T> {
     fn settle(&self, index: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
         let result = outcome.and_then(|value| super::single::read_value(self.kind, self.decode, value));
-        let status = result.as_ref().err().map_or(Status::Done, TaskError::status);
+        // A value that cannot be read is known only here.
+        let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
         let (wakers, unwanted) = {
             let mut state = self.state.lock();
             let is_dropped = state.is_dropped;
             let Item::Pending = state.items[index as usize] else { return leftover(Some(result)) };
             let (result, unwanted) = if is_dropped { (None, Some(result)) } else { (Some(result), None) };
-            state.items[index as usize] = Item::Ended { result, run, status };
+            state.items[index as usize] = Item::Ended { result, run };
             state.left -= 1;
             let wakers = if state.left == 0 { std::mem::take(&mut state.wakers) } else { Vec::new() };
             (wakers, unwanted)
@@ -198,7 +199,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     /// Returns whether all tasks have a value; `None` while some are not settled.
     pub fn successful(&self) -> Option<bool> {
         let state = self.many.state.lock();
-        let is_done = |item: &Item<T>| matches!(item, Item::Ended { status: Status::Done, .. });
+        let is_done = |item: &Item<T>| matches!(item, Item::Ended { run: Run { status: Status::Done, .. }, .. });
         (state.left == 0).then(|| state.items.iter().all(is_done))
     }
 
@@ -223,21 +224,11 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     }
 
     fn record(&self, id: TaskId, item: &Item<T>) -> Record {
-        let (run, status) = match item {
-            Item::Pending => (Run::default(), Status::Pending),
-            Item::Ended { run, status, .. } => (*run, *status),
+        let run = match item {
+            Item::Pending => None,
+            Item::Ended { run, .. } => Some(*run),
         };
-        Record {
-            id,
-            kind: self.many.kind,
-            label: self.many.extras.as_ref().and_then(|extras| extras.label.clone()),
-            status,
-            engine: run.engine,
-            attempt: run.attempt,
-            submitted: self.many.created,
-            started: run.started,
-            completed: (status != Status::Pending).then_some(run.completed),
-        }
+        Record::new(id, self.many.kind, self.many.extras.as_deref(), self.many.created, run)
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<bool, Error> {

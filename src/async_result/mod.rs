@@ -2,6 +2,7 @@
 
 mod sync;
 mod handover;
+mod held;
 mod blocking;
 mod single;
 mod many;
@@ -11,5 +12,5 @@ pub(crate) use blocking::{block_on, may_block};
 pub use many::AsyncMapResult;
 pub(crate) use many::Many;
 pub use reply::Reply;
-pub use single::AsyncResult;
+pub use single::{AsyncResult, CancelOnDrop};
 pub(crate) use single::{One, decode_value, not_decodable};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::blocking::{block_on, may_block};
 use super::handover::{Given, Handover};
+use super::held::{Held, NotHere};
 use crate::actors::Spin;
 use crate::catch;
 use crate::error::{Error, TaskError};
@@ -44,14 +46,6 @@ use crate::views::{Identified, Link};
 pub struct AsyncResult<T: Send + 'static> {
     one: Arc<One<T>>,
     link: Arc<Link>,
-    on_drop: OnDrop,
-}
-
-/// What dropping an [`AsyncResult`] does to its task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnDrop {
-    Detach,
-    Cancel,
 }
 
 /// The shared inside of an [`AsyncResult`].
@@ -70,10 +64,8 @@ pub(super) type Decode<T> = fn(&TaskKind, &WireValue) -> Result<T, TaskError>;
 /// A settled task, as its result remembers it.
 #[derive(Debug)]
 struct Ended<T> {
-    /// `None` once it was taken out.
-    result: Option<Result<T, TaskError>>,
+    held: Held<T>,
     run: Run,
-    status: Status,
 }
 
 impl<T: Send + 'static> One<T> {
@@ -88,26 +80,14 @@ impl<T: Send + 'static> One<T> {
 
     /// Settles a task that was never submitted.
     pub(crate) fn refuse(&self, error: TaskError) {
-        let run = Run { completed: Moment::now(), ..Run::default() };
+        let run = Run::none(&error);
         // Nobody else has it yet, so there is nothing left to do.
         drop(self.settle(0, run, Err(error)));
     }
 
     fn record(&self) -> Record {
-        self.handover.read(|ended| {
-            let run = ended.map_or(Run::default(), |ended| ended.run);
-            Record {
-                id: self.id,
-                kind: self.kind,
-                label: self.extras.as_ref().and_then(|extras| extras.label.clone()),
-                status: ended.map_or(Status::Pending, |ended| ended.status),
-                engine: run.engine,
-                attempt: run.attempt,
-                submitted: self.created,
-                started: run.started,
-                completed: ended.map(|_| run.completed),
-            }
-        })
+        let run = self.handover.read(|ended| ended.map(|ended| ended.run));
+        Record::new(self.id, self.kind, self.extras.as_deref(), self.created, run)
     }
 }
 
@@ -154,20 +134,21 @@ impl<T> Identified for One<T> {
 impl<T: Send + 'static> Settle for One<T> {
     fn settle(&self, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
         let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
-        let status = result.as_ref().err().map_or(Status::Done, TaskError::status);
-        let Given { callbacks, unwanted } = self.handover.give(Ended { result: Some(result), run, status });
+        // A value that cannot be read is known only here.
+        let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
+        let Given { callbacks, unwanted } = self.handover.give(Ended { held: Held::Here(result), run });
         if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
             return None;
         }
         let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
-        let leftover = unwanted.and_then(|ended| ended.result).map(|result| Box::new(result) as Box<dyn Send>);
+        let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
         Some(Box::new(Aftermath { done, callbacks, leftover }))
     }
 }
 
 impl<T: Send + 'static> AsyncResult<T> {
     pub(crate) fn new(one: Arc<One<T>>, link: Arc<Link>) -> Self {
-        Self { one, link, on_drop: OnDrop::Detach }
+        Self { one, link }
     }
 
     /// Returns the task's id.
@@ -242,8 +223,13 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     /// Looks at the outcome without copying or moving it; `None` while the task is not settled, or once its
     /// value was taken.
+    ///
+    /// `look` may do what it likes, but for looking at the same outcome again: that is `None` too.
     pub fn peek<R>(&self, look: impl FnOnce(&Result<T, TaskError>) -> R) -> Option<R> {
-        self.one.handover.read(|ended| ended.and_then(|ended| ended.result.as_ref()).map(look))
+        if !self.ready() {
+            return None;
+        }
+        self.look(look).ok()
     }
 
     /// Blocks until the task is settled.
@@ -270,7 +256,7 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     /// Returns whether the task has a value; `None` while it is not settled.
     pub fn successful(&self) -> Option<bool> {
-        self.one.handover.read(|ended| ended.map(|ended| ended.status == Status::Done))
+        self.one.handover.read(|ended| ended.map(|ended| ended.run.status == Status::Done))
     }
 
     /// Returns what is known of the task: times, engine, attempt, label, status.
@@ -298,10 +284,8 @@ impl<T: Send + 'static> AsyncResult<T> {
     }
 
     /// Has the task cancelled when this is dropped, instead of left to run.
-    #[must_use]
-    pub fn cancel_on_drop(mut self) -> Self {
-        self.on_drop = OnDrop::Cancel;
-        self
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(Some(self))
     }
 
     /// Has `recipient` sent a [`TaskDone`] when the task is settled; at once if it is.
@@ -360,12 +344,11 @@ impl<T: Send + 'static> AsyncResult<T> {
     ///
     /// # Errors
     /// [`Error::Overloaded`] if too many callbacks are registered already; then the task is detached.
-    pub fn pipe_to<M>(mut self, recipient: Recipient<M>) -> Result<(), Error>
+    pub fn pipe_to<M>(self, recipient: Recipient<M>) -> Result<(), Error>
     where
         M: Message + Send + From<Result<T, TaskError>> + 'static,
         M::Result: Send,
     {
-        self.on_drop = OnDrop::Detach;
         let mut handle = self.second_handle();
         self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
             Ok(()) => {}
@@ -374,10 +357,10 @@ impl<T: Send + 'static> AsyncResult<T> {
         })))
     }
 
-    /// A handle for a callback: detached, whatever the caller's own is.
+    /// A handle for a callback.
     fn second_handle(&self) -> Self {
         self.one.handover.hold();
-        Self { one: self.one.clone(), link: self.link.clone(), on_drop: OnDrop::Detach }
+        Self { one: self.one.clone(), link: self.link.clone() }
     }
 
     fn register(&self, callback: Callback) -> Result<(), Error> {
@@ -410,11 +393,47 @@ impl<T: Send + 'static> AsyncResult<T> {
     where
         T: Clone,
     {
-        self.peek(Result::clone).unwrap_or(Err(TaskError::AlreadyTaken))
+        self.look(Result::clone)?
     }
 
     fn move_out(&mut self) -> Result<T, TaskError> {
-        self.one.handover.change(|ended| ended.result.take()).flatten().unwrap_or(Err(TaskError::AlreadyTaken))
+        self.when_here(|held| held.replace(Held::Taken))?
+    }
+
+    /// Has `look` look at a settled outcome, outside of every lock.
+    fn look<R>(&self, look: impl FnOnce(&Result<T, TaskError>) -> R) -> Result<R, TaskError> {
+        let outcome = self.when_here(Held::lend)?;
+        let lent = Lent { one: &self.one, outcome: Some(outcome) };
+        Ok(look(lent.outcome.as_ref().expect("it is put back only when this is dropped")))
+    }
+
+    /// Gets at the outcome as soon as no other thread looks at it.
+    fn when_here<R>(&self, mut get: impl FnMut(&mut Held<T>) -> Result<R, NotHere>) -> Result<R, TaskError> {
+        loop {
+            match self.one.handover.change(|ended| get(&mut ended.held)) {
+                Some(Ok(outcome)) => return Ok(outcome),
+                // Only callbacks share a result with its owner, and a look is short.
+                Some(Err(NotHere::Lent)) => std::thread::sleep(LENT_POLL),
+                Some(Err(NotHere::LentToCaller)) => return Err(TaskError::WouldBlock),
+                Some(Err(NotHere::Taken)) | None => return Err(TaskError::AlreadyTaken),
+            }
+        }
+    }
+}
+
+/// How long a thread sleeps before it asks again for an outcome that another thread looks at.
+const LENT_POLL: Duration = Duration::from_micros(20);
+
+/// An outcome that is being looked at; put back when this is dropped, also by a panic.
+struct Lent<'a, T: Send + 'static> {
+    one: &'a One<T>,
+    outcome: Option<Result<T, TaskError>>,
+}
+
+impl<T: Send + 'static> Drop for Lent<'_, T> {
+    fn drop(&mut self) {
+        let outcome = self.outcome.take();
+        self.one.handover.change(|ended| ended.held = outcome.map_or(Held::Taken, Held::Here));
     }
 }
 
@@ -432,11 +451,8 @@ impl<T: Send + 'static> Future for AsyncResult<T> {
 
 impl<T: Send + 'static> Drop for AsyncResult<T> {
     fn drop(&mut self) {
-        if self.on_drop == OnDrop::Cancel {
-            self.cancel("its result was dropped");
-        }
         // The value is dropped here, on the caller's own thread, or where it is given if that comes later.
-        drop(self.one.handover.let_go(|ended| ended.result.take()));
+        drop(self.one.handover.let_go(|ended| ended.held.replace(Held::Taken).ok()));
     }
 }
 
@@ -444,5 +460,64 @@ impl<T: Send + 'static> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.one.record();
         write!(f, "<AsyncResult {}: {}>", record.name(), record.status)
+    }
+}
+
+/// An [`AsyncResult`] whose task is cancelled when it is dropped; see
+/// [`cancel_on_drop`](AsyncResult::cancel_on_drop).
+///
+/// For a request handler whose client may go away:
+///
+/// ```
+/// # use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// async fn handler(view: callboard::LoadBalancedView) -> Result<u64, TaskError> {
+///     view.apply(square(4)).cancel_on_drop().await
+/// }
+/// # let cluster = Cluster::threads(1).start()?;
+/// # let view = cluster.client().load_balanced();
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// assert_eq!(handler(view).await, Ok(16));
+/// # });
+/// # Ok::<(), callboard::Error>(())
+/// ```
+#[must_use = "dropping it cancels the task"]
+pub struct CancelOnDrop<T: Send + 'static>(Option<AsyncResult<T>>);
+
+impl<T: Send + 'static> CancelOnDrop<T> {
+    /// Has the task left to run again, whatever happens to its result.
+    pub fn detach(mut self) -> AsyncResult<T> {
+        self.0.take().expect("taken only here and when this is dropped")
+    }
+}
+
+impl<T: Send + 'static> Deref for CancelOnDrop<T> {
+    type Target = AsyncResult<T>;
+
+    fn deref(&self) -> &AsyncResult<T> {
+        self.0.as_ref().expect("taken only when this is dropped")
+    }
+}
+
+impl<T: Send + 'static> Future for CancelOnDrop<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = self.0.as_mut().expect("taken only when this is dropped");
+        Pin::new(result).poll(cx)
+    }
+}
+
+impl<T: Send + 'static> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        if let Some(result) = &self.0 {
+            result.cancel("its result was dropped");
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for CancelOnDrop<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

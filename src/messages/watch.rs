@@ -92,7 +92,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(result) = self.result.take() else { return };
-        let run = Run { completed: Moment::now(), ..Run::default() };
+        let run = Run::none(&TaskError::Disconnected);
         if let Some(aftermath) = result.settle(self.index, run, Err(TaskError::Disconnected)) {
             aftermath.carry_out_alone();
         }

@@ -1,6 +1,7 @@
 //! Who is who: tasks, attempts, engines, and the moments at which things happen to them.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -59,13 +60,22 @@ impl fmt::Display for Attempt {
 ///
 /// Everything below the actors gets the present moment as a parameter, so that it can be tested and
 /// simulated with a clock of the test's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Moment(pub u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Moment(NonZeroU64);
 
 impl Moment {
+    /// The first moment there is.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// Makes the moment so many nanoseconds after the first.
+    pub fn from_nanos(nanos: u64) -> Self {
+        // Counted from 1, so that no moment at all needs no further byte.
+        Self(NonZeroU64::MIN.saturating_add(nanos))
+    }
+
     /// Reads the clock.
     pub fn now() -> Self {
-        Self(nanos(epoch().0.elapsed()))
+        Self::from_nanos(nanos(epoch().0.elapsed()))
     }
 
     /// Returns the moment `later` after this one.
@@ -74,16 +84,27 @@ impl Moment {
         Self(self.0.saturating_add(nanos(later)))
     }
 
+    /// Returns the moment `earlier` before this one, at most the first.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        Self::from_nanos(self.as_nanos().saturating_sub(nanos(earlier)))
+    }
+
+    /// Returns the nanoseconds since the first moment.
+    pub fn as_nanos(self) -> u64 {
+        self.0.get() - 1
+    }
+
     /// Returns the time from `earlier` to this moment, zero if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
     }
 
     /// Returns the wall-clock time of this moment, as the wall clock stood when the crate was first used.
     ///
     /// For people and logs; nothing in the crate decides by it.
     pub fn to_system_time(self) -> SystemTime {
-        epoch().1 + Duration::from_nanos(self.0)
+        epoch().1 + Duration::from_nanos(self.as_nanos())
     }
 }
 

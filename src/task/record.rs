@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Attempt, EngineId, Moment, TaskId, TaskKind, Value};
+use super::{Attempt, EngineId, Extras, Moment, TaskId, TaskKind, Value};
 use crate::error::TaskError;
 
 /// How an attempt ended: the value, or why there is none.
@@ -62,9 +62,11 @@ impl fmt::Display for Status {
     }
 }
 
-/// Which engine ran the task and when; all zero where it never started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How a task ended, which engine ran it, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
+    /// How it ended.
+    pub status: Status,
     /// The engine of the attempt that settled the task.
     pub engine: Option<EngineId>,
     /// Which attempt that was.
@@ -73,6 +75,13 @@ pub struct Run {
     pub started: Option<Moment>,
     /// When the outcome reached the result store.
     pub completed: Moment,
+}
+
+impl Run {
+    /// Describes a task that ended now and never started.
+    pub fn none(error: &TaskError) -> Self {
+        Self { status: error.status(), engine: None, attempt: Attempt(0), started: None, completed: Moment::now() }
+    }
 }
 
 /// What is remembered of a task: the answer to `ar.metadata()`.
@@ -99,6 +108,27 @@ pub struct Record {
 }
 
 impl Record {
+    /// Puts a record together; `run` is there once the task is settled.
+    pub(crate) fn new(
+        id: TaskId,
+        kind: &'static TaskKind,
+        extras: Option<&Extras>,
+        submitted: Moment,
+        run: Option<Run>,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            label: extras.and_then(|extras| extras.label.clone()),
+            status: run.map_or(Status::Pending, |run| run.status),
+            engine: run.and_then(|run| run.engine),
+            attempt: run.map_or(Attempt(0), |run| run.attempt),
+            submitted,
+            started: run.and_then(|run| run.started),
+            completed: run.map(|run| run.completed),
+        }
+    }
+
     /// Returns how long the attempt that settled the task ran, if it did.
     pub fn run_time(&self) -> Option<Duration> {
         Some(self.completed?.since(self.started?))

@@ -70,7 +70,7 @@ impl FullLedger {
 
     /// As many tasks come as go: what the scheduler asks of the ledger.
     pub(crate) fn cycle(&mut self, batch: Batch) -> impl Iterator<Item = Order> + use<> {
-        let queued = self.ledger.on_submit(Moment(0), batch.requests);
+        let queued = self.ledger.on_submit(Moment::FIRST, batch.requests);
         let sent = self.ledger.on_settled(&batch.outcomes);
         queued.into_iter().chain(sent)
     }
@@ -92,7 +92,7 @@ impl FullLedger {
 
     fn submit(&mut self, tasks: usize) {
         let requests = self.requests(tasks);
-        let orders = self.ledger.on_submit(Moment(0), requests);
+        let orders = self.ledger.on_submit(Moment::FIRST, requests);
         self.on_orders(orders);
     }
 

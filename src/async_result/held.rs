@@ -1,0 +1,50 @@
+//! A settled outcome that is looked at without a lock: it is lent out meanwhile, and put back.
+//!
+//! What looks is code of the user's (a closure, a `Clone`); under a lock it could stop other threads, and
+//! itself if it came back to the same result.
+
+use std::thread::{self, ThreadId};
+
+use crate::error::TaskError;
+
+/// The outcome of a task, or where it is instead.
+#[derive(Debug)]
+pub(super) enum Held<T> {
+    Here(Result<T, TaskError>),
+    /// This thread looks at it.
+    Lent(ThreadId),
+    /// It was moved out, for good.
+    Taken,
+}
+
+/// Why an outcome cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotHere {
+    /// Another thread looks at it: soon again.
+    Lent,
+    /// The caller itself is within a look at it.
+    LentToCaller,
+    Taken,
+}
+
+impl<T> Held<T> {
+    /// Moves the outcome out and leaves `instead`.
+    pub(super) fn replace(&mut self, instead: Self) -> Result<Result<T, TaskError>, NotHere> {
+        match std::mem::replace(self, instead) {
+            Self::Here(outcome) => Ok(outcome),
+            Self::Lent(thread) => {
+                *self = Self::Lent(thread);
+                Err(if thread == thread::current().id() { NotHere::LentToCaller } else { NotHere::Lent })
+            }
+            Self::Taken => {
+                *self = Self::Taken;
+                Err(NotHere::Taken)
+            }
+        }
+    }
+
+    /// Lends the outcome to this thread.
+    pub(super) fn lend(&mut self) -> Result<Result<T, TaskError>, NotHere> {
+        self.replace(Self::Lent(thread::current().id()))
+    }
+}
