@@ -5,6 +5,7 @@
 //! Where the processors are busy with somebody else's work, looking is given up at once: a thread that
 //! sleeps is woken sooner than one that waits for its turn.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 /// One thread's patience.
@@ -19,6 +20,13 @@ pub(crate) struct Spin {
 /// Giving the processor away takes half a microsecond where nobody wants it, and a few where others look
 /// for work too. More than this means that somebody computes.
 const CONTENDED: Duration = Duration::from_micros(100);
+
+/// Less than any lap of an arbiter over its actors that gives the processor away.
+const LAP: Duration = Duration::from_nanos(300);
+
+thread_local! {
+    static LAST_YIELD: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// How long looking is given up once the processors were seen contended.
 const RESPITE: Duration = Duration::from_millis(5);
@@ -45,8 +53,14 @@ impl Spin {
             self.until = None;
             return false;
         }
+        // One turn a lap is enough where several look on one thread, as the lanes of one arbiter do.
+        if LAST_YIELD.get().is_some_and(|last| now.duration_since(last) < LAP) {
+            return true;
+        }
         std::thread::yield_now();
-        if now.elapsed() > CONTENDED {
+        let after = Instant::now();
+        LAST_YIELD.set(Some(after));
+        if after.duration_since(now) > CONTENDED {
             self.until = None;
             self.not_before = Some(now + RESPITE);
             return false;
