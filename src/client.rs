@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::async_result::Reply;
 use crate::controller::Addresses;
-use crate::error::{Error, TaskError};
+use crate::error::{Coded, Error, TaskError};
 use crate::ledger::QueueStatus;
 use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, TakeIn};
 use crate::task::{EngineId, Record, TaskId};
@@ -143,13 +143,8 @@ impl Client {
 }
 
 fn read_kept<T: DeserializeOwned>(task: TaskId, bytes: &[u8]) -> Result<T, Error> {
-    postcard::from_bytes(bytes).map_err(|error| {
-        Error::Task(TaskError::Undecodable {
-            what: "result",
-            name: task.to_string().into(),
-            reason: error.to_string().into(),
-        })
-    })
+    postcard::from_bytes(bytes)
+        .map_err(|error| TaskError::undecodable(Coded::Result, &format!("task {task}"), &error.to_string()).into())
 }
 
 impl fmt::Debug for Client {

@@ -111,6 +111,24 @@ impl fmt::Display for Place {
     }
 }
 
+/// What of a call is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coded {
+    /// The arguments, on their way to the engine.
+    Arguments,
+    /// The result, on its way back.
+    Result,
+}
+
+impl fmt::Display for Coded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Arguments => "cannot code the arguments",
+            Self::Result => "cannot code the result",
+        })
+    }
+}
+
 /// A task ended without a value, or its value cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -179,14 +197,12 @@ pub enum TaskError {
     #[error("a closure cannot leave this process, and no engine of this process may run it; write it as a #[task]")]
     NotPortable,
     /// Arguments or result could not be encoded or decoded.
-    #[error("{what} of {name} could not be decoded: {reason}")]
+    #[error("{what} of {text}")]
     Undecodable {
-        /// `arguments` or `result`.
-        what: &'static str,
-        /// The name of the function.
-        name: Box<str>,
-        /// What the codec said.
-        reason: Box<str>,
+        /// What of the call it was.
+        what: Coded,
+        /// The name of the function, and what the codec said.
+        text: Box<str>,
     },
     /// The cluster went away before the task had an outcome.
     #[error("the cluster stopped before the task had an outcome")]
@@ -209,6 +225,11 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// The codec refused `what` of a call of `name`.
+    pub(crate) fn undecodable(what: Coded, name: &str, reason: &str) -> Self {
+        Self::Undecodable { what, text: format!("{name}: {reason}").into() }
+    }
+
     /// Returns the status of a task that ended like this.
     pub fn status(&self) -> Status {
         match self {

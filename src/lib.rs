@@ -79,7 +79,7 @@ pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
-pub use error::{CompositeError, Error, Place, TaskError};
+pub use error::{Coded, CompositeError, Error, Place, TaskError};
 pub use ledger::{EngineStatus, QueueStatus};
 pub use limits::Limits;
 pub use messages::{Pending, TaskDone};

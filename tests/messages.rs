@@ -47,8 +47,8 @@ fn a_call_in_bytes_is_decoded_by_the_engine_or_refused_there() {
     let cases = [
         (1, kind.key, encoded.clone(), "8"),
         (2, kind.key ^ 1, encoded.clone(), "has no task with key"),
-        (3, kind.key, vec![], "could not be decoded"),
-        (4, kind.key, [encoded, vec![0]].concat(), "could not be decoded"),
+        (3, kind.key, vec![], "cannot code the arguments"),
+        (4, kind.key, [encoded, vec![0]].concat(), "cannot code the arguments"),
     ];
     for (seq, key, inline, expected) in cases {
         let submission = Submission { request: request(seq, wire(key, inline), kind), weight: 0, waiter: None };
@@ -132,7 +132,7 @@ fn an_engine_is_whoever_takes_run_and_joins() {
         assert_eq!(closure.await, Err(TaskError::NotPortable));
         // A value of another type fails its own result only.
         let wrong = rc.engine(1).unwrap().apply_type_mismatch();
-        assert!(matches!(wrong.await, Err(TaskError::Undecodable { what: "result", .. })));
+        assert!(matches!(wrong.await, Err(TaskError::Undecodable { what: callboard::Coded::Result, .. })));
 
         // It leaves without a word: what is sent next settles, and the list is shorter.
         foreign.do_send(StopEngine);

@@ -10,7 +10,7 @@ use super::lane::Lane;
 use super::spin::Spin;
 use super::tray::Tray;
 use crate::catch::{self, user_code};
-use crate::error::{Place, TaskError};
+use crate::error::{Coded, Place, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
@@ -94,7 +94,7 @@ impl Worker {
             Err(message) => message,
         };
         let name = self.registry.kind(call.key).map_or("task", |kind| kind.name);
-        Err(TaskError::Undecodable { what: "arguments", name: name.into(), reason })
+        Err(TaskError::undecodable(Coded::Arguments, name, &reason))
     }
 }
 
@@ -117,8 +117,7 @@ fn keep(outcome: Outcome, extras: Option<&Extras>, cx: &TaskContext) -> (Outcome
         Ok(Ok(bytes)) => (Ok(value), Some(Box::new(bytes))),
         Ok(Err(reason)) | Err(reason) => {
             catch::discard(value);
-            let name = cx.task.to_string().into();
-            (Err(TaskError::Undecodable { what: "result", name, reason }), None)
+            (Err(TaskError::undecodable(Coded::Result, &format!("task {}", cx.task), &reason)), None)
         }
     }
 }

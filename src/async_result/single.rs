@@ -17,7 +17,7 @@ use super::handover::{Given, Handover};
 use super::held::{Held, NotHere};
 use crate::actors::Spin;
 use crate::catch;
-use crate::error::{Error, TaskError};
+use crate::error::{Coded, Error, TaskError};
 use crate::messages::{Aftermath, Callback, Settle, TaskDone};
 use crate::task::{Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind, Typed, Value, WireValue};
 use crate::views::{Identified, Link};
@@ -122,7 +122,7 @@ pub(crate) fn not_decodable<T>(_: &TaskKind, _: &WireValue) -> Result<T, TaskErr
 }
 
 fn undecodable(kind: &TaskKind, reason: Box<str>) -> TaskError {
-    TaskError::Undecodable { what: "result", name: kind.name.into(), reason }
+    TaskError::undecodable(Coded::Result, kind.name, &reason)
 }
 
 impl<T> Identified for One<T> {

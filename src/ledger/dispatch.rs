@@ -121,7 +121,10 @@ impl Ledger {
     fn engine_for(&self, slot: u32, line: Line) -> Option<u32> {
         let cost_ns = self.cost_ns(slot);
         match line {
-            Line::Direct(engine) => self.fleet.get(engine).can_take(cost_ns, self.fleet.ahead()).then_some(engine),
+            Line::Direct(place) => {
+                let engine = self.fleet.get(place);
+                (!engine.is_draining && engine.can_take(cost_ns, self.fleet.ahead())).then_some(place)
+            }
             Line::Set(super::queues::ANY) => self.fleet.pick(None, cost_ns),
             Line::Set(set) => self.fleet.pick(Some(&self.sets.get(set).members), cost_ns),
             Line::None => None,

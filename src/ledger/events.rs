@@ -40,7 +40,9 @@ pub struct Ledger {
 impl Ledger {
     /// Makes an empty ledger.
     pub fn new(limits: &Limits) -> Self {
-        let ahead = Ahead { backlog_ns: limits.engine_backlog_us * 1_000, outstanding: limits.engine_outstanding_max };
+        // An estimate is never more than this, so a task that is not known to be shorter counts as the whole backlog.
+        let backlog_ns = limits.engine_backlog_us.saturating_mul(1_000).min(u32::MAX.into());
+        let ahead = Ahead { backlog_ns, outstanding: limits.engine_outstanding_max };
         Self {
             entries: Slab::new(),
             index: HashTable::new(),
@@ -154,9 +156,10 @@ impl Ledger {
 
     /// The result store got outcomes: slots are free, and the next tasks may go out.
     pub fn on_settled(&mut self, tasks: &[SettledTask]) -> Vec<Order> {
+        let mut orders = Vec::new();
         let mut touched = Vec::new();
         for task in tasks {
-            if let Some(engine) = self.settled(task)
+            if let Some(engine) = self.settled(task, &mut orders)
                 && touched.last() != Some(&engine)
             {
                 touched.push(engine);
@@ -164,7 +167,6 @@ impl Ledger {
         }
         touched.sort_unstable();
         touched.dedup();
-        let mut orders = Vec::new();
         for engine in touched {
             self.refill(engine, &mut orders);
         }
@@ -405,7 +407,7 @@ impl Ledger {
         match self.entry(slot).place {
             Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
             Place::Ghost(_) => self.remove(slot),
-            _ => return self.try_again(slot, payload, error, orders),
+            _ => return self.try_again(slot, self.fleet.get(place).id, payload, error, orders),
         }
         orders.extend(payload.map(Order::Discard));
         None
@@ -415,16 +417,21 @@ impl Ledger {
     fn try_again(
         &mut self,
         slot: u32,
+        engine: EngineId,
         payload: Option<Payload>,
         error: Option<TaskError>,
         orders: &mut Vec<Order>,
     ) -> Option<Line> {
         let entry = self.entry_mut(slot);
         entry.payload = payload;
-        let Some(error) = error else {
-            entry.starts -= 1;
-            self.queue_first(slot);
-            return Some(self.entry(slot).line);
+        let error = match error {
+            Some(error) => error,
+            None if entry.payload.is_some() => {
+                entry.starts -= 1;
+                self.queue_first(slot);
+                return Some(self.entry(slot).line);
+            }
+            None => TaskError::EngineLost { engine, attempt: entry.attempt(), cause: "it lost the call".into() },
         };
         let is_loss = matches!(error, TaskError::EngineLost { .. });
         let may = if is_loss { entry.may_retry_losses() } else { entry.may_retry_errors() };
@@ -445,13 +452,15 @@ impl Ledger {
     }
 
     /// Notes one outcome. Returns the engine whose slot it freed.
-    fn settled(&mut self, task: &SettledTask) -> Option<u32> {
+    fn settled(&mut self, task: &SettledTask, orders: &mut Vec<Order>) -> Option<u32> {
         self.late += u64::from(task.verdict == Verdict::Late);
         let slot = self.slot_of(task.id)?;
         let entry = self.entry(slot);
         let from = task.engine.and_then(|engine| self.fleet.find(engine));
         let is_first = task.verdict == Verdict::First;
         let freed = match entry.place {
+            // Its outcome would have been the first: this one is of an earlier task with the same id.
+            Place::At(_) if !is_first => None,
             Place::At(p) | Place::Lingering(p) | Place::Ghost(p) => {
                 (from == Some(p) && entry.attempt() == task.attempt).then_some(p)
             }
@@ -460,12 +469,12 @@ impl Ledger {
         if let Some(engine) = freed {
             self.measure(slot, engine, task.ran);
         }
-        self.move_on(slot, freed.is_some(), is_first);
+        self.move_on(slot, freed.is_some(), is_first, orders);
         freed
     }
 
     /// Moves a task on by the table in `entry.rs`: was its slot freed, is its outcome confirmed?
-    fn move_on(&mut self, slot: u32, is_freed: bool, is_first: bool) {
+    fn move_on(&mut self, slot: u32, is_freed: bool, is_first: bool, orders: &mut Vec<Order>) {
         self.settled += u64::from(is_first);
         let (place, line) = (self.entry(slot).place, self.entry(slot).line);
         match (place, is_freed, is_first) {
@@ -481,7 +490,9 @@ impl Ledger {
             (Place::Lingering(_), true, false) => self.entry_mut(slot).place = Place::Settling,
             (Place::Waiting, _, true) => {
                 // Settled by somebody else's message while it waited.
-                self.entry_mut(slot).place = Place::Settling;
+                let entry = self.entry_mut(slot);
+                entry.place = Place::Settling;
+                orders.extend(entry.payload.take().map(Order::Discard));
                 self.on_ticket_gone(line);
                 self.remove(slot);
             }

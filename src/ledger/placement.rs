@@ -74,9 +74,12 @@ impl Engine {
     }
 
     pub(super) fn can_take(&self, cost_ns: u32, ahead: Ahead) -> bool {
+        let cost_ns = u64::from(cost_ns);
         let room_ns = ahead.backlog_ns.saturating_mul(self.slots.into());
+        // With several slots there may be room for a long task too, but it waits for an idle one.
+        let is_short = cost_ns < ahead.backlog_ns;
         self.outstanding < self.slots
-            || (self.outstanding < ahead.outstanding && self.backlog_ns + u64::from(cost_ns) <= room_ns)
+            || (is_short && self.outstanding < ahead.outstanding && self.backlog_ns + cost_ns <= room_ns)
     }
 
     fn level_now(&self, ahead: Ahead) -> Option<u8> {
