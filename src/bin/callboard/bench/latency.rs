@@ -9,9 +9,9 @@ use super::{Contender, Fallible, Plan, callboard_threads, on_plain_thread, pin};
 
 /// What the table says below its rows.
 pub(super) const NOTE: &str = "\
-latency: with `pinned true` the two threads of channel_pingpong are held on two processors, one each. callboard's
-threads are never pinned, so the row to compare them with is the unpinned one. That one has two speeds: the system
-puts both threads on one processor, or on two, where each way costs a wake-up across processors.";
+latency: with `pinned true` the caller is held on one processor and what answers it (the other end of
+channel_pingpong, all threads of callboard) on another. Unpinned, channel_pingpong has two speeds: the system puts
+both ends on one processor, or on two, where each way costs a wake-up across processors. Compare like with like.";
 
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.50), ("p90", 0.90), ("p99", 0.99)];
 
@@ -20,27 +20,33 @@ const WARM_UP: usize = 200;
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (engines, trips) = (plan.engines, plan.full_or_quick(5_000, 1_000));
-    let takes_calls = |(system, set_up): (&'static str, Setup)| -> Contender {
+    let takes_calls = |(system, set_up): (&'static str, Setup), ends: Ends| -> Contender {
         Box::new(move || {
-            let times = on_plain_thread(|| times_of(set_up, engines, trips))?;
-            Ok(quantiles(system, &Params::new().with("engines", engines), times))
+            let times = on_plain_thread(move || times_of(set_up, ends, engines, trips))?;
+            let params = Params::new().with("engines", engines).with("pinned", ends.are_pinned());
+            Ok(quantiles(system, &params, times))
         })
     };
+    let callboard: (&'static str, Setup) = (callboard_threads::NAME, callboard_threads::set_up);
     let ping_pong = |ends: Ends| -> Contender {
         Box::new(move || {
             let times = on_plain_thread(move || ping_pong::times(ends, WARM_UP, trips))?;
             Ok(quantiles(ping_pong::NAME, &Params::new().with("pinned", ends.are_pinned()), times))
         })
     };
-    let mut contenders = vec![takes_calls((callboard_threads::NAME, callboard_threads::set_up))];
-    contenders.push(ping_pong(Ends::Anywhere));
-    contenders.extend(pin::two_processors().map(|on| ping_pong(Ends::Pinned(on))));
-    contenders.extend(YARDSTICKS.into_iter().map(takes_calls));
+    let mut contenders = vec![takes_calls(callboard, Ends::Anywhere), ping_pong(Ends::Anywhere)];
+    if let Some(on) = pin::two_processors() {
+        contenders.extend([takes_calls(callboard, Ends::Pinned(on)), ping_pong(Ends::Pinned(on))]);
+    }
+    contenders.extend(YARDSTICKS.into_iter().map(|yardstick| takes_calls(yardstick, Ends::Anywhere)));
     contenders
 }
 
-fn times_of(set_up: Setup, engines: usize, trips: usize) -> Fallible<Vec<Duration>> {
+fn times_of(set_up: Setup, ends: Ends, engines: usize, trips: usize) -> Fallible<Vec<Duration>> {
+    // Threads stay on the processor of the one that starts them.
+    ends.take_place(1)?;
     let mut system = set_up(engines)?;
+    ends.take_place(0)?;
     for _ in 0..WARM_UP {
         system.round_trip()?;
     }

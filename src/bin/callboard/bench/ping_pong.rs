@@ -24,7 +24,7 @@ impl Ends {
     }
 
     /// Moves the calling thread to where this end belongs.
-    fn take_place(self, end: usize) -> Fallible<()> {
+    pub(super) fn take_place(self, end: usize) -> Fallible<()> {
         match self {
             Self::Anywhere => Ok(()),
             Self::Pinned(on) => pin::pin_to(on[end]),
