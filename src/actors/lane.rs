@@ -61,6 +61,11 @@ impl<T> Lane<T> {
         Ok(())
     }
 
+    /// Returns how many items wait to be taken.
+    pub(super) fn len(&self) -> usize {
+        self.inner.lock().items.len()
+    }
+
     /// Takes the next batch, if there is one.
     pub(super) fn take(&self) -> Option<Vec<T>> {
         if !self.has_items.load(Ordering::Acquire) {
@@ -139,5 +144,158 @@ impl<T> Stream for LaneStream<T> {
 impl<T> Drop for LaneStream<T> {
     fn drop(&mut self) {
         self.lane.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+    use std::thread::{self, Thread};
+
+    use super::*;
+
+    /// Counts how often it is woken, and wakes the thread that made it.
+    struct Sleeper {
+        woken: AtomicUsize,
+        thread: Thread,
+    }
+
+    impl Wake for Sleeper {
+        fn wake(self: Arc<Self>) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+            self.thread.unpark();
+        }
+    }
+
+    impl Sleeper {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { woken: AtomicUsize::new(0), thread: thread::current() })
+        }
+
+        fn woken(&self) -> usize {
+            self.woken.load(Ordering::Relaxed)
+        }
+    }
+
+    fn poll<T>(stream: &mut LaneStream<T>, sleeper: &Arc<Sleeper>) -> Option<Vec<T>> {
+        match Pin::new(stream).poll_next(&mut Context::from_waker(&Waker::from(sleeper.clone()))) {
+            Poll::Ready(batch) => Some(batch.expect("a lane never ends")),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn items_come_out_in_the_order_in_which_they_were_pushed_in_batches_of_bounded_size() {
+        let lane = Lane::new();
+        let mut stream = LaneStream::new(lane.clone(), Duration::ZERO);
+        lane.push(0..300).expect("the lane is open");
+        lane.push(300..600).expect("the lane is open");
+        let mut batches = Vec::new();
+        while let Some(batch) = poll(&mut stream, &Sleeper::new()) {
+            batches.push(batch);
+        }
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [256, 256, 88]);
+        assert_eq!(batches.concat(), (0..600).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_sleeping_actor_is_woken_by_the_first_push_and_not_by_the_next() {
+        let lane = Lane::new();
+        let mut stream = LaneStream::new(lane.clone(), Duration::ZERO);
+        let sleeper = Sleeper::new();
+        assert_eq!(poll(&mut stream, &sleeper), None);
+        assert_eq!(sleeper.woken(), 0);
+        lane.push([1]).expect("the lane is open");
+        lane.push([2]).expect("the lane is open");
+        assert_eq!(sleeper.woken(), 1);
+        assert_eq!(poll(&mut stream, &sleeper), Some(vec![1, 2]));
+
+        // Awake, it is not woken at all.
+        lane.push([3]).expect("the lane is open");
+        assert_eq!(poll(&mut stream, &sleeper), Some(vec![3]));
+        assert_eq!(sleeper.woken(), 1);
+    }
+
+    #[test]
+    fn an_actor_that_is_woken_for_something_else_goes_back_to_sleep_and_wakes_again() {
+        let lane = Lane::new();
+        let mut stream = LaneStream::new(lane.clone(), Duration::ZERO);
+        let (first, second) = (Sleeper::new(), Sleeper::new());
+        assert_eq!(poll(&mut stream, &first), None);
+        assert_eq!(poll(&mut stream, &second), None);
+        lane.push([1]).expect("the lane is open");
+        assert_eq!((first.woken(), second.woken()), (0, 1), "the last waker counts");
+        assert_eq!(poll(&mut stream, &second), Some(vec![1]));
+    }
+
+    #[test]
+    fn a_lane_whose_actor_is_gone_gives_items_back_and_drops_those_it_has() {
+        let lane = Lane::new();
+        let stream = LaneStream::new(lane.clone(), Duration::ZERO);
+        let item = Arc::new(1);
+        lane.push([item.clone(), item.clone()]).expect("the lane is open");
+        assert_eq!(Arc::strong_count(&item), 3);
+        drop(stream);
+        assert_eq!(Arc::strong_count(&item), 1);
+        let back = lane.push([item.clone(), item.clone()]).expect_err("the lane is closed");
+        assert_eq!(back.len(), 2);
+    }
+
+    #[test]
+    fn an_item_whose_drop_panics_does_not_keep_the_others_in_a_closed_lane() {
+        struct Bad(#[expect(dead_code, reason = "held to be dropped")] Arc<()>);
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+        let held = Arc::new(());
+        let lane = Lane::new();
+        lane.push((0..3).map(|_| Bad(held.clone()))).unwrap_or_else(|_| unreachable!("the lane is open"));
+        drop(LaneStream::new(lane, Duration::ZERO));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads_and_each_keeps_its_order() {
+        const ITEMS: usize = 100_000;
+        const THREADS: usize = 2;
+        for patience in [Duration::ZERO, Duration::from_micros(50)] {
+            let lane = Lane::new();
+            let mut stream = LaneStream::new(lane.clone(), patience);
+            let push = |thread: usize| {
+                let lane = lane.clone();
+                move || {
+                    // Pauses of all lengths, so that the actor is found asleep, awake, and on its way to sleep.
+                    for (item, pause) in (0..ITEMS / THREADS).zip((0..37).cycle()) {
+                        lane.push([(thread, item)]).expect("the lane is open");
+                        if pause == 0 {
+                            thread::yield_now();
+                        }
+                    }
+                }
+            };
+            let threads: Vec<_> = (0..THREADS).map(|thread| thread::spawn(push(thread))).collect();
+
+            let (sleeper, mut next) = (Sleeper::new(), [0; THREADS]);
+            while next.iter().sum::<usize>() < ITEMS {
+                let before = sleeper.woken();
+                let Some(batch) = poll(&mut stream, &sleeper) else {
+                    while sleeper.woken() == before {
+                        let parked = std::time::Instant::now();
+                        thread::park_timeout(Duration::from_secs(20));
+                        assert!(parked.elapsed() < Duration::from_secs(20), "nobody wakes the actor: {next:?}");
+                    }
+                    continue;
+                };
+                for (thread, item) in batch {
+                    assert_eq!(item, next[thread]);
+                    next[thread] += 1;
+                }
+            }
+            threads.into_iter().for_each(|thread| thread.join().expect("pushing does not panic"));
+            assert_eq!(lane.take(), None);
+        }
     }
 }

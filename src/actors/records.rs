@@ -133,3 +133,177 @@ impl Stored {
         Record::new(self.id, self.kind, self.extras.as_deref(), self.submitted, Some(self.run))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::task::{Attempt, Status};
+
+    static KIND: TaskKind =
+        TaskKind { name: "crate::test", version: 1, key: 1, fingerprint: 1, idempotent: false, portable: true };
+
+    fn id(seq: u64) -> TaskId {
+        TaskId { client: 7, seq }
+    }
+
+    fn records(records_max: usize, kept_bytes_max: usize, record_age_s_max: u64) -> Records {
+        Records::new(&Limits { records_max, kept_bytes_max, record_age_s_max, ..Limits::default() })
+    }
+
+    fn seconds(s: u64) -> Moment {
+        Moment::FIRST.after(Duration::from_secs(s))
+    }
+
+    fn done(at_s: u64) -> Run {
+        Run { status: Status::Done, engine: None, attempt: Attempt(1), started: None, completed: seconds(at_s) }
+    }
+
+    /// Adds the record of a task that was settled at this second.
+    fn add(records: &mut Records, seq: u64, at_s: u64) {
+        records.add(id(seq), &KIND, None, seconds(at_s), done(at_s));
+    }
+
+    /// Adds the record of a task whose value of so many bytes is kept.
+    fn keep(records: &mut Records, seq: u64, bytes: usize) {
+        let extras = Some(Arc::new(Extras { keep: true, label: Some("kept".into()), ..Extras::default() }));
+        records.keep(id(seq), Ok(value(seq, bytes)));
+        records.add(id(seq), &KIND, extras, Moment::FIRST, done(0));
+    }
+
+    fn value(seq: u64, bytes: usize) -> Bytes {
+        vec![seq as u8; bytes].into()
+    }
+
+    fn ids(records: &Records) -> Vec<u64> {
+        records.all().iter().map(|record| record.id.seq).collect()
+    }
+
+    fn kept(records: &Records) -> Vec<u64> {
+        let mut kept: Vec<u64> = records.kept.keys().map(|id| id.seq).collect();
+        kept.sort_unstable();
+        kept
+    }
+
+    #[test]
+    fn a_record_tells_what_it_was_given() {
+        let mut records = records(10, 10, 10);
+        add(&mut records, 1, 5);
+        keep(&mut records, 2, 1);
+        let record = records.get(id(1)).expect("it was added");
+        assert_eq!((record.name(), record.status, record.attempt), ("test", Status::Done, Attempt(1)));
+        assert_eq!((record.submitted, record.completed, record.label), (seconds(5), Some(seconds(5)), None));
+        assert_eq!(records.get(id(2)).and_then(|record| record.label).as_deref(), Some("kept"));
+        assert!(records.get(id(3)).is_none());
+    }
+
+    #[test]
+    fn the_oldest_records_go_when_there_are_too_many() {
+        let mut records = records(3, 10, 10);
+        (0..5).for_each(|seq| add(&mut records, seq, 0));
+        assert_eq!(ids(&records), [2, 3, 4]);
+        assert!(records.get(id(1)).is_none());
+    }
+
+    #[test]
+    fn records_that_are_too_old_go_when_the_next_one_comes() {
+        let mut records = records(10, 10, 60);
+        add(&mut records, 0, 0);
+        add(&mut records, 1, 1);
+        add(&mut records, 2, 60);
+        assert_eq!(ids(&records), [0, 1, 2], "60 s old is not too old");
+        add(&mut records, 3, 62);
+        assert_eq!(ids(&records), [2, 3]);
+    }
+
+    #[test]
+    fn of_kept_values_those_that_were_fetched_go_first_and_then_the_oldest() {
+        let mut records = records(100, 40, 60);
+        (0..4).for_each(|seq| keep(&mut records, seq, 10));
+        assert_eq!(records.fetch(id(2)), Some(Ok(value(2, 10))));
+        assert_eq!(records.fetch(id(1)), Some(Ok(value(1, 10))));
+        assert_eq!(records.fetch(id(2)), Some(Ok(value(2, 10))), "to fetch is not to take");
+
+        keep(&mut records, 4, 10);
+        assert_eq!(kept(&records), [0, 1, 3, 4]);
+        keep(&mut records, 5, 10);
+        assert_eq!(kept(&records), [0, 3, 4, 5]);
+        keep(&mut records, 6, 15);
+        assert_eq!(kept(&records), [4, 5, 6]);
+        assert_eq!(records.kept_bytes, 35);
+    }
+
+    #[test]
+    fn a_value_that_went_leaves_word_of_it_as_long_as_its_record_stays() {
+        let mut records = records(2, 10, 60);
+        keep(&mut records, 0, 10);
+        keep(&mut records, 1, 10);
+        assert_eq!(records.fetch(id(0)), Some(Err(TaskError::ResultEvicted)));
+        assert_eq!(records.fetch(id(1)), Some(Ok(value(1, 10))));
+        add(&mut records, 2, 0);
+        assert_eq!(records.fetch(id(0)), None, "its record is gone");
+        assert_eq!(records.fetch(id(2)), None, "it was never kept");
+    }
+
+    #[test]
+    fn a_record_that_goes_takes_its_value_with_it() {
+        let mut records = records(2, 100, 60);
+        (0..2).for_each(|seq| keep(&mut records, seq, 10));
+        assert!(records.fetch(id(1)).is_some());
+        (2..4).for_each(|seq| add(&mut records, seq, 0));
+        assert_eq!((kept(&records), records.kept_bytes), (vec![], 0));
+        assert_eq!((records.fetched.len(), records.unfetched.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_error_is_kept_as_well_and_costs_no_bytes() {
+        let mut records = records(10, 10, 60);
+        keep(&mut records, 0, 10);
+        records.keep(id(1), Err(TaskError::NoEngines));
+        assert_eq!(records.fetch(id(0)), Some(Ok(value(0, 10))));
+        assert_eq!(records.fetch(id(1)), Some(Err(TaskError::NoEngines)));
+        assert_eq!(records.kept_bytes, 10);
+    }
+
+    #[test]
+    fn a_purge_leaves_nothing() {
+        let mut records = records(10, 100, 60);
+        (0..5).for_each(|seq| keep(&mut records, seq, 10));
+        assert!(records.fetch(id(3)).is_some());
+        records.purge();
+        assert_eq!((ids(&records), kept(&records), records.kept_bytes), (vec![], vec![], 0));
+        assert_eq!(records.fetch(id(3)), None);
+        assert_eq!((records.records.capacity(), records.kept.capacity()), (0, 0));
+        keep(&mut records, 9, 100);
+        assert_eq!(records.fetch(id(9)), Some(Ok(value(9, 100))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_bounds_hold_and_the_books_agree(
+            steps in prop::collection::vec((0..4_u8, 0..40_usize), 0..200),
+        ) {
+            let mut records = records(20, 100, 60);
+            for (seq, (step, number)) in (0..).zip(steps) {
+                match step {
+                    0 => keep(&mut records, seq, number),
+                    1 => add(&mut records, seq, 0),
+                    2 => drop(records.fetch(id(seq.saturating_sub(number as u64)))),
+                    _ if number == 0 => records.purge(),
+                    _ => {}
+                }
+                prop_assert!(records.records.len() <= 20 && records.kept_bytes <= 100);
+                let lengths = records.kept.values().map(|kept| kept.outcome.as_ref().map_or(0, Bytes::len));
+                prop_assert_eq!(records.kept_bytes, lengths.sum::<usize>());
+                for (order, is_fetched) in [(&records.fetched, true), (&records.unfetched, false)] {
+                    let in_order = order.iter().map(|id| records.kept.get(id).map(|kept| kept.is_fetched));
+                    prop_assert!(in_order.into_iter().all(|fetched| fetched == Some(is_fetched)));
+                }
+                prop_assert_eq!(records.fetched.len() + records.unfetched.len(), records.kept.len());
+            }
+        }
+    }
+}

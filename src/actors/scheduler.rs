@@ -27,12 +27,17 @@ pub struct Scheduler {
     roster: Arc<Roster>,
     /// What callers push.
     submissions: Arc<Lane<Submission>>,
+    /// How many of them were taken in since the start.
+    taken_in: u64,
     /// How long the arbiter looks for more of it before it sleeps.
     patience: Duration,
     /// When the timer rings, and the timer.
     alarm: Option<(Moment, SpawnHandle)>,
     stopping: Option<Vec<oneshot::Sender<()>>>,
 }
+
+/// How many batches are taken in before a cancel lets other messages through: some milliseconds.
+const BATCHES_PER_CANCEL: usize = 16;
 
 /// An engine's address, and what is about to be sent there.
 struct Desk {
@@ -60,6 +65,7 @@ impl Scheduler {
             counts: parts.counts,
             roster: parts.roster,
             submissions: parts.submissions,
+            taken_in: 0,
             patience: parts.limits.spin(),
             alarm: None,
             stopping: None,
@@ -78,6 +84,7 @@ impl Actor for Scheduler {
 /// What callers pushed is one `Submit`.
 impl StreamHandler<Vec<Submission>> for Scheduler {
     fn handle(&mut self, batch: Vec<Submission>, ctx: &mut Context<Self>) {
+        self.taken_in += batch.len() as u64;
         Handler::handle(self, Submit { batch }, ctx);
     }
 }
@@ -123,8 +130,35 @@ impl Handler<Cancel> for Scheduler {
     type Result = ();
 
     fn handle(&mut self, msg: Cancel, ctx: &mut Context<Self>) {
-        self.take_in(ctx);
-        let orders = self.ledger.on_cancel(&msg.tasks, &msg.reason);
+        let after = self.taken_in + self.submissions.len() as u64;
+        Handler::handle(self, CancelAfter { after, cancel: msg }, ctx);
+    }
+}
+
+/// A cancel that waits until the tasks that were handed over before it are taken in.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CancelAfter {
+    /// How many tasks that is, counted from the start.
+    after: u64,
+    cancel: Cancel,
+}
+
+impl Handler<CancelAfter> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: CancelAfter, ctx: &mut Context<Self>) {
+        for _ in 0..BATCHES_PER_CANCEL {
+            if self.taken_in >= msg.after || !self.take_in_batch(ctx) {
+                break;
+            }
+        }
+        if self.taken_in < msg.after {
+            // Other messages first: a cancel in a flood of tasks holds nobody up.
+            ctx.notify(msg);
+            return;
+        }
+        let orders = self.ledger.on_cancel(&msg.cancel.tasks, &msg.cancel.reason);
         self.carry_out(orders, ctx);
     }
 }
@@ -160,10 +194,17 @@ impl Handler<Leave> for Scheduler {
 impl Handler<GetStatus> for Scheduler {
     type Result = MessageResult<GetStatus>;
 
-    fn handle(&mut self, _: GetStatus, ctx: &mut Context<Self>) -> Self::Result {
-        self.take_in(ctx);
+    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
         let (undeliverable_callbacks, panicked_callbacks) = self.counts.read();
-        MessageResult(QueueStatus { undeliverable_callbacks, panicked_callbacks, ..self.ledger.status() })
+        let status = self.ledger.status();
+        let handed_over = self.submissions.len();
+        MessageResult(QueueStatus {
+            pending: status.pending + handed_over,
+            queued: status.queued + handed_over,
+            undeliverable_callbacks,
+            panicked_callbacks,
+            ..status
+        })
     }
 }
 
@@ -197,9 +238,13 @@ impl Handler<TakeIn> for Scheduler {
 impl Scheduler {
     /// Takes in what callers pushed before they sent the message at hand: messages do not overtake tasks.
     fn take_in(&mut self, ctx: &mut Context<Self>) {
-        while let Some(batch) = self.submissions.take() {
-            Handler::handle(self, Submit { batch }, ctx);
-        }
+        while self.take_in_batch(ctx) {}
+    }
+
+    fn take_in_batch(&mut self, ctx: &mut Context<Self>) -> bool {
+        let Some(batch) = self.submissions.take() else { return false };
+        StreamHandler::handle(self, batch, ctx);
+        true
     }
 
     /// Does what the ledger ordered.

@@ -8,13 +8,11 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// One thread's patience.
+/// How long one who waits looks, and until when he does this time.
 #[derive(Debug)]
 pub(crate) struct Spin {
     patience: Duration,
     until: Option<Instant>,
-    /// While the processors are contended: do not look before this.
-    not_before: Option<Instant>,
 }
 
 /// Giving the processor away takes half a microsecond where nobody wants it, and a few where others look
@@ -24,16 +22,19 @@ const CONTENDED: Duration = Duration::from_micros(100);
 /// Less than any lap of an arbiter over its actors that gives the processor away.
 const LAP: Duration = Duration::from_nanos(300);
 
-thread_local! {
-    static LAST_YIELD: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// How long looking is given up once the processors were seen contended.
+/// How long a thread does not look once it saw the processors contended.
 const RESPITE: Duration = Duration::from_millis(5);
+
+thread_local! {
+    /// When this thread last gave its processor away.
+    static LAST_YIELD: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Before when this thread does not look.
+    static RESPITE_ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 impl Spin {
     pub(crate) fn new(patience: Duration) -> Self {
-        Self { patience, until: None, not_before: None }
+        Self { patience, until: None }
     }
 
     /// Starts the time anew: there was work.
@@ -46,7 +47,7 @@ impl Spin {
         let now = Instant::now();
         let until = match self.until {
             Some(until) => until,
-            None if self.not_before.is_some_and(|time| now < time) => return false,
+            None if RESPITE_ENDS.get().is_some_and(|end| now < end) => return false,
             None => *self.until.insert(now + self.patience),
         };
         if now >= until {
@@ -62,7 +63,7 @@ impl Spin {
         LAST_YIELD.set(Some(after));
         if after.duration_since(now) > CONTENDED {
             self.until = None;
-            self.not_before = Some(now + RESPITE);
+            RESPITE_ENDS.set(Some(after + RESPITE));
             return false;
         }
         true

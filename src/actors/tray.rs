@@ -108,3 +108,170 @@ impl Tray {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::task::{Attempt, Closure, Payload, TaskContext};
+
+    fn id(seq: u64) -> TaskId {
+        TaskId { client: 7, seq }
+    }
+
+    fn assignments(seqs: impl IntoIterator<Item = u64>) -> Vec<Assignment> {
+        let assignment = |seq| Assignment {
+            id: id(seq),
+            attempt: Attempt(1),
+            may_retry: false,
+            payload: Payload::Typed(Box::new(Closure(|| ()))),
+            extras: None,
+        };
+        seqs.into_iter().map(assignment).collect()
+    }
+
+    fn seqs(assignments: Vec<Assignment>) -> Vec<u64> {
+        assignments.into_iter().map(|assignment| assignment.id.seq).collect()
+    }
+
+    fn next(tray: &Tray) -> Option<u64> {
+        tray.next(&mut Spin::new(Duration::ZERO)).map(|assignment| assignment.id.seq)
+    }
+
+    fn is_cancelled(tray: &Tray) -> bool {
+        TaskContext { cancel: tray.cancel_flag(), ..TaskContext::here() }.is_cancelled()
+    }
+
+    /// Waits until a worker sleeps over the empty tray.
+    fn wait_until_asleep(tray: &Tray) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !tray.inner.lock().is_asleep {
+            assert!(Instant::now() < deadline, "the worker does not go to sleep");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn tasks_start_in_the_order_in_which_they_were_put() {
+        let tray = Tray::default();
+        tray.put(assignments(0..3));
+        tray.put(assignments(3..5));
+        assert_eq!((0..5).map(|_| next(&tray)).collect::<Option<Vec<_>>>(), Some(vec![0, 1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn a_task_that_has_not_started_is_taken_back() {
+        let tray = Tray::default();
+        tray.put(assignments(0..3));
+        let Revoked::NotStarted(assignment) = tray.revoke(id(1)) else { panic!("it has not started") };
+        assert_eq!((assignment.id, assignment.attempt), (id(1), Attempt(1)));
+        assert!(matches!(tray.revoke(id(1)), Revoked::NotHere));
+        assert_eq!((next(&tray), next(&tray)), (Some(0), Some(2)));
+        assert!(!is_cancelled(&tray));
+    }
+
+    #[test]
+    fn a_task_that_runs_is_asked_to_stop_and_the_next_one_is_not() {
+        let tray = Tray::default();
+        tray.put(assignments(0..2));
+        assert_eq!(next(&tray), Some(0));
+        assert!(!is_cancelled(&tray));
+        assert!(matches!(tray.revoke(id(0)), Revoked::Running));
+        assert!(is_cancelled(&tray));
+
+        assert_eq!(next(&tray), Some(1));
+        assert!(!is_cancelled(&tray));
+        // The one before has returned: the revocation comes too late, and does not hit the one that runs now.
+        assert!(matches!(tray.revoke(id(0)), Revoked::NotHere));
+        assert!(!is_cancelled(&tray));
+    }
+
+    #[test]
+    fn a_task_that_was_never_put_is_not_here() {
+        let tray = Tray::default();
+        assert!(matches!(tray.revoke(id(0)), Revoked::NotHere));
+        tray.put(assignments([1]));
+        assert!(matches!(tray.revoke(id(0)), Revoked::NotHere));
+    }
+
+    #[test]
+    fn stopping_takes_back_what_has_not_started_and_ends_the_worker_after_what_runs() {
+        let tray = Tray::default();
+        tray.put(assignments(0..4));
+        assert_eq!(next(&tray), Some(0));
+        assert_eq!(seqs(tray.stop()), [1, 2, 3]);
+        assert!(!is_cancelled(&tray), "what runs may finish");
+        assert_eq!((next(&tray), next(&tray)), (None, None));
+        assert_eq!(seqs(tray.stop()), []);
+    }
+
+    #[test]
+    fn a_sleeping_worker_is_woken_by_a_task_and_by_the_end() {
+        let tray = Arc::new(Tray::default());
+        let (tell, told) = sync_channel(0);
+        let worker = thread::spawn({
+            let tray = tray.clone();
+            move || {
+                // Each task runs until the test has heard of it.
+                while let Some(seq) = next(&tray) {
+                    tell.send(seq).expect("the test listens");
+                }
+            }
+        });
+        wait_until_asleep(&tray);
+        tray.put(assignments([5]));
+        assert_eq!(told.recv(), Ok(5));
+
+        wait_until_asleep(&tray);
+        tray.put(assignments([6, 7]));
+        assert!(matches!(tray.revoke(id(7)), Revoked::NotStarted(_)), "the worker is busy");
+        assert_eq!(told.recv(), Ok(6));
+
+        // The tray was emptied by a revocation: it is one to sleep over as well.
+        wait_until_asleep(&tray);
+        assert_eq!(seqs(tray.stop()), []);
+        worker.join().expect("the worker does not panic");
+    }
+
+    #[test]
+    fn between_a_busy_hand_and_a_busy_worker_each_task_is_run_or_taken_back_once() {
+        const TASKS: u64 = 100_000;
+        for patience in [Duration::ZERO, Duration::from_micros(50)] {
+            let tray = Arc::new(Tray::default());
+            let worker = thread::spawn({
+                let tray = tray.clone();
+                move || {
+                    let (mut spin, mut ran) = (Spin::new(patience), Vec::new());
+                    while let Some(assignment) = tray.next(&mut spin) {
+                        ran.push(assignment.id.seq);
+                    }
+                    ran
+                }
+            });
+            let mut back = Vec::new();
+            let mut seq = 0;
+            for size in (1..8).cycle() {
+                tray.put(assignments(seq..(seq + size).min(TASKS)));
+                seq += size;
+                if let Revoked::NotStarted(assignment) = tray.revoke(id(seq - 1)) {
+                    back.push(assignment.id.seq);
+                }
+                if seq >= TASKS {
+                    break;
+                }
+                if size == 7 {
+                    thread::yield_now();
+                }
+            }
+            back.extend(seqs(tray.stop()));
+            let ran = worker.join().expect("the worker does not panic");
+            assert!(ran.is_sorted(), "tasks start in order");
+            let mut all = [ran, back].concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..TASKS).collect::<Vec<_>>());
+        }
+    }
+}

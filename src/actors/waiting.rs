@@ -74,3 +74,152 @@ impl Waiting {
         self.index.find(hash, |&row| self.tasks[row as usize].watched.id == task).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::TaskError;
+    use crate::messages::{Aftermath, Settle};
+    use crate::task::{Moment, Outcome, Run, TaskKind};
+
+    static KIND: TaskKind =
+        TaskKind { name: "test", version: 1, key: 1, fingerprint: 1, idempotent: false, portable: true };
+
+    fn id(seq: u64) -> TaskId {
+        TaskId { client: 7, seq }
+    }
+
+    fn watched(seq: u64, waiter: Option<Waiter>) -> Watched {
+        Watched { id: id(seq), kind: &KIND, extras: None, submitted: Moment::from_nanos(seq), weight: 1, waiter }
+    }
+
+    /// Remembers what its waiters were told.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<(u32, Option<TaskError>)>>);
+
+    impl Settle for Told {
+        fn settle(&self, index: u32, _: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+            self.0.lock().push((index, outcome.err()));
+            None
+        }
+    }
+
+    #[test]
+    fn the_first_outcome_takes_a_task_out_and_the_next_finds_nobody() {
+        let mut waiting = Waiting::default();
+        assert!(waiting.insert(watched(1, None)).is_none());
+        assert!(waiting.insert(watched(2, None)).is_none());
+        assert_eq!(waiting.get(id(1)).map(|watched| watched.submitted), Some(Moment::from_nanos(1)));
+
+        let first = waiting.complete(id(1), Some(Attempt(1)));
+        assert_eq!(first.map(|watched| (watched.id, watched.submitted)), Some((id(1), Moment::from_nanos(1))));
+        assert!(waiting.complete(id(1), Some(Attempt(1))).is_none());
+        assert!(waiting.complete(id(1), None).is_none());
+        assert!(waiting.get(id(1)).is_none());
+        assert_eq!(waiting.get(id(2)).map(|watched| watched.id), Some(id(2)));
+    }
+
+    #[test]
+    fn the_first_submission_of_an_id_stands_and_the_second_gets_its_waiter_back() {
+        let told = Arc::new(Told::default());
+        let mut waiting = Waiting::default();
+        assert!(waiting.insert(watched(1, Some(Waiter::new(told.clone(), 10)))).is_none());
+        let second = waiting.insert(watched(1, Some(Waiter::new(told.clone(), 20))));
+        drop(second.expect("the id is known"));
+        assert_eq!(*told.0.lock(), [(20, Some(TaskError::Disconnected))]);
+
+        let first = waiting.complete(id(1), Some(Attempt(1))).and_then(|watched| watched.waiter);
+        first.expect("it waits").settle(Run::none(&TaskError::NoEngines), Err(TaskError::NoEngines));
+        assert_eq!(told.0.lock()[1..], [(10, Some(TaskError::NoEngines))]);
+    }
+
+    #[test]
+    fn outcomes_before_the_expected_attempt_are_stale_and_the_schedulers_own_word_never_is() {
+        let mut waiting = Waiting::default();
+        for seq in 0..3 {
+            waiting.insert(watched(seq, None));
+            waiting.expect(id(seq), Attempt(2));
+        }
+        assert!(waiting.complete(id(0), Some(Attempt(1))).is_none());
+        assert!(waiting.get(id(0)).is_some(), "a stale outcome leaves the task where it is");
+        assert!(waiting.complete(id(0), Some(Attempt(2))).is_some());
+        assert!(waiting.complete(id(1), Some(Attempt(3))).is_some());
+        assert!(waiting.complete(id(2), None).is_some());
+    }
+
+    #[test]
+    fn what_is_said_of_a_task_that_nobody_waits_for_changes_nothing() {
+        let mut waiting = Waiting::default();
+        waiting.expect(id(1), Attempt(9));
+        assert!(waiting.complete(id(1), None).is_none());
+        waiting.insert(watched(1, None));
+        assert!(waiting.complete(id(1), Some(Attempt(1))).is_some());
+    }
+
+    #[test]
+    fn after_a_burst_the_memory_goes_back() {
+        let mut waiting = Waiting::default();
+        for seq in 0..10_000 {
+            waiting.insert(watched(seq, None));
+        }
+        assert!((0..10_000).all(|seq| waiting.complete(id(seq), Some(Attempt(1))).is_some()));
+        assert_eq!((waiting.tasks.capacity(), waiting.index.capacity()), (0, 0));
+        assert!(waiting.insert(watched(1, None)).is_none());
+        assert!(waiting.get(id(1)).is_some());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Verb {
+        Insert,
+        Expect(u32),
+        Complete(Option<u32>),
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_agrees_with_a_map(verbs in prop::collection::vec(
+            (0..20_u64, prop_oneof![
+                3 => Just(Verb::Insert),
+                1 => (0..4_u32).prop_map(Verb::Expect),
+                3 => prop::option::of(0..4_u32).prop_map(Verb::Complete),
+            ]),
+            0..200,
+        )) {
+            let (mut waiting, mut map) = (Waiting::default(), HashMap::new());
+            for (seq, verb) in verbs {
+                match verb {
+                    Verb::Insert => {
+                        // A row has a waiter of its own, so whether it came back tells whether the id was known.
+                        let waiter = Waiter::new(Arc::new(Told::default()), 0);
+                        let came_back = waiting.insert(watched(seq, Some(waiter))).is_some();
+                        prop_assert_eq!(came_back, map.contains_key(&seq));
+                        map.entry(seq).or_insert(0);
+                    }
+                    Verb::Expect(attempt) => {
+                        waiting.expect(id(seq), Attempt(attempt));
+                        map.entry(seq).and_modify(|expected| *expected = attempt);
+                    }
+                    Verb::Complete(attempt) => {
+                        let completed = waiting.complete(id(seq), attempt.map(Attempt)).map(|watched| watched.id);
+                        let is_good = map.get(&seq).is_some_and(|&expected| attempt.is_none_or(|a| a >= expected));
+                        if is_good {
+                            map.remove(&seq);
+                        }
+                        prop_assert_eq!(completed, is_good.then_some(id(seq)));
+                    }
+                }
+                for seq in 0..20 {
+                    prop_assert_eq!(waiting.get(id(seq)).is_some(), map.contains_key(&seq));
+                }
+            }
+        }
+    }
+}

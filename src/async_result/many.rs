@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::blocking::{block_on, may_block};
-use super::single::Decode;
+use super::one::{Decode, read_value};
 use crate::actors::Spin;
 use crate::error::{CompositeError, Error, TaskError};
 use crate::messages::{Aftermath, Settle};
@@ -93,7 +93,7 @@ impl<T> Identified for Many<T> {
 
 impl<T: Send + 'static> Settle for Many<T> {
     fn settle(&self, index: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        let result = outcome.and_then(|value| super::single::read_value(self.kind, self.decode, value));
+        let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
         // A value that cannot be read is known only here.
         let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
         let (wakers, unwanted) = {

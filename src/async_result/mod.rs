@@ -4,13 +4,16 @@ mod sync;
 mod handover;
 mod held;
 mod blocking;
+mod one;
 mod single;
+mod cancel_on_drop;
 mod many;
 mod reply;
 
 pub(crate) use blocking::{block_on, may_block};
+pub use cancel_on_drop::CancelOnDrop;
 pub use many::AsyncMapResult;
 pub(crate) use many::Many;
+pub(crate) use one::{One, decode_value, not_decodable};
 pub use reply::Reply;
-pub use single::{AsyncResult, CancelOnDrop};
-pub(crate) use single::{One, decode_value, not_decodable};
+pub use single::AsyncResult;

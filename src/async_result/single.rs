@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,17 +9,16 @@ use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::{Message, Recipient};
-use serde::de::DeserializeOwned;
 
 use super::blocking::{block_on, may_block};
-use super::handover::{Given, Handover};
+use super::cancel_on_drop::CancelOnDrop;
 use super::held::{Held, NotHere};
+use super::one::One;
 use crate::actors::Spin;
-use crate::catch;
-use crate::error::{Coded, Error, TaskError};
-use crate::messages::{Aftermath, Callback, Settle, TaskDone};
-use crate::task::{Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind, Typed, Value, WireValue};
-use crate::views::{Identified, Link};
+use crate::error::{Error, TaskError};
+use crate::messages::{Aftermath, Callback, TaskDone};
+use crate::task::{Moment, Record, Status, TaskId};
+use crate::views::Link;
 
 /// The result of a task that runs elsewhere: a future, and what `concurrent.futures.Future` and ipyparallel's
 /// `AsyncResult` offer beside it.
@@ -46,104 +44,6 @@ use crate::views::{Identified, Link};
 pub struct AsyncResult<T: Send + 'static> {
     one: Arc<One<T>>,
     link: Arc<Link>,
-}
-
-/// The shared inside of an [`AsyncResult`].
-pub(crate) struct One<T> {
-    handover: Handover<Ended<T>, Callback>,
-    id: TaskId,
-    kind: &'static TaskKind,
-    extras: Option<Arc<Extras>>,
-    created: Moment,
-    decode: Decode<T>,
-}
-
-/// How a value that came as bytes is read.
-pub(super) type Decode<T> = fn(&TaskKind, &WireValue) -> Result<T, TaskError>;
-
-/// A settled task, as its result remembers it.
-#[derive(Debug)]
-struct Ended<T> {
-    held: Held<T>,
-    run: Run,
-}
-
-impl<T: Send + 'static> One<T> {
-    pub(crate) fn new(
-        id: TaskId,
-        kind: &'static TaskKind,
-        extras: Option<Arc<Extras>>,
-        decode: Decode<T>,
-    ) -> Arc<Self> {
-        Arc::new(Self { handover: Handover::new(), id, kind, extras, created: Moment::now(), decode })
-    }
-
-    /// Settles a task that was never submitted.
-    pub(crate) fn refuse(&self, error: TaskError) {
-        let run = Run::none(&error);
-        // Nobody else has it yet, so there is nothing left to do.
-        drop(self.settle(0, run, Err(error)));
-    }
-
-    fn record(&self) -> Record {
-        let run = self.handover.read(|ended| ended.map(|ended| ended.run));
-        Record::new(self.id, self.kind, self.extras.as_deref(), self.created, run)
-    }
-}
-
-/// Gives a value its type back.
-pub(super) fn read_value<T: 'static>(kind: &TaskKind, decode: Decode<T>, value: Value) -> Result<T, TaskError> {
-    match value {
-        Value::Typed(value) => match value.into_any().downcast::<Typed<T>>() {
-            Ok(value) => Ok(value.0),
-            Err(other) => {
-                catch::discard(other);
-                Err(undecodable(kind, "it has another type than the caller expects".into()))
-            }
-        },
-        Value::Wire(value) => {
-            catch::user_code(|| decode(kind, &value)).unwrap_or_else(|message| Err(undecodable(kind, message)))
-        }
-    }
-}
-
-/// Reads a value that came as bytes.
-pub(crate) fn decode_value<T: DeserializeOwned>(kind: &TaskKind, value: &WireValue) -> Result<T, TaskError> {
-    match postcard::take_from_bytes::<T>(&value.inline) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(undecodable(kind, format!("{} bytes too many", rest.len()).into())),
-        Err(error) => Err(undecodable(kind, error.to_string().into())),
-    }
-}
-
-/// Refuses to read bytes where only a closure's value can come.
-pub(crate) fn not_decodable<T>(_: &TaskKind, _: &WireValue) -> Result<T, TaskError> {
-    Err(TaskError::NotPortable)
-}
-
-fn undecodable(kind: &TaskKind, reason: Box<str>) -> TaskError {
-    TaskError::undecodable(Coded::Result, kind.name, &reason)
-}
-
-impl<T> Identified for One<T> {
-    fn id_at(&self, _: u32) -> TaskId {
-        self.id
-    }
-}
-
-impl<T: Send + 'static> Settle for One<T> {
-    fn settle(&self, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
-        // A value that cannot be read is known only here.
-        let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
-        let Given { callbacks, unwanted } = self.handover.give(Ended { held: Held::Here(result), run });
-        if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
-            return None;
-        }
-        let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
-        let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
-        Some(Box::new(Aftermath { done, callbacks, leftover }))
-    }
 }
 
 impl<T: Send + 'static> AsyncResult<T> {
@@ -285,7 +185,7 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     /// Has the task cancelled when this is dropped, instead of left to run.
     pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
-        CancelOnDrop(Some(self))
+        CancelOnDrop::new(self)
     }
 
     /// Has `recipient` sent a [`TaskDone`] when the task is settled; at once if it is.
@@ -460,64 +360,5 @@ impl<T: Send + 'static> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.one.record();
         write!(f, "<AsyncResult {}: {}>", record.name(), record.status)
-    }
-}
-
-/// An [`AsyncResult`] whose task is cancelled when it is dropped; see
-/// [`cancel_on_drop`](AsyncResult::cancel_on_drop).
-///
-/// For a request handler whose client may go away:
-///
-/// ```
-/// # use callboard::prelude::*;
-/// # #[task] fn square(x: u64) -> u64 { x * x }
-/// async fn handler(view: callboard::LoadBalancedView) -> Result<u64, TaskError> {
-///     view.apply(square(4)).cancel_on_drop().await
-/// }
-/// # let cluster = Cluster::threads(1).start()?;
-/// # let view = cluster.client().load_balanced();
-/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
-/// assert_eq!(handler(view).await, Ok(16));
-/// # });
-/// # Ok::<(), callboard::Error>(())
-/// ```
-#[must_use = "dropping it cancels the task"]
-pub struct CancelOnDrop<T: Send + 'static>(Option<AsyncResult<T>>);
-
-impl<T: Send + 'static> CancelOnDrop<T> {
-    /// Has the task left to run again, whatever happens to its result.
-    pub fn detach(mut self) -> AsyncResult<T> {
-        self.0.take().expect("taken only here and when this is dropped")
-    }
-}
-
-impl<T: Send + 'static> Deref for CancelOnDrop<T> {
-    type Target = AsyncResult<T>;
-
-    fn deref(&self) -> &AsyncResult<T> {
-        self.0.as_ref().expect("taken only when this is dropped")
-    }
-}
-
-impl<T: Send + 'static> Future for CancelOnDrop<T> {
-    type Output = Result<T, TaskError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = self.0.as_mut().expect("taken only when this is dropped");
-        Pin::new(result).poll(cx)
-    }
-}
-
-impl<T: Send + 'static> Drop for CancelOnDrop<T> {
-    fn drop(&mut self) {
-        if let Some(result) = &self.0 {
-            result.cancel("its result was dropped");
-        }
-    }
-}
-
-impl<T: Send + 'static> fmt::Debug for CancelOnDrop<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }

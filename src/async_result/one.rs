@@ -1,0 +1,111 @@
+//! The shared inside of an [`AsyncResult`](super::AsyncResult): where the result store puts the outcome.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::handover::{Given, Handover};
+use super::held::Held;
+use crate::catch;
+use crate::error::{Coded, TaskError};
+use crate::messages::{Aftermath, Callback, Settle, TaskDone};
+use crate::task::{Extras, Moment, Outcome, Record, Run, TaskId, TaskKind, Typed, Value, WireValue};
+use crate::views::Identified;
+
+/// The shared inside of an [`AsyncResult`].
+pub(crate) struct One<T> {
+    pub(super) handover: Handover<Ended<T>, Callback>,
+    pub(super) id: TaskId,
+    kind: &'static TaskKind,
+    extras: Option<Arc<Extras>>,
+    created: Moment,
+    decode: Decode<T>,
+}
+
+/// How a value that came as bytes is read.
+pub(super) type Decode<T> = fn(&TaskKind, &WireValue) -> Result<T, TaskError>;
+
+/// A settled task, as its result remembers it.
+#[derive(Debug)]
+pub(super) struct Ended<T> {
+    pub(super) held: Held<T>,
+    pub(super) run: Run,
+}
+
+impl<T: Send + 'static> One<T> {
+    pub(crate) fn new(
+        id: TaskId,
+        kind: &'static TaskKind,
+        extras: Option<Arc<Extras>>,
+        decode: Decode<T>,
+    ) -> Arc<Self> {
+        Arc::new(Self { handover: Handover::new(), id, kind, extras, created: Moment::now(), decode })
+    }
+
+    /// Settles a task that was never submitted.
+    pub(crate) fn refuse(&self, error: TaskError) {
+        let run = Run::none(&error);
+        // Nobody else has it yet, so there is nothing left to do.
+        drop(self.settle(0, run, Err(error)));
+    }
+
+    pub(super) fn record(&self) -> Record {
+        let run = self.handover.read(|ended| ended.map(|ended| ended.run));
+        Record::new(self.id, self.kind, self.extras.as_deref(), self.created, run)
+    }
+}
+
+/// Gives a value its type back.
+pub(super) fn read_value<T: 'static>(kind: &TaskKind, decode: Decode<T>, value: Value) -> Result<T, TaskError> {
+    match value {
+        Value::Typed(value) => match value.into_any().downcast::<Typed<T>>() {
+            Ok(value) => Ok(value.0),
+            Err(other) => {
+                catch::discard(other);
+                Err(undecodable(kind, "it has another type than the caller expects".into()))
+            }
+        },
+        Value::Wire(value) => {
+            catch::user_code(|| decode(kind, &value)).unwrap_or_else(|message| Err(undecodable(kind, message)))
+        }
+    }
+}
+
+/// Reads a value that came as bytes.
+pub(crate) fn decode_value<T: DeserializeOwned>(kind: &TaskKind, value: &WireValue) -> Result<T, TaskError> {
+    match postcard::take_from_bytes::<T>(&value.inline) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(undecodable(kind, format!("{} bytes too many", rest.len()).into())),
+        Err(error) => Err(undecodable(kind, error.to_string().into())),
+    }
+}
+
+/// Refuses to read bytes where only a closure's value can come.
+pub(crate) fn not_decodable<T>(_: &TaskKind, _: &WireValue) -> Result<T, TaskError> {
+    Err(TaskError::NotPortable)
+}
+
+fn undecodable(kind: &TaskKind, reason: Box<str>) -> TaskError {
+    TaskError::undecodable(Coded::Result, kind.name, &reason)
+}
+
+impl<T> Identified for One<T> {
+    fn id_at(&self, _: u32) -> TaskId {
+        self.id
+    }
+}
+
+impl<T: Send + 'static> Settle for One<T> {
+    fn settle(&self, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+        let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
+        // A value that cannot be read is known only here.
+        let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
+        let Given { callbacks, unwanted } = self.handover.give(Ended { held: Held::Here(result), run });
+        if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
+            return None;
+        }
+        let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
+        let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
+        Some(Box::new(Aftermath { done, callbacks, leftover }))
+    }
+}
