@@ -66,13 +66,22 @@ fn a_json_line_has_its_keys_in_the_order_of_the_design() {
 #[test]
 fn latency_is_given_by_quantile_beside_every_yardstick() {
     let lines = bench("latency", &["--runs", "1"]);
-    let mut beside = systems(&lines);
+    let is_unpinned = |line: &&serde_json::Value| line["params"]["pinned"] == false;
+    let unpinned: Vec<serde_json::Value> = lines.iter().filter(is_unpinned).cloned().collect();
+    let mut beside = systems(&unpinned);
     beside.dedup();
     assert_eq!(beside, ["callboard-threads", "channel_pingpong", "rayon", "spawn_blocking", "sync_arbiter"]);
     let ours: Vec<&str> = lines.iter().take(3).map(|line| line["params"]["quantile"].as_str().unwrap()).collect();
     assert_eq!(ours, ["p50", "p90", "p99"]);
-    let unpinned = lines.iter().filter(|line| line["params"]["pinned"] == false).count();
-    assert_eq!(unpinned, 3);
+    // Where there are two processors, both ends of callboard and of the ping-pong are pinned once more.
+    let mut pinned: Vec<_> = systems(&lines[..])
+        .into_iter()
+        .zip(&lines)
+        .filter(|(_, l)| l["params"]["pinned"] == true)
+        .map(|(s, _)| s)
+        .collect();
+    pinned.dedup();
+    assert!(pinned.is_empty() || pinned == ["callboard-threads", "channel_pingpong"], "{pinned:?}");
 }
 
 #[cfg(target_os = "linux")]

@@ -2,145 +2,15 @@
 
 mod ledger_model;
 
-use std::cell::RefCell;
-use std::fmt;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use callboard::ledger::{EngineOffer, HandBack, Ledger, Order, Request, SettledTask, Verdict};
 use callboard::task::{Attempt, Closure, EngineId, Moment, Payload, Retries, Target, TaskId, TaskKind};
 use callboard::{Limits, TaskError};
-use ledger_model::world::{
-    CLOSURE, Event, KINDS, LONG, Lie, RawTarget, RawWish, SHORT, TINY, World, cancelled, lost, wish,
-};
-use ledger_model::{Effect, Wish};
+use ledger_model::script::{config, dishonest, honest, limits, play, script};
+use ledger_model::{CLOSURE, Effect, KINDS, LONG, SHORT, TINY, Wish, World, cancelled, lost, wish};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError};
-
-/// How many sequences of events are tried: `CALLBOARD_CASES=1000000 cargo test --release --test ledger`.
-fn config() -> Config {
-    let cases = std::env::var("CALLBOARD_CASES").ok().and_then(|cases| cases.parse().ok());
-    let cases = cases.unwrap_or(300);
-    Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 50_000,
-        // Each choice among events seeds a generator: the default one costs more than the ledger and the model.
-        rng_algorithm: RngAlgorithm::XorShift,
-        ..Config::default()
-    }
-}
-
-fn limits() -> impl Strategy<Value = Limits> {
-    let backlog_us = prop_oneof![6 => Just(500), 1 => Just(0), 1 => Just(2)];
-    (1..=6_u32, backlog_us).prop_map(|(outstanding_max, backlog_us)| {
-        let mut limits = Limits::default();
-        limits.engine_outstanding_max = outstanding_max;
-        limits.engine_backlog_us = backlog_us;
-        limits
-    })
-}
-
-fn any_wish() -> impl Strategy<Value = RawWish> {
-    let target = prop_oneof![
-        4 => Just(RawTarget::Any),
-        3 => any::<u8>().prop_map(RawTarget::One),
-        1 => any::<u16>().prop_map(RawTarget::New),
-        4 => any::<u8>().prop_map(RawTarget::Of),
-    ];
-    let kind = prop_oneof![4 => Just(0_u8), 1 => Just(1), 1 => Just(2), 1 => Just(3)];
-    (kind, target, 0..3_u16, 0..3_u16, prop::option::weighted(0.2, 0..20_u64))
-        .prop_map(|(kind, target, errors, losses, deadline_ms)| RawWish { kind, target, errors, losses, deadline_ms })
-}
-
-/// An event that honest engines and callers cause.
-fn honest() -> BoxedStrategy<Event> {
-    let engine = any::<u8>;
-    let count = || prop_oneof![Just(1), Just(2), Just(usize::MAX)];
-    prop_oneof![
-        3 => (1..=3_u32, prop::bool::weighted(0.7)).prop_map(|(slots, is_local)| Event::Join { slots, is_local }),
-        2 => engine().prop_map(|engine| Event::Leave { engine }),
-        18 => prop::collection::vec(any_wish(), 1..5).prop_map(|wishes| Event::Submit { wishes }),
-        2 => any::<u8>().prop_map(|task| Event::SubmitAgain { task }),
-        6 => prop::collection::vec(any::<u8>(), 1..4).prop_map(|tasks| Event::Cancel { tasks }),
-        1 => Just(Event::CancelAll),
-        4 => (0..10_u64).prop_map(|ms| Event::Tick { ms }),
-        8 => engine().prop_map(|engine| Event::Start { engine }),
-        24 => (engine(), any::<u8>()).prop_map(|(engine, nth)| Event::Finish { engine, nth }),
-        6 => (engine(), any::<u8>(), any::<bool>(), prop::bool::weighted(0.8))
-            .prop_map(|(engine, nth, is_loss, has_call)| Event::Fail { engine, nth, is_loss, has_call }),
-        2 => engine().prop_map(|engine| Event::ReturnAll { engine }),
-        2 => (engine(), any::<u8>()).prop_map(|(engine, mask)| Event::ReturnSome { engine, mask }),
-        6 => Just(Event::HearRevoke),
-        6 => count().prop_map(|count| Event::HearReturns { count }),
-        20 => count().prop_map(|count| Event::Publish { count }),
-        20 => count().prop_map(|count| Event::Confirm { count }),
-    ]
-    .boxed()
-}
-
-/// Any event, with engines that now and then say what is not true.
-fn dishonest() -> BoxedStrategy<Event> {
-    let lie = prop_oneof![Just(Lie::Finished), Just(Lie::HandedBack), Just(Lie::Failed), Just(Lie::LostCall)];
-    let lie = (lie, any::<u8>(), any::<u8>(), 0..4_u32).prop_map(|(lie, engine, task, attempt)| Event::Lie {
-        lie,
-        engine,
-        task,
-        attempt,
-    });
-    prop_oneof![10 => honest(), 1 => lie].boxed()
-}
-
-/// A sequence of events, printed one a line, as a test's source has them.
-#[derive(Clone)]
-struct Script(Vec<Event>);
-
-impl fmt::Debug for Script {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|event| write!(f, "\n    Event::{event:?},"))
-    }
-}
-
-fn script(event: BoxedStrategy<Event>) -> impl Strategy<Value = Script> {
-    prop::collection::vec(event, 0..400).prop_map(Script)
-}
-
-/// Plays a script, then the end of it, and checks that nothing is left.
-fn play(limits: &Limits, engines: u32, events: &Script, end: fn(&mut World)) -> Result<(), TestCaseError> {
-    quietly(|| {
-        let mut world = World::new(limits);
-        for slots in 1..=engines {
-            world.join(slots, true);
-        }
-        events.0.iter().for_each(|event| world.step(event));
-        end(&mut world);
-        world.check_nothing_left();
-    })
-    .map_err(TestCaseError::fail)
-}
-
-thread_local! {
-    /// Where the last panic was, on a thread whose panics are not printed.
-    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// Makes a panic an error: shrinking meets thousands, of which the last one is worth reading.
-fn quietly(test: impl FnOnce()) -> Result<(), String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            PANICKED_AT.with_borrow_mut(|place| match place {
-                Some(place) => *place = info.to_string(),
-                None => print(info),
-            });
-        }));
-    });
-    PANICKED_AT.set(Some(String::new()));
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
-    let place = PANICKED_AT.take().unwrap_or_default();
-    result.map_err(|_| place)
-}
 
 proptest! {
     #![proptest_config(config())]
@@ -236,7 +106,7 @@ fn a_hand_back_unstarted_uses_no_attempt_and_an_error_or_a_loss_uses_one_of_its_
 
     let mut fail = |is_loss| {
         world.fail(engine, 0, is_loss, true);
-        world.step(&Event::HearReturns { count: 1 });
+        world.hear_returns(1);
         std::mem::take(&mut world.effects)
     };
     assert_eq!(fail(false), [Effect::Expect(task, Attempt(2))]);
@@ -328,6 +198,28 @@ fn a_hundred_overlapping_subsets_reach_only_their_members_and_each_keeps_its_ord
     }
     assert_eq!(world.runs.len(), 1_000);
     assert_eq!(world.ledger.status().settled, 1_004);
+    world.check_nothing_left();
+}
+
+#[test]
+fn each_of_many_idle_engines_gets_one_of_as_many_long_tasks() {
+    let (mut world, first) = world_with_engine(1, 4);
+    let engines: Vec<EngineId> = [first].into_iter().chain((1..130).map(|_| world.join(1, true))).collect();
+    let third: Vec<EngineId> = engines.iter().copied().step_by(3).collect();
+    let others: Vec<EngineId> = engines.iter().copied().filter(|engine| !third.contains(engine)).collect();
+    let sent = |world: &mut World, count, target: &Target| {
+        forget(world);
+        submit(world, count, &LONG, target);
+        let mut to: Vec<EngineId> = world.runs.iter().map(|(engine, _)| *engine).collect();
+        to.sort_unstable();
+        to
+    };
+    let of_third = Target::Of(third.clone().into());
+    assert_eq!(sent(&mut world, third.len(), &of_third), third);
+    assert_eq!(sent(&mut world, 1, &of_third), []);
+    assert_eq!(sent(&mut world, others.len() + 1, &Target::Any), others);
+    assert_eq!(world.ledger.status().queued, 2);
+    world.run_to_the_end();
     world.check_nothing_left();
 }
 

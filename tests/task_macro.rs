@@ -148,6 +148,14 @@ mod outputs {
     }
 
     #[task]
+    fn by_failure(text: String) -> Result<f64, TaskFailure> {
+        if text.is_empty() {
+            return Err(TaskFailure::new("no text"));
+        }
+        Ok(text.parse::<f64>()?)
+    }
+
+    #[task]
     fn by_box(text: String) -> Result<f64, Box<dyn StdError + Send + Sync>> {
         Ok(text.parse::<f64>()?)
     }
@@ -209,6 +217,8 @@ mod outputs {
         assert_eq!(text_of(by_text(true)).as_deref(), Some("as asked"));
         assert_eq!(text_of(by_literal(true)).as_deref(), Some("as asked"));
         assert_eq!(text_of(by_box("x".into())).as_deref(), Some("invalid float literal"));
+        assert_eq!(text_of(by_failure(String::new())).as_deref(), Some("no text"));
+        assert_eq!(text_of(by_failure("x".into())).as_deref(), Some("invalid float literal"));
         assert_eq!(text_of(by_literal(false)), None);
     }
 

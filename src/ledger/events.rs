@@ -1,22 +1,19 @@
 //! What can happen to tasks and engines, one function an event.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
-use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
-use super::bits::Bits;
 use super::deadlines::Deadlines;
 use super::entry::{Entry, Line, Place};
 use super::estimates::Estimates;
-use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask, Verdict};
+use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask};
 use super::placement::{Ahead, Engine, Fleet};
 use super::queues::{ANY, LOCAL, TargetSets};
 use crate::error::TaskError;
 use crate::limits::Limits;
-use crate::task::{Attempt, EngineId, Moment, Payload, Target, TaskId};
+use crate::task::{EngineId, Moment, TaskId};
 
 /// Which task is where.
 #[derive(Debug)]
@@ -30,11 +27,11 @@ pub struct Ledger {
     pub(super) estimates: Estimates,
     deadlines: Deadlines,
     /// Tasks that are settled and still hold a slot.
-    ghosts: usize,
+    pub(super) ghosts: usize,
     next_engine: u32,
     pub(super) next_stamp: u32,
-    settled: u64,
-    late: u64,
+    pub(super) settled: u64,
+    pub(super) late: u64,
 }
 
 impl Ledger {
@@ -215,7 +212,7 @@ impl Ledger {
         &mut self.entries[slot as usize]
     }
 
-    fn slot_of(&self, task: TaskId) -> Option<u32> {
+    pub(super) fn slot_of(&self, task: TaskId) -> Option<u32> {
         let hash = self.hasher.hash_one(task);
         self.index.find(hash, |&slot| self.entries[slot as usize].id == task).copied()
     }
@@ -282,234 +279,4 @@ impl Ledger {
             self.index.shrink_to(0, |_| 0);
         }
     }
-
-    /// Finds the queue for a task, or why there is none.
-    fn line_for(&mut self, request: &Request) -> Result<Line, TaskError> {
-        let needs_local = !request.kind.portable;
-        match &request.target {
-            Target::Any if !needs_local => Ok(Line::Set(ANY)),
-            Target::Any if self.sets.get(LOCAL).members.is_empty() => Err(TaskError::NotPortable),
-            Target::Any => Ok(Line::Set(LOCAL)),
-            Target::One(engine) => {
-                let place = self.fleet.find(*engine).ok_or_else(|| gone(*engine, Attempt(0)))?;
-                if needs_local && !self.fleet.get(place).is_local {
-                    return Err(TaskError::NotPortable);
-                }
-                Ok(Line::Direct(place))
-            }
-            Target::Of(engines) => self.set_for(engines, needs_local).map(Line::Set),
-        }
-    }
-
-    fn set_for(&mut self, engines: &Arc<[EngineId]>, needs_local: bool) -> Result<u32, TaskError> {
-        if engines.is_empty() {
-            return Err(TaskError::NoEngines);
-        }
-        let set = match self.sets.find(engines) {
-            Some(set) => set,
-            None => self.add_set(engines)?,
-        };
-        let members = &self.sets.get(set).members;
-        if members.is_empty() {
-            return Err(gone(engines[0], Attempt(0)));
-        }
-        if needs_local && members.iter().any(|place| !self.fleet.get(place as u32).is_local) {
-            return Err(TaskError::NotPortable);
-        }
-        Ok(set)
-    }
-
-    fn add_set(&mut self, engines: &Arc<[EngineId]>) -> Result<u32, TaskError> {
-        let places: Vec<u32> = engines.iter().filter_map(|&engine| self.fleet.find(engine)).collect();
-        let full = |()| TaskError::Overloaded { what: "sets of engines", limit: crate::limits::TARGET_SETS_MAX };
-        let (set, forgotten) = self.sets.add(engines, Bits::default()).map_err(full)?;
-        if let Some(old) = forgotten {
-            self.fleet.iter_mut().for_each(|engine| engine.sets.remove(old as usize));
-        }
-        for place in places {
-            self.enlist(place, set);
-        }
-        Ok(set)
-    }
-
-    fn enlist(&mut self, place: u32, set: u32) {
-        self.sets.get_mut(set).members.insert(place as usize);
-        self.fleet.get_mut(place).sets.insert(set as usize);
-    }
-
-    fn on_lost(&mut self, slot: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
-        match self.entry(slot).place {
-            Place::At(_) => self.lose(slot, engine, cause, orders),
-            Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
-            Place::Ghost(_) => self.remove(slot),
-            Place::Waiting | Place::Settling => {}
-        }
-    }
-
-    /// Settles a task whose engine is gone.
-    fn lose(&mut self, slot: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
-        let entry = self.entry_mut(slot);
-        entry.place = Place::Settling;
-        let error = TaskError::EngineLost { engine, attempt: entry.attempt(), cause: cause.into() };
-        orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
-        orders.extend(entry.payload.take().map(Order::Discard));
-    }
-
-    fn on_member_left(&mut self, set: u32, place: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
-        self.sets.get_mut(set).members.remove(place as usize);
-        // What may run anywhere waits for the next engine; what may run nowhere any more does not.
-        if set == ANY || !self.sets.get(set).members.is_empty() {
-            return;
-        }
-        self.sets.waiting.remove(set as usize);
-        for ticket in self.sets.get_mut(set).queue.drain(|_| true) {
-            if self.is_good(ticket) {
-                self.lose(ticket.slot, engine, cause, orders);
-            }
-        }
-    }
-
-    /// Settles a task that nobody wants any more, wherever it is.
-    fn give_up(&mut self, slot: u32, error: TaskError, orders: &mut Vec<Order>) {
-        let (place, line) = (self.entry(slot).place, self.entry(slot).line);
-        let was_refused = self.entry(slot).payload.is_some() && place == Place::Settling;
-        match place {
-            Place::Waiting => {
-                self.entry_mut(slot).place = Place::Settling;
-                self.on_ticket_gone(line);
-            }
-            Place::At(engine) => {
-                self.entry_mut(slot).place = Place::Lingering(engine);
-                let engine = self.fleet.get(engine).id;
-                orders.push(Order::Revoke { engine, task: self.entry(slot).id });
-            }
-            Place::Settling if was_refused => {}
-            Place::Lingering(_) | Place::Ghost(_) | Place::Settling => return,
-        }
-        let entry = self.entry_mut(slot);
-        orders.extend(entry.payload.take().map(Order::Discard));
-        orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
-    }
-
-    /// Takes one task back from an engine. Returns the queue that it now waits in, if it does.
-    fn take_back(&mut self, place: u32, back: HandBack, orders: &mut Vec<Order>) -> Option<Line> {
-        let HandBack { id, attempt, payload, error } = back;
-        let slot = self.slot_of(id).filter(|&slot| {
-            let entry = self.entry(slot);
-            let is_here = matches!(entry.place, Place::At(p) | Place::Lingering(p) | Place::Ghost(p) if p == place);
-            is_here && entry.attempt() == attempt
-        });
-        let Some(slot) = slot else {
-            orders.extend(payload.map(Order::Discard));
-            return None;
-        };
-        self.fleet.on_returned(place, self.entry(slot).cost_ns);
-        match self.entry(slot).place {
-            Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
-            Place::Ghost(_) => self.remove(slot),
-            _ => return self.try_again(slot, self.fleet.get(place).id, payload, error, orders),
-        }
-        orders.extend(payload.map(Order::Discard));
-        None
-    }
-
-    /// Queues a task that came back, if it may start again; else settles it.
-    fn try_again(
-        &mut self,
-        slot: u32,
-        engine: EngineId,
-        payload: Option<Payload>,
-        error: Option<TaskError>,
-        orders: &mut Vec<Order>,
-    ) -> Option<Line> {
-        let entry = self.entry_mut(slot);
-        entry.payload = payload;
-        let error = match error {
-            Some(error) => error,
-            None if entry.payload.is_some() => {
-                entry.starts -= 1;
-                self.queue_first(slot);
-                return Some(self.entry(slot).line);
-            }
-            None => TaskError::EngineLost { engine, attempt: entry.attempt(), cause: "it lost the call".into() },
-        };
-        let is_loss = matches!(error, TaskError::EngineLost { .. });
-        let may = if is_loss { entry.may_retry_losses() } else { entry.may_retry_errors() };
-        if !may || entry.payload.is_none() {
-            entry.place = Place::Settling;
-            orders.extend(entry.payload.take().map(Order::Discard));
-            orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
-            return None;
-        }
-        if is_loss {
-            entry.used.losses += 1;
-        } else {
-            entry.used.errors += 1;
-        }
-        orders.push(Order::Expect { task: entry.id, attempt: Attempt(entry.starts + 1) });
-        self.queue_last(slot);
-        Some(self.entry(slot).line)
-    }
-
-    /// Notes one outcome. Returns the engine whose slot it freed.
-    fn settled(&mut self, task: &SettledTask, orders: &mut Vec<Order>) -> Option<u32> {
-        self.late += u64::from(task.verdict == Verdict::Late);
-        let slot = self.slot_of(task.id)?;
-        let entry = self.entry(slot);
-        let from = task.engine.and_then(|engine| self.fleet.find(engine));
-        let is_first = task.verdict == Verdict::First;
-        let freed = match entry.place {
-            // Its outcome would have been the first: this one is of an earlier task with the same id.
-            Place::At(_) if !is_first => None,
-            Place::At(p) | Place::Lingering(p) | Place::Ghost(p) => {
-                (from == Some(p) && entry.attempt() == task.attempt).then_some(p)
-            }
-            Place::Waiting | Place::Settling => None,
-        };
-        if let Some(engine) = freed {
-            self.measure(slot, engine, task.ran);
-        }
-        self.move_on(slot, freed.is_some(), is_first, orders);
-        freed
-    }
-
-    /// Moves a task on by the table in `entry.rs`: was its slot freed, is its outcome confirmed?
-    fn move_on(&mut self, slot: u32, is_freed: bool, is_first: bool, orders: &mut Vec<Order>) {
-        self.settled += u64::from(is_first);
-        let (place, line) = (self.entry(slot).place, self.entry(slot).line);
-        match (place, is_freed, is_first) {
-            (Place::At(_) | Place::Lingering(_), true, true)
-            | (Place::Ghost(_), true, _)
-            | (Place::Settling, _, true) => {
-                self.remove(slot);
-            }
-            (Place::At(p) | Place::Lingering(p), false, true) => {
-                self.entry_mut(slot).place = Place::Ghost(p);
-                self.ghosts += 1;
-            }
-            (Place::Lingering(_), true, false) => self.entry_mut(slot).place = Place::Settling,
-            (Place::Waiting, _, true) => {
-                // Settled by somebody else's message while it waited.
-                let entry = self.entry_mut(slot);
-                entry.place = Place::Settling;
-                orders.extend(entry.payload.take().map(Order::Discard));
-                self.on_ticket_gone(line);
-                self.remove(slot);
-            }
-            _ => {}
-        }
-    }
-
-    fn measure(&mut self, slot: u32, engine: u32, ran: Option<Duration>) {
-        let (cost_ns, key) = (self.entry(slot).cost_ns, self.entry(slot).kind.key);
-        self.fleet.on_returned(engine, cost_ns);
-        if let Some(ran) = ran {
-            self.estimates.on_measured(key, ran);
-        }
-    }
-}
-
-/// The engine that a task is bound to is not there.
-fn gone(engine: EngineId, attempt: Attempt) -> TaskError {
-    TaskError::EngineLost { engine, attempt, cause: "it has left the cluster".into() }
 }

@@ -6,7 +6,9 @@
 mod orders;
 mod entry;
 mod events;
+mod targets;
 mod dispatch;
+mod endings;
 mod placement;
 mod queues;
 mod estimates;

@@ -116,10 +116,6 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for TaskFailure {
 }
 
 /// A return type that may fail: how `#[task]` finds the output behind any spelling of `Result`.
-#[diagnostic::on_unimplemented(
-    message = "the error of this task cannot become text",
-    note = "its error type needs `std::error::Error + Send + Sync`, or to be a text, or a `TaskFailure`"
-)]
 pub trait ResultLike {
     /// The type of success.
     type Ok;

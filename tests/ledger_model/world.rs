@@ -4,188 +4,20 @@
 //! waits in a lane until the store takes it; what the store confirms waits until the ledger hears it; what an
 //! engine hands back is under way for a while. So each pair of events comes in both orders.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use callboard::Limits;
 use callboard::ledger::{Assignment, EngineOffer, HandBack, Ledger, Order, Request, SettledTask, Verdict};
-use callboard::task::{
-    Attempt, EngineId, ErasedTask, Extras, Moment, Payload, Retries, Target, TaskId, TaskKind, Value, WireCall, key_of,
-};
-use callboard::{Limits, Place as Where, TaskContext, TaskError, TaskFailure};
+use callboard::task::{Attempt, EngineId, Extras, Moment, Payload, TaskId, TaskKind};
 
+use super::cast::{Call, cancelled, failed, kind_of, lost, outcome, take_dropped, time_of, unstarted};
 use super::{Effect, Line, Model, Task, Wish};
-
-const fn kind(name: &'static str, portable: bool) -> TaskKind {
-    TaskKind { name, version: 1, key: key_of(name, 1), fingerprint: 0, idempotent: false, portable }
-}
-
-/// Takes a microsecond.
-pub(crate) static TINY: TaskKind = kind("tiny", true);
-/// Takes 200 microseconds: a few fit into the default backlog.
-pub(crate) static SHORT: TaskKind = kind("short", true);
-/// Takes 20 milliseconds.
-pub(crate) static LONG: TaskKind = kind("long", true);
-/// Takes a microsecond, on an engine of this process.
-pub(crate) static CLOSURE: TaskKind = kind("closure", false);
-
-pub(crate) static KINDS: [&TaskKind; 4] = [&TINY, &SHORT, &LONG, &CLOSURE];
-
-pub(crate) fn time_of(kind: &TaskKind) -> Duration {
-    Duration::from_micros(match kind.name {
-        "short" => 200,
-        "long" => 20_000,
-        _ => 1,
-    })
-}
-
-thread_local! {
-    /// The calls that were dropped since somebody looked.
-    static DROPPED: RefCell<Vec<TaskId>> = const { RefCell::new(Vec::new()) };
-}
-
-fn take_dropped() -> Vec<TaskId> {
-    DROPPED.with_borrow_mut(std::mem::take)
-}
-
-/// A call that tells when it is dropped.
-struct Call {
-    task: TaskId,
-    kind: &'static TaskKind,
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        DROPPED.with_borrow_mut(|dropped| dropped.push(self.task));
-    }
-}
-
-impl ErasedTask for Call {
-    fn kind(&self) -> &'static TaskKind {
-        self.kind
-    }
-
-    fn run(self: Box<Self>, _: &TaskContext) -> Result<Value, TaskFailure> {
-        Ok(Value::of(()))
-    }
-
-    fn try_clone(&self) -> Option<Box<dyn ErasedTask>> {
-        None
-    }
-
-    fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
-        None
-    }
-
-    fn needs_drop(&self) -> bool {
-        true
-    }
-}
-
-/// What can happen. Numbers choose among what there is, modulo how much there is.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    Join {
-        slots: u32,
-        is_local: bool,
-    },
-    Leave {
-        engine: u8,
-    },
-    Submit {
-        wishes: Vec<RawWish>,
-    },
-    SubmitAgain {
-        task: u8,
-    },
-    Cancel {
-        tasks: Vec<u8>,
-    },
-    CancelAll,
-    Tick {
-        ms: u64,
-    },
-    Start {
-        engine: u8,
-    },
-    Finish {
-        engine: u8,
-        nth: u8,
-    },
-    /// A started task comes back with an error.
-    Fail {
-        engine: u8,
-        nth: u8,
-        is_loss: bool,
-        has_call: bool,
-    },
-    /// All that has not started comes back, at once.
-    ReturnAll {
-        engine: u8,
-    },
-    /// Some of what has not started comes back, after a while.
-    ReturnSome {
-        engine: u8,
-        mask: u8,
-    },
-    /// The engine hears of a revocation.
-    HearRevoke,
-    /// The ledger hears of what was handed back.
-    HearReturns {
-        count: usize,
-    },
-    /// The store takes outcomes from the engines' lane.
-    Publish {
-        count: usize,
-    },
-    /// The ledger hears of what the store made of them.
-    Confirm {
-        count: usize,
-    },
-    /// An engine says what is not true.
-    Lie {
-        lie: Lie,
-        engine: u8,
-        task: u8,
-        attempt: u32,
-    },
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Lie {
-    /// An outcome of a task that it need not have.
-    Finished,
-    /// A task that it need not have, with a call out of thin air.
-    HandedBack,
-    /// The same, and it had started.
-    Failed,
-    /// A task that has not started, but whose call is gone.
-    LostCall,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct RawWish {
-    pub(crate) kind: u8,
-    pub(crate) target: RawTarget,
-    pub(crate) errors: u16,
-    pub(crate) losses: u16,
-    pub(crate) deadline_ms: Option<u64>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum RawTarget {
-    Any,
-    One(u8),
-    /// A view made now, of some engines, of which some may be gone.
-    New(u16),
-    /// A view made before.
-    Of(u8),
-}
 
 /// An engine, which starts what it is sent in that order.
 #[derive(Debug)]
-struct Sim {
+pub(super) struct Sim {
     slots: usize,
     tray: VecDeque<Assignment>,
     running: Vec<Assignment>,
@@ -197,9 +29,9 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) model: Model,
     pub(crate) now: Moment,
-    sims: BTreeMap<EngineId, Sim>,
-    gone: Vec<EngineId>,
-    views: Vec<Arc<[EngineId]>>,
+    pub(super) sims: BTreeMap<EngineId, Sim>,
+    pub(super) gone: Vec<EngineId>,
+    pub(super) views: Vec<Arc<[EngineId]>>,
     /// The store: unsettled tasks, and the attempt that is expected.
     unsettled: BTreeMap<TaskId, Attempt>,
     lane: VecDeque<SettledTask>,
@@ -207,17 +39,17 @@ pub(crate) struct World {
     returns: VecDeque<(EngineId, HandBack)>,
     revocations: VecDeque<(EngineId, TaskId)>,
     /// A task's id stands for one call, however often it is submitted.
-    kinds: BTreeMap<TaskId, &'static TaskKind>,
+    pub(super) kinds: BTreeMap<TaskId, &'static TaskKind>,
     /// `Run` orders since the test last took them.
     pub(crate) runs: Vec<(EngineId, TaskId)>,
     /// All other orders since then.
     pub(crate) effects: Vec<Effect>,
-    next_seq: u64,
+    pub(super) next_seq: u64,
     accepted: u64,
     calls_made: usize,
     calls_dropped: usize,
     /// Whether some engine lies. Then what the ledger believes need not be so.
-    has_liars: bool,
+    pub(super) has_liars: bool,
 }
 
 impl World {
@@ -243,42 +75,6 @@ impl World {
             calls_made: 0,
             calls_dropped: 0,
             has_liars: false,
-        }
-    }
-
-    pub(crate) fn step(&mut self, event: &Event) {
-        match event {
-            Event::Join { slots, is_local } => drop(self.join(*slots, *is_local)),
-            Event::Leave { engine } => self.with_engine(*engine, |world, engine| world.leave(engine, "it left")),
-            Event::Submit { wishes } => {
-                let wishes: Vec<Wish> = wishes.iter().map(|raw| self.read_wish(raw)).collect();
-                self.submit(wishes);
-            }
-            Event::SubmitAgain { task } => {
-                let Some(id) = choose(&self.known_ids(), *task) else { return };
-                self.submit_as(vec![(id, wish(self.kinds[&id], Target::Any))]);
-            }
-            Event::Cancel { tasks } => {
-                let ids = self.known_ids();
-                let tasks: Vec<TaskId> = tasks.iter().filter_map(|&task| choose(&ids, task)).collect();
-                self.cancel(&tasks);
-            }
-            Event::CancelAll => self.cancel_all(),
-            Event::Tick { ms } => self.tick(Duration::from_millis(*ms)),
-            Event::Start { engine } => self.with_engine(*engine, Self::start),
-            Event::Finish { engine, nth } => self.with_engine(*engine, |world, engine| world.finish(engine, *nth)),
-            Event::Fail { engine, nth, is_loss, has_call } => {
-                self.with_engine(*engine, |world, engine| world.fail(engine, *nth, *is_loss, *has_call));
-            }
-            Event::ReturnAll { engine } => self.with_engine(*engine, Self::return_all),
-            Event::ReturnSome { engine, mask } => {
-                self.with_engine(*engine, |world, engine| world.return_some(engine, *mask));
-            }
-            Event::HearRevoke => self.hear_revoke(),
-            Event::HearReturns { count } => self.hear_returns(*count),
-            Event::Publish { count } => self.publish(*count),
-            Event::Confirm { count } => self.confirm(*count),
-            Event::Lie { lie, engine, task, attempt } => self.lie(*lie, *engine, *task, *attempt),
         }
     }
 
@@ -405,7 +201,7 @@ impl World {
         self.hand_back(engine, tray.into_iter().map(unstarted).collect());
     }
 
-    fn return_some(&mut self, engine: EngineId, mask: u8) {
+    pub(super) fn return_some(&mut self, engine: EngineId, mask: u8) {
         let sim = self.sims.get_mut(&engine).expect("the engine is there");
         let (back, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut sim.tray).into_iter().enumerate().partition(|(i, _)| mask & (1 << (i % 8)) != 0);
@@ -416,7 +212,7 @@ impl World {
         }
     }
 
-    fn hear_revoke(&mut self) {
+    pub(super) fn hear_revoke(&mut self) {
         let Some((engine, task)) = self.revocations.pop_front() else { return };
         let Some(sim) = self.sims.get_mut(&engine) else { return };
         if let Some(at) = sim.tray.iter().position(|assignment| assignment.id == task)
@@ -428,7 +224,7 @@ impl World {
         }
     }
 
-    fn hear_returns(&mut self, count: usize) {
+    pub(crate) fn hear_returns(&mut self, count: usize) {
         let count = count.min(self.returns.len());
         let Some(&(engine, _)) = self.returns.front() else { return };
         let is_same = |(other, _): &&(EngineId, HandBack)| *other == engine;
@@ -463,26 +259,6 @@ impl World {
         let effects = batch.iter().flat_map(|settled| self.model.on_settled(settled)).collect();
         let orders = self.ledger.on_settled(&batch);
         self.carry_out(orders, effects);
-    }
-
-    fn lie(&mut self, lie: Lie, engine: u8, task: u8, attempt: u32) {
-        let engines: Vec<EngineId> = self.sims.keys().chain(&self.gone).copied().collect();
-        let (Some(engine), Some(id)) = (choose(&engines, engine), choose(&self.known_ids(), task)) else { return };
-        let attempt = Attempt(attempt);
-        self.has_liars = true;
-        let back = |payload, error| HandBack { id, attempt, payload, error };
-        match lie {
-            Lie::Finished => self.report_untrue(id, engine, attempt),
-            Lie::HandedBack => {
-                let payload = Some(self.call(id, self.kinds[&id]));
-                self.hand_back(engine, vec![back(payload, None)]);
-            }
-            Lie::Failed => {
-                let payload = Some(self.call(id, self.kinds[&id]));
-                self.hand_back(engine, vec![back(payload, Some(failed(engine, id, attempt)))]);
-            }
-            Lie::LostCall => self.hand_back(engine, vec![back(None, None)]),
-        }
     }
 
     /// An engine reports an outcome of a task that it need not have.
@@ -618,7 +394,7 @@ impl World {
         (!running.is_empty()).then(|| running.remove(usize::from(nth) % running.len()))
     }
 
-    fn call(&mut self, task: TaskId, kind: &'static TaskKind) -> Payload {
+    pub(super) fn call(&mut self, task: TaskId, kind: &'static TaskKind) -> Payload {
         self.calls_made += 1;
         Payload::Typed(Box::new(Call { task, kind }))
     }
@@ -628,76 +404,4 @@ impl World {
         self.calls_dropped += 1;
         assert_eq!(take_dropped(), [id], "an engine gets a task's own call");
     }
-
-    fn with_engine(&mut self, engine: u8, act: impl FnOnce(&mut Self, EngineId)) {
-        let engines: Vec<EngineId> = self.sims.keys().copied().collect();
-        if let Some(engine) = choose(&engines, engine) {
-            act(self, engine);
-        }
-    }
-
-    /// Tasks in the ledger, and a few that were there once.
-    fn known_ids(&self) -> Vec<TaskId> {
-        let past = (0..self.next_seq).rev().take(4).map(|seq| TaskId { client: 7, seq });
-        self.model.ids().into_iter().chain(past).collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    fn read_wish(&mut self, raw: &RawWish) -> Wish {
-        let engines: Vec<EngineId> = self.sims.keys().chain(self.gone.iter().rev().take(1)).copied().collect();
-        let target = match raw.target {
-            RawTarget::Any => Target::Any,
-            RawTarget::One(engine) => choose(&engines, engine).map_or(Target::Any, Target::One),
-            RawTarget::New(mask) => {
-                let some = engines.iter().enumerate().filter(|(i, _)| mask & (1 << (i % 16)) != 0);
-                self.views.push(some.map(|(_, &engine)| engine).collect());
-                Target::Of(self.views[self.views.len() - 1].clone())
-            }
-            RawTarget::Of(view) => choose(&self.views, view).map_or(Target::Any, Target::Of),
-        };
-        Wish {
-            kind: KINDS[usize::from(raw.kind) % KINDS.len()],
-            target,
-            retries: Retries { errors: raw.errors, losses: raw.losses },
-            deadline: raw.deadline_ms.map(Duration::from_millis),
-        }
-    }
-}
-
-/// A task that asks for nothing special.
-pub(crate) fn wish(kind: &'static TaskKind, target: Target) -> Wish {
-    Wish { kind, target, retries: Retries::default(), deadline: None }
-}
-
-pub(crate) fn lost(engine: EngineId, attempt: Attempt) -> TaskError {
-    TaskError::EngineLost { engine, attempt, cause: "its process died".into() }
-}
-
-pub(crate) fn failed(engine: EngineId, task: TaskId, attempt: Attempt) -> TaskError {
-    let place = Box::new(Where { task, name: "task", engine, attempt });
-    TaskError::Failed { place, text: "no luck".into() }
-}
-
-pub(crate) fn cancelled() -> TaskError {
-    TaskError::Cancelled { reason: "no need".into() }
-}
-
-fn outcome(id: TaskId, engine: Option<EngineId>, attempt: Attempt, ran: Option<Duration>) -> SettledTask {
-    // The verdict is the store's to give.
-    SettledTask { id, engine, attempt, ran, verdict: Verdict::Late }
-}
-
-fn unstarted(assignment: Assignment) -> HandBack {
-    let Assignment { id, attempt, payload, .. } = assignment;
-    HandBack { id, attempt, payload: Some(payload), error: None }
-}
-
-fn kind_of(payload: &Payload) -> &'static TaskKind {
-    match payload {
-        Payload::Typed(task) => task.kind(),
-        Payload::Wire(_) => unreachable!("these tests make no encoded calls"),
-    }
-}
-
-fn choose<T: Clone>(among: &[T], nth: u8) -> Option<T> {
-    (!among.is_empty()).then(|| among[usize::from(nth) % among.len()].clone())
 }

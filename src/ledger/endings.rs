@@ -1,0 +1,168 @@
+//! How a task leaves an engine or the ledger: given up, lost, handed back, settled.
+
+use std::time::Duration;
+
+use super::entry::{Line, Place};
+use super::events::Ledger;
+use super::orders::{HandBack, Order, SettledTask, Verdict};
+use crate::error::TaskError;
+use crate::task::{Attempt, EngineId, Payload};
+
+impl Ledger {
+    /// Settles a task that nobody wants any more, wherever it is.
+    pub(super) fn give_up(&mut self, slot: u32, error: TaskError, orders: &mut Vec<Order>) {
+        let (place, line) = (self.entry(slot).place, self.entry(slot).line);
+        let was_refused = self.entry(slot).payload.is_some() && place == Place::Settling;
+        match place {
+            Place::Waiting => {
+                self.entry_mut(slot).place = Place::Settling;
+                self.on_ticket_gone(line);
+            }
+            Place::At(engine) => {
+                self.entry_mut(slot).place = Place::Lingering(engine);
+                let engine = self.fleet.get(engine).id;
+                orders.push(Order::Revoke { engine, task: self.entry(slot).id });
+            }
+            Place::Settling if was_refused => {}
+            Place::Lingering(_) | Place::Ghost(_) | Place::Settling => return,
+        }
+        let entry = self.entry_mut(slot);
+        orders.extend(entry.payload.take().map(Order::Discard));
+        orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
+    }
+
+    pub(super) fn on_lost(&mut self, slot: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
+        match self.entry(slot).place {
+            Place::At(_) => self.lose(slot, engine, cause, orders),
+            Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
+            Place::Ghost(_) => self.remove(slot),
+            Place::Waiting | Place::Settling => {}
+        }
+    }
+
+    /// Settles a task whose engine is gone.
+    pub(super) fn lose(&mut self, slot: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
+        let entry = self.entry_mut(slot);
+        entry.place = Place::Settling;
+        let error = TaskError::EngineLost { engine, attempt: entry.attempt(), cause: cause.into() };
+        orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
+        orders.extend(entry.payload.take().map(Order::Discard));
+    }
+
+    /// Takes one task back from an engine. Returns the queue that it now waits in, if it does.
+    pub(super) fn take_back(&mut self, place: u32, back: HandBack, orders: &mut Vec<Order>) -> Option<Line> {
+        let HandBack { id, attempt, payload, error } = back;
+        let slot = self.slot_of(id).filter(|&slot| {
+            let entry = self.entry(slot);
+            let is_here = matches!(entry.place, Place::At(p) | Place::Lingering(p) | Place::Ghost(p) if p == place);
+            is_here && entry.attempt() == attempt
+        });
+        let Some(slot) = slot else {
+            orders.extend(payload.map(Order::Discard));
+            return None;
+        };
+        self.fleet.on_returned(place, self.entry(slot).cost_ns);
+        match self.entry(slot).place {
+            Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
+            Place::Ghost(_) => self.remove(slot),
+            _ => return self.try_again(slot, self.fleet.get(place).id, payload, error, orders),
+        }
+        orders.extend(payload.map(Order::Discard));
+        None
+    }
+
+    /// Queues a task that came back, if it may start again; else settles it.
+    pub(super) fn try_again(
+        &mut self,
+        slot: u32,
+        engine: EngineId,
+        payload: Option<Payload>,
+        error: Option<TaskError>,
+        orders: &mut Vec<Order>,
+    ) -> Option<Line> {
+        let entry = self.entry_mut(slot);
+        entry.payload = payload;
+        let error = match error {
+            Some(error) => error,
+            None if entry.payload.is_some() => {
+                entry.starts -= 1;
+                self.queue_first(slot);
+                return Some(self.entry(slot).line);
+            }
+            None => TaskError::EngineLost { engine, attempt: entry.attempt(), cause: "it lost the call".into() },
+        };
+        let is_loss = matches!(error, TaskError::EngineLost { .. });
+        let may = if is_loss { entry.may_retry_losses() } else { entry.may_retry_errors() };
+        if !may || entry.payload.is_none() {
+            entry.place = Place::Settling;
+            orders.extend(entry.payload.take().map(Order::Discard));
+            orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
+            return None;
+        }
+        if is_loss {
+            entry.used.losses += 1;
+        } else {
+            entry.used.errors += 1;
+        }
+        orders.push(Order::Expect { task: entry.id, attempt: Attempt(entry.starts + 1) });
+        self.queue_last(slot);
+        Some(self.entry(slot).line)
+    }
+
+    /// Notes one outcome. Returns the engine whose slot it freed.
+    pub(super) fn settled(&mut self, task: &SettledTask, orders: &mut Vec<Order>) -> Option<u32> {
+        self.late += u64::from(task.verdict == Verdict::Late);
+        let slot = self.slot_of(task.id)?;
+        let entry = self.entry(slot);
+        let from = task.engine.and_then(|engine| self.fleet.find(engine));
+        let is_first = task.verdict == Verdict::First;
+        let freed = match entry.place {
+            // Its outcome would have been the first: this one is of an earlier task with the same id.
+            Place::At(_) if !is_first => None,
+            Place::At(p) | Place::Lingering(p) | Place::Ghost(p) => {
+                (from == Some(p) && entry.attempt() == task.attempt).then_some(p)
+            }
+            Place::Waiting | Place::Settling => None,
+        };
+        if let Some(engine) = freed {
+            self.measure(slot, engine, task.ran);
+        }
+        self.move_on(slot, freed.is_some(), is_first, orders);
+        freed
+    }
+
+    /// Moves a task on by the table in `entry.rs`: was its slot freed, is its outcome confirmed?
+    pub(super) fn move_on(&mut self, slot: u32, is_freed: bool, is_first: bool, orders: &mut Vec<Order>) {
+        self.settled += u64::from(is_first);
+        let (place, line) = (self.entry(slot).place, self.entry(slot).line);
+        match (place, is_freed, is_first) {
+            (Place::At(_) | Place::Lingering(_), true, true)
+            | (Place::Ghost(_), true, _)
+            | (Place::Settling, _, true) => {
+                self.remove(slot);
+            }
+            (Place::At(p) | Place::Lingering(p), false, true) => {
+                self.entry_mut(slot).place = Place::Ghost(p);
+                self.ghosts += 1;
+            }
+            (Place::Lingering(_), true, false) => self.entry_mut(slot).place = Place::Settling,
+            (Place::Waiting, _, true) => {
+                // Settled by somebody else's message while it waited.
+                let entry = self.entry_mut(slot);
+                entry.place = Place::Settling;
+                orders.extend(entry.payload.take().map(Order::Discard));
+                self.on_ticket_gone(line);
+                self.remove(slot);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn measure(&mut self, slot: u32, engine: u32, ran: Option<Duration>) {
+        let (cost_ns, key) = (self.entry(slot).cost_ns, self.entry(slot).kind.key);
+        self.fleet.on_returned(engine, cost_ns);
+        if let Some(ran) = ran {
+            self.estimates.on_measured(key, ran);
+        }
+    }
+}
