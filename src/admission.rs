@@ -1,7 +1,7 @@
 //! How much may be pending at once: counted where tasks are made, so that a limit is an error to the caller
 //! and never memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -32,6 +32,7 @@ pub(crate) struct Admission {
     bytes_max: usize,
     waiting: AtomicUsize,
     room: Notify,
+    is_closed: AtomicBool,
 }
 
 impl Admission {
@@ -43,6 +44,7 @@ impl Admission {
             bytes_max: limits.pending_bytes_max,
             waiting: AtomicUsize::new(0),
             room: Notify::new(),
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -73,11 +75,17 @@ impl Admission {
             let mut room = std::pin::pin!(self.room.notified());
             // Enabled before the attempt, or room made in between would wake nobody.
             room.as_mut().enable();
-            if self.try_admit(weight).is_ok() {
+            if self.is_closed.load(Ordering::Acquire) || self.try_admit(weight).is_ok() {
                 return;
             }
             room.await;
         }
+    }
+
+    /// Lets everybody in: the cluster is gone, and tells them so itself.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.room.notify_waiters();
     }
 
     pub(crate) fn release(&self, released: Released) {

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::error::Error;
-use crate::task::{ErasedTask, Payload, Task, TaskKind, Typed, WireCall};
+use crate::task::{ErasedTask, Task, TaskKind, Typed, WireCall};
 
 /// One task of this program: what [`register_task!`](crate::register_task) writes down.
 pub struct Registration {
@@ -97,9 +97,8 @@ impl Registry {
     /// Turns an encoded call into one that can be run; `None` if this program has no such task.
     ///
     /// Runs the user's `Deserialize`.
-    pub fn decode(&self, call: &WireCall) -> Option<Result<Payload, postcard::Error>> {
-        let task = self.tasks.get(&call.key)?;
-        Some((task.decode)(call).map(Payload::Typed))
+    pub fn decode(&self, call: &WireCall) -> Option<Result<Box<dyn ErasedTask>, postcard::Error>> {
+        self.tasks.get(&call.key).map(|task| (task.decode)(call))
     }
 
     fn add(mut self, task: Registration) -> Result<Self, Error> {

@@ -40,7 +40,7 @@ fn encoded<T: Task>(task: T) -> WireCall {
 }
 
 fn decoded(registry: &Registry, call: &WireCall) -> Payload {
-    registry.decode(call).expect("the registry has the task").expect("its arguments can be decoded")
+    Payload::Typed(registry.decode(call).expect("the registry has the task").expect("its arguments can be decoded"))
 }
 
 mod naming {

@@ -103,6 +103,13 @@ impl Actor for ResultStore {
     }
 }
 
+impl Drop for ResultStore {
+    fn drop(&mut self) {
+        // Whoever waits for room must not wait for ever. Those who wait for outcomes learn it from their waiters.
+        self.admission.close();
+    }
+}
+
 /// What engines pushed is one `Finished`.
 impl StreamHandler<Vec<Completion>> for ResultStore {
     fn handle(&mut self, batch: Vec<Completion>, ctx: &mut Context<Self>) {

@@ -14,7 +14,7 @@ use crate::error::{Coded, Place, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
-use crate::task::{Attempt, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value};
+use crate::task::{Attempt, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value, WireCall};
 
 /// One engine's worker.
 pub(super) struct Worker {
@@ -68,27 +68,23 @@ impl Worker {
 
     /// The only place where a task's own code is called: what it does becomes an outcome.
     fn outcome_of(&self, payload: Payload, cx: &TaskContext) -> Outcome {
-        let place = || Box::new(place(cx, self.engine, "task"));
         let task = match payload {
             Payload::Typed(task) => task,
             Payload::Wire(call) => self.decode(&call)?,
         };
         let name = task.kind().short_name();
+        let place = || Box::new(Place { task: cx.task, name, engine: self.engine, attempt: cx.attempt });
         match user_code(move || task.run(cx)) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(failure)) => {
-                let place = Box::new(Place { name, ..*place() });
-                Err(TaskError::Failed { place, text: failure.into_text().into() })
-            }
-            Err(message) => Err(TaskError::Panicked { place: Box::new(Place { name, ..*place() }), message }),
+            Ok(Err(failure)) => Err(TaskError::Failed { place: place(), text: failure.into_text().into() }),
+            Err(message) => Err(TaskError::Panicked { place: place(), message }),
         }
     }
 
-    fn decode(&self, call: &crate::task::WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {
+    fn decode(&self, call: &WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {
         let decoded = user_code(|| self.registry.decode(call));
         let reason: Box<str> = match decoded {
-            Ok(Some(Ok(Payload::Typed(task)))) => return Ok(task),
-            Ok(Some(Ok(Payload::Wire(_)))) => "it decoded to bytes again".into(),
+            Ok(Some(Ok(task))) => return Ok(task),
             Ok(None) => return Err(TaskError::UnknownTask { engine: self.engine, key: call.key }),
             Ok(Some(Err(error))) => error.to_string().into(),
             Err(message) => message,
@@ -96,10 +92,6 @@ impl Worker {
         let name = self.registry.kind(call.key).map_or("task", |kind| kind.name);
         Err(TaskError::undecodable(Coded::Arguments, name, &reason))
     }
-}
-
-fn place(cx: &TaskContext, engine: EngineId, name: &'static str) -> Place {
-    Place { task: cx.task, name, engine, attempt: cx.attempt }
 }
 
 /// Copies the call for another attempt; a `Clone` that panics leaves this attempt the last.
