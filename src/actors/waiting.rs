@@ -1,8 +1,6 @@
 //! Who waits for which task: a table with four verbs.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::messages::{Waiter, Watched};
@@ -14,7 +12,6 @@ pub(super) struct Waiting {
     tasks: Slab<Row>,
     /// From a task's id to its row. The ids themselves are in the rows.
     index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
 }
 
 #[derive(Debug)]
@@ -30,10 +27,10 @@ impl Waiting {
         if self.find(watched.id).is_some() {
             return watched.waiter;
         }
-        let hash = self.hasher.hash_one(watched.id);
+        let hash = watched.id.table_hash();
         let row = self.tasks.insert(Row { watched, expected: Attempt(0) }) as u32;
-        let (tasks, hasher) = (&self.tasks, &self.hasher);
-        self.index.insert_unique(hash, row, |&row| hasher.hash_one(tasks[row as usize].watched.id));
+        let tasks = &self.tasks;
+        self.index.insert_unique(hash, row, |&row| tasks[row as usize].watched.id.table_hash());
         None
     }
 
@@ -48,7 +45,7 @@ impl Waiting {
     ///
     /// An attempt of `None` is the scheduler's own word and never stale.
     pub(super) fn complete(&mut self, task: TaskId, attempt: Option<Attempt>) -> Option<Watched> {
-        let hash = self.hasher.hash_one(task);
+        let hash = task.table_hash();
         let tasks = &self.tasks;
         let found = self.index.find_entry(hash, |&row| tasks[row as usize].watched.id == task).ok()?;
         if attempt.is_some_and(|attempt| attempt < tasks[*found.get() as usize].expected) {
@@ -70,7 +67,7 @@ impl Waiting {
     }
 
     fn find(&self, task: TaskId) -> Option<u32> {
-        let hash = self.hasher.hash_one(task);
+        let hash = task.table_hash();
         self.index.find(hash, |&row| self.tasks[row as usize].watched.id == task).copied()
     }
 }

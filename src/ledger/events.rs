@@ -1,8 +1,6 @@
 //! What can happen to tasks and engines, one function an event.
 
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::deadlines::Deadlines;
@@ -21,7 +19,6 @@ pub struct Ledger {
     pub(super) entries: Slab<Entry>,
     /// From a task's id to its slot. The ids themselves are in the entries.
     index: HashTable<u32>,
-    hasher: DefaultHashBuilder,
     pub(super) sets: TargetSets,
     pub(super) fleet: Fleet,
     pub(super) estimates: Estimates,
@@ -43,7 +40,6 @@ impl Ledger {
         Self {
             entries: Slab::new(),
             index: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
             sets: TargetSets::new(),
             fleet: Fleet::new(ahead),
             estimates: Estimates::default(),
@@ -213,7 +209,7 @@ impl Ledger {
     }
 
     pub(super) fn slot_of(&self, task: TaskId) -> Option<u32> {
-        let hash = self.hasher.hash_one(task);
+        let hash = task.table_hash();
         self.index.find(hash, |&slot| self.entries[slot as usize].id == task).copied()
     }
 
@@ -236,7 +232,7 @@ impl Ledger {
     }
 
     fn insert(&mut self, request: Request, line: Line) -> u32 {
-        let hash = self.hasher.hash_one(request.id);
+        let hash = request.id.table_hash();
         let entry = Entry {
             id: request.id,
             kind: request.kind,
@@ -254,8 +250,8 @@ impl Ledger {
             self.sets.get_mut(set).tasks += 1;
         }
         let slot = self.entries.insert(entry) as u32;
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.index.insert_unique(hash, slot, |&slot| hasher.hash_one(entries[slot as usize].id));
+        let entries = &self.entries;
+        self.index.insert_unique(hash, slot, |&slot| entries[slot as usize].id.table_hash());
         slot
     }
 
@@ -263,7 +259,7 @@ impl Ledger {
     pub(super) fn remove(&mut self, slot: u32) {
         let entry = self.entries.remove(slot as usize);
         self.ghosts -= usize::from(matches!(entry.place, Place::Ghost(_)));
-        let hash = self.hasher.hash_one(entry.id);
+        let hash = entry.id.table_hash();
         if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
             found.remove();
         }
