@@ -118,6 +118,9 @@ mod tests {
     use super::*;
     use crate::task::{Attempt, Closure, Payload, TaskContext};
 
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     fn id(seq: u64) -> TaskId {
         TaskId { client: 7, seq }
     }
@@ -147,7 +150,7 @@ mod tests {
 
     /// Waits until a worker sleeps over the empty tray.
     fn wait_until_asleep(tray: &Tray) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !tray.inner.lock().is_asleep {
             assert!(Instant::now() < deadline, "the worker does not go to sleep");
             thread::yield_now();
@@ -223,12 +226,13 @@ mod tests {
         });
         wait_until_asleep(&tray);
         tray.put(assignments([5]));
-        assert_eq!(told.recv(), Ok(5));
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(5));
 
         wait_until_asleep(&tray);
+        assert!(matches!(tray.revoke(id(5)), Revoked::NotHere), "it has returned");
         tray.put(assignments([6, 7]));
         assert!(matches!(tray.revoke(id(7)), Revoked::NotStarted(_)), "the worker is busy");
-        assert_eq!(told.recv(), Ok(6));
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(6));
 
         // The tray was emptied by a revocation: it is one to sleep over as well.
         wait_until_asleep(&tray);
