@@ -1,6 +1,8 @@
 //! A set of small numbers as a bitmap with a summary above it: finding the first common member of two sets
 //! of 10 000 engines reads a handful of words.
 
+use crate::limits::TARGET_SETS_MAX;
+
 /// A set of small numbers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bits {
@@ -83,6 +85,45 @@ impl Bits {
     }
 }
 
+/// A set of target sets: few enough to be in one place, beside what it belongs to.
+#[derive(Clone, Debug)]
+pub(super) struct Mask([u64; TARGET_SETS_MAX / WORD]);
+
+impl Default for Mask {
+    fn default() -> Self {
+        Self([0; TARGET_SETS_MAX / WORD])
+    }
+}
+
+impl Mask {
+    pub(super) fn insert(&mut self, i: usize) {
+        self.0[i / WORD] |= 1 << (i % WORD);
+    }
+
+    pub(super) fn remove(&mut self, i: usize) {
+        self.0[i / WORD] &= !(1 << (i % WORD));
+    }
+
+    /// Returns the members in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..TARGET_SETS_MAX).filter(|&i| self.0[i / WORD] & (1 << (i % WORD)) != 0)
+    }
+
+    /// Returns the first member of this set and of `other` that is not below `from`.
+    pub(super) fn first_from(&self, from: usize, other: &Self) -> Option<usize> {
+        let first = from / WORD;
+        let mut above = u64::MAX << (from % WORD);
+        for word in first..self.0.len() {
+            let bits = self.0[word] & other.0[word] & above;
+            if bits != 0 {
+                return Some(word * WORD + bits.trailing_zeros() as usize);
+            }
+            above = u64::MAX;
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -116,6 +157,14 @@ mod tests {
             prop_assert_eq!(bits.first_from(from, None), model.range(from..).next().copied());
             let common = model.range(from..).find(|i| others.contains(i)).copied();
             prop_assert_eq!(bits.first_from(from, Some(&other)), common);
+
+            let mut masks = [Mask::default(), Mask::default()];
+            for (mask, bits) in masks.iter_mut().zip([&bits, &other]) {
+                bits.iter().filter(|&i| i < TARGET_SETS_MAX).for_each(|i| mask.insert(i));
+            }
+            let common = bits.iter().find(|&i| i >= from && i < TARGET_SETS_MAX && others.contains(&i));
+            prop_assert_eq!(masks[0].first_from(from.min(TARGET_SETS_MAX), &masks[1]), common);
+            prop_assert!(masks[0].iter().eq(bits.iter().filter(|&i| i < TARGET_SETS_MAX)));
         }
     }
 }

@@ -156,13 +156,13 @@ impl Ledger {
             return Some(Line::Direct(engine));
         }
         let from = turn.saturating_sub(1);
-        if let Some(set) = engine_ref.sets.first_from(from, Some(&sets.waiting)) {
+        if let Some(set) = engine_ref.sets.first_from(from, &sets.waiting) {
             return Some(Line::Set(set as u32));
         }
         if has_direct {
             return Some(Line::Direct(engine));
         }
-        engine_ref.sets.first_from(0, Some(&sets.waiting)).map(|set| Line::Set(set as u32))
+        engine_ref.sets.first_from(0, &sets.waiting).map(|set| Line::Set(set as u32))
     }
 
     fn head(&mut self, line: Line) -> Option<Ticket> {

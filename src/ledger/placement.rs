@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use slab::Slab;
 
-use super::bits::Bits;
+use super::bits::{Bits, Mask};
 use super::queues::Queue;
 use crate::task::EngineId;
 
@@ -25,7 +25,7 @@ pub(super) struct Engine {
     /// Tasks for this engine and no other.
     pub(super) direct: Queue,
     /// The target sets it is a member of.
-    pub(super) sets: Bits,
+    pub(super) sets: Mask,
     /// The task at the head of a queue does not fit yet. Nothing else is sent until it does, or a stream
     /// of small tasks would keep it waiting for ever.
     pub(super) is_draining: bool,
@@ -66,7 +66,7 @@ impl Engine {
             outstanding: 0,
             backlog_ns: 0,
             direct: Queue::default(),
-            sets: Bits::default(),
+            sets: Mask::default(),
             is_draining: false,
             turn: 0,
             level: None,

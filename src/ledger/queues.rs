@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::bits::Bits;
+use super::bits::{Bits, Mask};
 use crate::limits::TARGET_SETS_MAX;
 use crate::task::EngineId;
 
@@ -104,7 +104,7 @@ pub(super) struct TargetSets {
     /// The view's list, by address: hashing 10 000 ids for each task would cost more than the task.
     by_address: HashMap<usize, u32>,
     /// Sets with a task that waits.
-    pub(super) waiting: Bits,
+    pub(super) waiting: Mask,
 }
 
 impl TargetSets {
@@ -113,7 +113,7 @@ impl TargetSets {
         let any = sets.insert(TargetSet::default());
         let local = sets.insert(TargetSet::default());
         debug_assert_eq!((any, local), (ANY as usize, LOCAL as usize), "the two fixed sets come first");
-        Self { sets, by_address: HashMap::new(), waiting: Bits::default() }
+        Self { sets, by_address: HashMap::new(), waiting: Mask::default() }
     }
 
     pub(super) fn get(&self, set: u32) -> &TargetSet {

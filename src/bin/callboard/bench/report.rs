@@ -114,6 +114,10 @@ impl Params {
         self
     }
 
+    fn get(&self, name: &str) -> Option<Param> {
+        self.0.iter().find(|(theirs, _)| *theirs == name).map(|(_, value)| *value)
+    }
+
     /// Returns whether no parameter that both have differs.
     fn agree(&self, other: &Self) -> bool {
         self.0.iter().all(|(name, value)| other.0.iter().all(|(theirs, other)| name != theirs || value == other))
@@ -151,10 +155,12 @@ impl Series {
 
 impl Test {
     /// Returns what stands in the last column: beside a yardstick, callboard's figure divided by its own;
-    /// where there is none, how much the figure grew from the first row.
+    /// where there is none, how much the figure grew with the number of engines.
     fn ratio(self, series: &[Series], line: &Series) -> Option<f64> {
         if self == Self::SchedulerCost {
-            return series.first().map(|smallest| line.value / smallest.value);
+            let subsets = line.params.get("subsets");
+            let smallest = series.iter().find(|other| other.params.get("subsets") == subsets)?;
+            return Some(line.value / smallest.value);
         }
         if line.is_of_callboard() {
             return None;
@@ -171,7 +177,9 @@ impl Test {
             }
             Self::SchedulerCost => {
                 let most = series.iter().filter_map(|line| self.ratio(series, line)).fold(f64::NAN, f64::max);
-                Some(format!("scheduler_cost: here the ratio is to the first row; it grows at most {most:.2} x."))
+                Some(format!(
+                    "scheduler_cost: here the ratio is to the fewest engines with as many subsets; it grows at most {most:.2} x."
+                ))
             }
             Self::QueuedMemory | Self::Idle | Self::Startup => None,
         }
