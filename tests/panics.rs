@@ -124,6 +124,28 @@ fn arguments_and_results_that_panic_when_dropped_take_nobody_with_them() {
 }
 
 #[test]
+fn calls_left_in_a_system_that_ends_first_harm_nobody() {
+    quiet();
+    let system = actix::System::new();
+    let (release, held) = mpsc::channel::<()>();
+    let (cluster, waiting) = system.block_on(async {
+        let cluster = Cluster::threads(1).start().unwrap();
+        let view = cluster.client().engine(0).unwrap();
+        drop(view.apply_fn(move || held.recv().is_err()));
+        let waiting: Vec<_> = (0..10).map(|_| view.apply(takes_a_bomb(Bomb))).collect();
+        cluster.client().queue_status().await.unwrap();
+        actix::System::current().stop();
+        (cluster, waiting)
+    });
+    system.run().unwrap();
+    for ar in &waiting {
+        assert_eq!(ar.get_timeout(std::time::Duration::from_secs(10)), Err(TaskError::Disconnected));
+    }
+    drop(release);
+    drop(cluster);
+}
+
+#[test]
 fn a_call_that_cannot_be_copied_is_not_retried() {
     quiet();
     let cluster = Cluster::threads(1).start().unwrap();

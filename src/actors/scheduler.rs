@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
+use crate::catch;
 use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
 use crate::limits::Limits;
 use crate::messages::{
@@ -78,6 +79,17 @@ impl Actor for Scheduler {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience));
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        // An arbiter that ends without a word leaves calls behind, whose `Drop` is code of the user's.
+        for order in self.ledger.on_cancel_all("the cluster ended") {
+            if let Order::Discard(payload) = order {
+                catch::discard(payload);
+            }
+        }
     }
 }
 
