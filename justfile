@@ -23,4 +23,4 @@ bench *ARGS:
 # million tasks with panics.
 torture:
     CALLBOARD_CASES=1000000 cargo test --release --test ledger
-    cargo test --release --test panics --test limits --test cluster_end
+    cargo test --release --test million --test limits --test cluster_end -- --nocapture
