@@ -1,6 +1,6 @@
 //! What is remembered of settled tasks, within bounds of count, bytes and age.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,9 +19,17 @@ pub(super) struct Records {
     kept: HashMap<TaskId, Kept>,
     kept_bytes: usize,
     kept_bytes_max: usize,
-    /// Kept values in the order in which they are to go: those fetched first, then the others by age.
-    fetched: VecDeque<TaskId>,
-    unfetched: VecDeque<TaskId>,
+    /// Kept values in the order in which they are to go.
+    leaving: BTreeMap<Turn, TaskId>,
+    /// Counts the turns given.
+    turns: u64,
+}
+
+/// When a kept value is to go: those that were fetched before the others, and each in the order of its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    is_unfetched: bool,
+    count: u64,
 }
 
 /// A record, in fewer bytes.
@@ -37,7 +45,7 @@ struct Stored {
 #[derive(Debug)]
 struct Kept {
     outcome: Result<Bytes, TaskError>,
-    is_fetched: bool,
+    turn: Turn,
 }
 
 impl Records {
@@ -49,8 +57,8 @@ impl Records {
             kept: HashMap::new(),
             kept_bytes: 0,
             kept_bytes_max: limits.kept_bytes_max,
-            fetched: VecDeque::new(),
-            unfetched: VecDeque::new(),
+            leaving: BTreeMap::new(),
+            turns: 0,
         }
     }
 
@@ -76,24 +84,27 @@ impl Records {
     /// Keeps the value of a task, or its error, for whoever asks.
     pub(super) fn keep(&mut self, id: TaskId, outcome: Result<Bytes, TaskError>) {
         self.kept_bytes += outcome.as_ref().map_or(0, Bytes::len);
-        self.kept.insert(id, Kept { outcome, is_fetched: false });
-        self.unfetched.push_back(id);
-        while self.kept_bytes > self.kept_bytes_max {
-            let next = self.fetched.pop_front().or_else(|| self.unfetched.pop_front());
-            let Some(id) = next else { break };
+        let turn = self.next_turn(true);
+        self.kept.insert(id, Kept { outcome, turn });
+        self.leaving.insert(turn, id);
+        while self.kept_bytes > self.kept_bytes_max
+            && let Some((_, id)) = self.leaving.pop_first()
+        {
             self.forget(id);
         }
     }
 
     /// Returns a kept outcome; `None` if this task's was never kept, or its record is gone.
     pub(super) fn fetch(&mut self, id: TaskId) -> Option<Result<Bytes, TaskError>> {
+        let turn = self.next_turn(false);
         let Some(kept) = self.kept.get_mut(&id) else {
             let was_kept = self.records.iter().rev().any(|record| record.id == id && record.is_kept());
             return was_kept.then_some(Err(TaskError::ResultEvicted));
         };
-        if !std::mem::replace(&mut kept.is_fetched, true) {
-            self.unfetched.retain(|&other| other != id);
-            self.fetched.push_back(id);
+        if kept.turn.is_unfetched {
+            self.leaving.remove(&kept.turn);
+            self.leaving.insert(turn, id);
+            kept.turn = turn;
         }
         Some(kept.outcome.clone())
     }
@@ -112,15 +123,18 @@ impl Records {
         self.records = VecDeque::new();
         self.kept = HashMap::new();
         self.kept_bytes = 0;
-        self.fetched = VecDeque::new();
-        self.unfetched = VecDeque::new();
+        self.leaving = BTreeMap::new();
     }
 
     fn forget(&mut self, id: TaskId) {
         let Some(kept) = self.kept.remove(&id) else { return };
         self.kept_bytes -= kept.outcome.as_ref().map_or(0, Bytes::len);
-        let order = if kept.is_fetched { &mut self.fetched } else { &mut self.unfetched };
-        order.retain(|&other| other != id);
+        self.leaving.remove(&kept.turn);
+    }
+
+    fn next_turn(&mut self, is_unfetched: bool) -> Turn {
+        self.turns += 1;
+        Turn { is_unfetched, count: self.turns }
     }
 }
 
@@ -253,7 +267,7 @@ mod tests {
         assert!(records.fetch(id(1)).is_some());
         (2..4).for_each(|seq| add(&mut records, seq, 0));
         assert_eq!((kept(&records), records.kept_bytes), (vec![], 0));
-        assert_eq!((records.fetched.len(), records.unfetched.len()), (0, 0));
+        assert!(records.leaving.is_empty());
     }
 
     #[test]
@@ -298,11 +312,8 @@ mod tests {
                 prop_assert!(records.records.len() <= 20 && records.kept_bytes <= 100);
                 let lengths = records.kept.values().map(|kept| kept.outcome.as_ref().map_or(0, Bytes::len));
                 prop_assert_eq!(records.kept_bytes, lengths.sum::<usize>());
-                for (order, is_fetched) in [(&records.fetched, true), (&records.unfetched, false)] {
-                    let in_order = order.iter().map(|id| records.kept.get(id).map(|kept| kept.is_fetched));
-                    prop_assert!(in_order.into_iter().all(|fetched| fetched == Some(is_fetched)));
-                }
-                prop_assert_eq!(records.fetched.len() + records.unfetched.len(), records.kept.len());
+                let in_order = records.leaving.iter().all(|(turn, id)| records.kept[id].turn == *turn);
+                prop_assert!(in_order && records.leaving.len() == records.kept.len());
             }
         }
     }
