@@ -314,6 +314,7 @@ impl Scheduler {
         if desk.address.run.connected() {
             desk.address.run.do_send(Run { batch });
         } else {
+            batch.into_iter().for_each(catch::discard);
             ctx.notify(Leave { engine, cause: "its actor stopped".into() });
         }
     }
