@@ -16,9 +16,9 @@ pub(crate) struct Released {
 }
 
 impl Released {
-    /// Counts a task that admission counted with `weight`; 0 if it did not pass admission.
-    pub(crate) fn add(&mut self, weight: u32) {
-        self.tasks += usize::from(weight > 0);
+    /// Counts tasks that admission counted with `weight` in all; 0 if they did not pass admission.
+    pub(crate) fn add(&mut self, count: u32, weight: u32) {
+        self.tasks += if weight > 0 { count as usize } else { 0 };
         self.bytes += weight as usize;
     }
 }
@@ -48,34 +48,35 @@ impl Admission {
         }
     }
 
-    /// Counts a task of `weight` bytes.
+    /// Counts `count` tasks of `weight` bytes in all.
     ///
     /// # Errors
     /// [`TaskError::Overloaded`] where that would pass a limit; then nothing is counted.
-    pub(crate) fn try_admit(&self, weight: u32) -> Result<(), TaskError> {
-        if self.tasks.fetch_add(1, Ordering::AcqRel) >= self.tasks_max {
-            self.tasks.fetch_sub(1, Ordering::AcqRel);
+    pub(crate) fn try_admit(&self, count: u32, weight: u32) -> Result<(), TaskError> {
+        let count = count as usize;
+        if self.tasks.fetch_add(count, Ordering::AcqRel) + count > self.tasks_max {
+            self.tasks.fetch_sub(count, Ordering::AcqRel);
             return Err(TaskError::Overloaded { what: "tasks", limit: self.tasks_max });
         }
         let weight = weight as usize;
         let before = self.bytes.fetch_add(weight, Ordering::AcqRel);
         // One task larger than the whole limit is let in when it is alone: refused, it could never run.
         if before > 0 && before + weight > self.bytes_max {
-            self.release(Released { tasks: 1, bytes: weight });
+            self.release(Released { tasks: count, bytes: weight });
             return Err(TaskError::Overloaded { what: "bytes", limit: self.bytes_max });
         }
         Ok(())
     }
 
-    /// Counts a task as soon as there is room for it.
-    pub(crate) async fn admit(&self, weight: u32) {
+    /// Counts `count` tasks as soon as there is room for all of them.
+    pub(crate) async fn admit(&self, count: u32, weight: u32) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _leave = Leave(&self.waiting);
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             // Enabled before the attempt, or room made in between would wake nobody.
             room.as_mut().enable();
-            if self.is_closed.load(Ordering::Acquire) || self.try_admit(weight).is_ok() {
+            if self.is_closed.load(Ordering::Acquire) || self.try_admit(count, weight).is_ok() {
                 return;
             }
             room.await;

@@ -84,6 +84,14 @@ pub enum Error {
         /// What it said.
         reason: String,
     },
+    /// One value an engine was asked for, and an engine ran several of the tasks. Use `by_engine`.
+    #[error("engine {engine} ran {tasks} of the tasks; for several values an engine use by_engine()")]
+    SeveralOnOneEngine {
+        /// The engine.
+        engine: EngineId,
+        /// How many of the tasks it ran.
+        tasks: usize,
+    },
     /// The task ended without a value.
     #[error(transparent)]
     Task(#[from] TaskError),

@@ -12,6 +12,10 @@ pub const PANIC_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// for about a tenth of a millisecond, so control messages are answered in between.
 pub(crate) const BATCH_TASKS_MAX: usize = 256;
 
+/// How many items of a map wait for room together, where it is handed over as there is room: enough to keep
+/// every engine busy, and few enough to fit into any limit that lets work be done in parallel.
+pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
+
 /// Most distinct sets of engines that views may aim at before unused ones are forgotten: each is a bitmap
 /// of all engines.
 pub(crate) const TARGET_SETS_MAX: usize = 1024;

@@ -5,8 +5,8 @@ mod ledger_model;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::ledger::{EngineOffer, HandBack, Ledger, Order, Request, SettledTask, Verdict};
-use callboard::task::{Attempt, Closure, EngineId, Moment, Payload, Retries, Target, TaskId, TaskKind};
+use callboard::ledger::{EngineOffer, HandBack, Ledger, Order, Request, SettledTask};
+use callboard::task::{Attempt, Closure, EngineId, Moment, Payload, Retries, Span, Target, TaskId, TaskKind};
 use callboard::{Limits, TaskError};
 use ledger_model::script::{config, dishonest, honest, limits, play, script};
 use ledger_model::{CLOSURE, Effect, KINDS, LONG, SHORT, TINY, Wish, World, cancelled, lost, wish};
@@ -250,7 +250,7 @@ fn unused_sets_of_engines_are_forgotten_beyond_the_limit_and_used_ones_are_not()
     let refused = world.ledger.on_submit(world.now, vec![request(id, views[SETS_MAX].clone())]);
     let full = TaskError::Overloaded { what: "sets of engines", limit: SETS_MAX };
     assert!(
-        matches!(&refused[..], [Order::Discard(_), Order::Settle { task, attempt: Attempt(0), error }]
+        matches!(&refused[..], [Order::Discard(_), Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(0), error }]
             if *task == id && *error == full),
         "{refused:?}"
     );
@@ -259,7 +259,7 @@ fn unused_sets_of_engines_are_forgotten_beyond_the_limit_and_used_ones_are_not()
     // One of them is not used any more: its place is free.
     assert_eq!(world.runs[world.runs.len() - 1], (engine, busy));
     let cancelled = [in_use[5]];
-    world.ledger.on_cancel(&cancelled, "no need");
+    world.ledger.on_cancel(&cancelled.map(Span::from), "no need");
     world.ledger.on_settled(&[confirmed(in_use[5])]);
     let orders = world.ledger.on_submit(world.now, vec![request(id, views[SETS_MAX].clone())]);
     assert!(orders.is_empty(), "it waits as the others do: {orders:?}");
@@ -480,10 +480,10 @@ fn a_task_whose_call_the_engine_lost_settles_as_lost() {
     let (id, attempt) = (TaskId { client: 7, seq: 0 }, Attempt(1));
     let retries = Retries { errors: 3, losses: 3 };
     ledger.on_submit(Moment::FIRST, vec![Request { retries, ..request(id, Target::Any) }]);
-    let orders = ledger.on_handed_back(engine, vec![HandBack { id, attempt, payload: None, error: None }]);
+    let orders = ledger.on_handed_back(engine, vec![HandBack { id, count: 1, attempt, payload: None, error: None }]);
     let lost = TaskError::EngineLost { engine, attempt, cause: "it lost the call".into() };
     assert!(
-        matches!(&orders[..], [Order::Settle { task, attempt: Attempt(1), error }] if *task == id && *error == lost),
+        matches!(&orders[..], [Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(1), error }] if *task == id && *error == lost),
         "{orders:?}"
     );
     assert_eq!(ledger.status().engines[0].outstanding, 0);
@@ -496,7 +496,7 @@ fn a_late_outcome_of_an_earlier_task_with_the_same_id_frees_no_slot() {
     let id = TaskId { client: 7, seq: 0 };
     ledger.on_submit(Moment::FIRST, vec![request(id, Target::Any)]);
     let outcome = SettledTask { engine: Some(engine), attempt: Attempt(1), ..confirmed(id) };
-    ledger.on_settled(&[SettledTask { verdict: Verdict::Late, ..outcome }]);
+    ledger.on_settled(&[SettledTask { won: 0, ..outcome }]);
     assert_eq!(ledger.status().engines[0].outstanding, 1);
     ledger.on_settled(&[outcome]);
     assert_eq!((ledger.status().engines[0].outstanding, ledger.pending()), (0, 0));
@@ -519,5 +519,5 @@ fn request(id: TaskId, target: Target) -> Request {
 
 /// What the store says of a task that the scheduler settled.
 fn confirmed(id: TaskId) -> SettledTask {
-    SettledTask { id, engine: None, attempt: Attempt(0), ran: None, verdict: Verdict::First }
+    SettledTask { id, count: 1, engine: None, attempt: Attempt(0), ran: None, won: 1 }
 }

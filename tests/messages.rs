@@ -92,6 +92,7 @@ impl Handler<Run> for Foreign {
         self.tell.send(msg.batch.len()).unwrap();
         let batch = msg.batch.into_iter().map(|task| Completion {
             id: task.id,
+            count: 1,
             attempt: task.attempt,
             engine: self.id,
             ran: None,
@@ -171,6 +172,7 @@ fn a_second_outcome_and_a_second_submission_change_nothing() {
     assert_eq!(ar.get(), Ok(6));
     let again = Completion {
         id: ar.id(),
+        count: 1,
         attempt: callboard::Attempt(1),
         engine: Some(EngineId(0)),
         ran: None,

@@ -74,6 +74,9 @@ impl Callbacks {
         if let Some(value) = aftermath.leftover {
             self.pool.run(Box::new(move || catch::discard(value)));
         }
+        for aftermath in aftermath.more {
+            self.dispatch(aftermath);
+        }
     }
 
     /// Gives one result's closures to one thread, which runs them one after the other.

@@ -61,10 +61,11 @@ impl Engine {
         if tasks.is_empty() {
             return;
         }
-        let back = |task: Assignment| HandBack {
-            id: task.id,
-            attempt: task.attempt,
-            payload: Some(task.payload),
+        let back = |Assignment { id, attempt, payload, .. }| HandBack {
+            id,
+            count: payload.count(),
+            attempt,
+            payload: Some(payload),
             error: None,
         };
         let batch = tasks.into_iter().map(back).collect();
@@ -110,7 +111,8 @@ impl Handler<Revoke> for Engine {
             match self.tray.revoke(task) {
                 Revoked::NotStarted(assignment) => back.push(assignment),
                 // It has been asked to stop; its outcome comes when it returns. Or it has come already.
-                Revoked::Running | Revoked::NotHere => {}
+                Revoked::Running(rest) => back.extend(rest),
+                Revoked::NotHere => {}
             }
         }
         self.hand_back(back);

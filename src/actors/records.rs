@@ -8,12 +8,14 @@ use bytes::Bytes;
 
 use crate::error::TaskError;
 use crate::limits::Limits;
-use crate::task::{Extras, Moment, Record, Run, TaskId, TaskKind};
+use crate::task::{Extras, Moment, Record, Run, Span, TaskId, TaskKind};
 
 /// The records, oldest first, and the values that were to be kept.
 #[derive(Debug)]
 pub(super) struct Records {
     records: VecDeque<Stored>,
+    /// How many tasks they are of.
+    tasks: usize,
     records_max: usize,
     age_max: Duration,
     kept: HashMap<TaskId, Kept>,
@@ -32,10 +34,10 @@ struct Turn {
     count: u64,
 }
 
-/// A record, in fewer bytes.
+/// A record, in fewer bytes; or those of items of a map that ran and settled together.
 #[derive(Debug)]
 struct Stored {
-    id: TaskId,
+    tasks: Span,
     kind: &'static TaskKind,
     extras: Option<Arc<Extras>>,
     submitted: Moment,
@@ -52,6 +54,7 @@ impl Records {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             records: VecDeque::new(),
+            tasks: 0,
             records_max: limits.records_max,
             age_max: Duration::from_secs(limits.record_age_s_max),
             kept: HashMap::new(),
@@ -62,27 +65,30 @@ impl Records {
         }
     }
 
-    /// Remembers a task that was settled now, and forgets what is too much or too old.
+    /// Remembers tasks that were settled now, and forgets what is too much or too old.
     pub(super) fn add(
         &mut self,
-        id: TaskId,
+        tasks: Span,
         kind: &'static TaskKind,
         extras: Option<Arc<Extras>>,
         submitted: Moment,
         run: Run,
     ) {
-        self.records.push_back(Stored { id, kind, extras, submitted, run });
+        self.records.push_back(Stored { tasks, kind, extras, submitted, run });
+        self.tasks += tasks.count as usize;
         let (max, age, now) = (self.records_max, self.age_max, run.completed);
-        while self.records.len() > max || self.records.front().is_some_and(|r| now.since(r.run.completed) > age) {
+        while self.tasks > max || self.records.front().is_some_and(|r| now.since(r.run.completed) > age) {
             let Some(old) = self.records.pop_front() else { break };
+            self.tasks -= old.tasks.count as usize;
             if old.is_kept() {
-                self.forget(old.id);
+                self.forget(old.tasks.first);
             }
         }
     }
 
-    /// Keeps the value of a task, or its error, for whoever asks.
-    pub(super) fn keep(&mut self, id: TaskId, outcome: Result<Bytes, TaskError>) {
+    /// Keeps the value of a task, or its error or that of several, for whoever asks.
+    pub(super) fn keep(&mut self, tasks: Span, outcome: Result<Bytes, TaskError>) {
+        let id = tasks.first;
         self.kept_bytes += outcome.as_ref().map_or(0, Bytes::len);
         let turn = self.next_turn(true);
         self.kept.insert(id, Kept { outcome, turn });
@@ -98,8 +104,10 @@ impl Records {
     pub(super) fn fetch(&mut self, id: TaskId) -> Option<Result<Bytes, TaskError>> {
         let turn = self.next_turn(false);
         let Some(kept) = self.kept.get_mut(&id) else {
-            let was_kept = self.records.iter().rev().any(|record| record.id == id && record.is_kept());
-            return was_kept.then_some(Err(TaskError::ResultEvicted));
+            let record = self.records.iter().rev().find(|record| record.tasks.contains(id) && record.is_kept())?;
+            // One that ended without a value, together with others: their one error is kept by the first.
+            let with_others = (record.tasks.first != id).then_some(record.tasks.first);
+            return with_others.map_or(Some(Err(TaskError::ResultEvicted)), |first| self.fetch(first));
         };
         if kept.turn.is_unfetched {
             self.leaving.remove(&kept.turn);
@@ -111,16 +119,18 @@ impl Records {
 
     /// Returns the record of a settled task. Searches from the newest.
     pub(super) fn get(&self, id: TaskId) -> Option<Record> {
-        self.records.iter().rev().find(|record| record.id == id).map(Stored::to_record)
+        self.records.iter().rev().find(|record| record.tasks.contains(id)).map(|stored| stored.to_record(id))
     }
 
     pub(super) fn all(&self) -> Vec<Record> {
-        self.records.iter().map(Stored::to_record).collect()
+        let tasks = self.records.iter().flat_map(|stored| (0..stored.tasks.count).map(move |n| (stored, n)));
+        tasks.map(|(stored, n)| stored.to_record(stored.tasks.first.plus(n))).collect()
     }
 
     /// Forgets everything.
     pub(super) fn purge(&mut self) {
         self.records = VecDeque::new();
+        self.tasks = 0;
         self.kept = HashMap::new();
         self.kept_bytes = 0;
         self.leaving = BTreeMap::new();
@@ -143,8 +153,8 @@ impl Stored {
         self.extras.as_ref().is_some_and(|extras| extras.keep)
     }
 
-    fn to_record(&self) -> Record {
-        Record::new(self.id, self.kind, self.extras.as_deref(), self.submitted, Some(self.run))
+    fn to_record(&self, id: TaskId) -> Record {
+        Record::new(id, self.kind, self.extras.as_deref(), self.submitted, Some(self.run))
     }
 }
 
@@ -176,14 +186,14 @@ mod tests {
 
     /// Adds the record of a task that was settled at this second.
     fn add(records: &mut Records, seq: u64, at_s: u64) {
-        records.add(id(seq), &KIND, None, seconds(at_s), done(at_s));
+        records.add(id(seq).into(), &KIND, None, seconds(at_s), done(at_s));
     }
 
     /// Adds the record of a task whose value of so many bytes is kept.
     fn keep(records: &mut Records, seq: u64, bytes: usize) {
         let extras = Some(Arc::new(Extras { keep: true, label: Some("kept".into()), ..Extras::default() }));
-        records.keep(id(seq), Ok(value(seq, bytes)));
-        records.add(id(seq), &KIND, extras, Moment::FIRST, done(0));
+        records.keep(id(seq).into(), Ok(value(seq, bytes)));
+        records.add(id(seq).into(), &KIND, extras, Moment::FIRST, done(0));
     }
 
     fn value(seq: u64, bytes: usize) -> Bytes {
@@ -274,7 +284,7 @@ mod tests {
     fn an_error_is_kept_as_well_and_costs_no_bytes() {
         let mut records = records(10, 10, 60);
         keep(&mut records, 0, 10);
-        records.keep(id(1), Err(TaskError::NoEngines));
+        records.keep(id(1).into(), Err(TaskError::NoEngines));
         assert_eq!(records.fetch(id(0)), Some(Ok(value(0, 10))));
         assert_eq!(records.fetch(id(1)), Some(Err(TaskError::NoEngines)));
         assert_eq!(records.kept_bytes, 10);

@@ -13,13 +13,13 @@ use super::records::Records;
 use super::waiting::Waiting;
 use crate::admission::{Admission, Released};
 use crate::error::{Error, TaskError};
-use crate::ledger::{SettledTask, Verdict};
+use crate::ledger::SettledTask;
 use crate::limits::Limits;
 use crate::messages::{
     Aftermath, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge, Settled, Waiter,
     Watch, Watched,
 };
-use crate::task::{Moment, Outcome, Record, Run, Status, TaskId, Value};
+use crate::task::{Moment, Outcome, Record, Run, Span, Status, TaskId, Value};
 
 /// The actor that publishes outcomes.
 pub struct ResultStore {
@@ -43,11 +43,26 @@ pub(crate) struct ResultStoreParts {
     pub(crate) finished: Arc<Lane<Completion>>,
 }
 
+/// What a batch of outcomes comes to.
+#[derive(Default)]
+struct Decided {
+    released: Released,
+    settled: Vec<SettledTask>,
+    /// What to tell who waits, and what to drop.
+    outcomes: Vec<Result<Won, Outcome>>,
+}
+
 /// An outcome that counted, and who waits for it.
 struct Won {
     waiter: Option<Waiter>,
     run: Run,
     outcome: Outcome,
+}
+
+impl Decided {
+    fn with_capacity(count: usize) -> Self {
+        Self { settled: Vec::with_capacity(count), outcomes: Vec::with_capacity(count), ..Self::default() }
+    }
 }
 
 impl ResultStore {
@@ -63,33 +78,39 @@ impl ResultStore {
         }
     }
 
-    /// Decides whether an outcome counts, and remembers it if it does; else returns what is to be dropped.
-    fn decide(
-        &mut self,
-        now: Moment,
-        completion: Completion,
-        released: &mut Released,
-    ) -> (SettledTask, Result<Won, Outcome>) {
-        let Completion { id, attempt, engine, ran, outcome, kept } = completion;
-        let settled = SettledTask { id, engine, attempt, ran, verdict: Verdict::First };
+    /// Decides for which tasks an outcome counts, and remembers it for those.
+    fn decide(&mut self, now: Moment, completion: Completion, decided: &mut Decided) {
+        let Completion { id, count, attempt, engine, ran, mut outcome, mut kept } = completion;
+        let tasks = Span { first: id, count };
+        let started = ran.map(|ran| now.before(ran));
+        let (mut won, mut next) = (0, id);
+        let Self { waiting, records, asking, .. } = self;
         // The scheduler's own word is not an attempt's, and is never stale.
-        let Some(watched) = self.waiting.complete(id, engine.map(|_| attempt)) else {
-            return (SettledTask { verdict: Verdict::Late, ..settled }, Err(outcome));
-        };
-        let Watched { kind, extras, submitted, weight, waiter, .. } = watched;
-        released.add(weight);
-        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        let started = ran.map(|ran| now.before(ran).max(submitted));
-        let run = Run { status, engine, attempt, started, completed: now };
-        if extras.as_ref().is_some_and(|extras| extras.keep) {
-            self.records.keep(id, kept.map(|bytes| *bytes).ok_or_else(|| error_of(&outcome)));
+        waiting.complete(tasks, engine.map(|_| attempt), |watched| {
+            let span = watched.span();
+            // What lies before this part counts for nobody, and so does what is left in the end.
+            drop_front(&mut outcome, (span.first.seq - next.seq) as u32, decided);
+            let outcome = take_front(&mut outcome, span.count);
+            next = span.last().plus(1);
+            won += span.count;
+            let Watched { kind, extras, submitted, weight, waiter, .. } = watched;
+            decided.released.add(span.count, weight);
+            let started = started.map(|started| started.max(submitted));
+            let run = Run { status: status_of(&outcome), engine, attempt, started, completed: now };
+            if extras.as_ref().is_some_and(|extras| extras.keep) {
+                records.keep(span, kept.take().map(|bytes| *bytes).ok_or_else(|| error_of(&outcome)));
+            }
+            if !asking.is_empty() {
+                // Dropping the senders tells those who asked too early.
+                asking.retain(|&task, _| !span.contains(task));
+            }
+            records.add(span, kind, extras, submitted, run);
+            decided.outcomes.push(Ok(Won { waiter, run, outcome }));
+        });
+        decided.settled.push(SettledTask { id, count, engine, attempt, ran, won });
+        if next != tasks.last().plus(1) {
+            decided.outcomes.push(Err(outcome));
         }
-        if !self.asking.is_empty() {
-            // Dropping the senders tells those who asked too early.
-            self.asking.remove(&id);
-        }
-        self.records.add(id, kind, extras, submitted, run);
-        (settled, Ok(Won { waiter, run, outcome }))
     }
 }
 
@@ -142,12 +163,15 @@ impl Handler<Finished> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, msg: Finished, _: &mut Context<Self>) {
-        let (now, mut released) = (Moment::now(), Released::default());
-        let decided = msg.batch.into_iter().map(|completion| self.decide(now, completion, &mut released));
-        let (batch, outcomes): (Vec<_>, Vec<_>) = decided.unzip();
+        let now = Moment::now();
+        let mut decided = Decided::with_capacity(msg.batch.len());
+        for completion in msg.batch {
+            self.decide(now, completion, &mut decided);
+        }
+        let Decided { released, settled, outcomes } = decided;
         // Before anybody is woken: whoever then asks or submits finds these tasks gone.
         self.admission.release(released);
-        self.scheduler.do_send(Settled { batch });
+        self.scheduler.do_send(Settled { batch: settled });
         let left: Vec<Aftermath> = outcomes.into_iter().filter_map(publish).collect();
         if !left.is_empty() {
             self.callbacks.do_send(Dispatch { batch: left });
@@ -159,7 +183,7 @@ impl Handler<GetRecord> for ResultStore {
     type Result = Result<Record, Error>;
 
     fn handle(&mut self, msg: GetRecord, _: &mut Context<Self>) -> Self::Result {
-        let pending = || self.waiting.get(msg.task).map(record_of);
+        let pending = || self.waiting.get(msg.task).map(|watched| record_of(msg.task, watched));
         self.records.get(msg.task).or_else(pending).ok_or(Error::UnknownResult { task: msg.task })
     }
 }
@@ -207,10 +231,37 @@ fn unwanted(value: Value) -> Option<Aftermath> {
     value.needs_drop().then(|| Aftermath { leftover: Some(Box::new(value)), ..Aftermath::default() })
 }
 
+/// Takes the outcome of the first `count` tasks: a part of the values, or the error again.
+fn take_front(outcome: &mut Outcome, count: u32) -> Outcome {
+    match outcome {
+        Ok(value) => match value.split_front(count) {
+            Some(front) => Ok(front),
+            // All that is left; what stays behind is never looked at.
+            None => std::mem::replace(outcome, Err(TaskError::Disconnected)),
+        },
+        Err(error) => Err(error.clone()),
+    }
+}
+
+/// Puts the outcome of the first `count` tasks, for which nobody waits, with what is to be dropped.
+fn drop_front(outcome: &mut Outcome, count: u32, decided: &mut Decided) {
+    if count > 0 {
+        let front = take_front(outcome, count);
+        decided.outcomes.push(Err(front));
+    }
+}
+
+fn status_of(outcome: &Outcome) -> Status {
+    match outcome {
+        Ok(value) => value.failed().unwrap_or(Status::Done),
+        Err(error) => error.status(),
+    }
+}
+
 fn error_of(outcome: &Outcome) -> TaskError {
     outcome.as_ref().err().cloned().unwrap_or(TaskError::ResultEvicted)
 }
 
-fn record_of(watched: &Watched) -> Record {
-    Record::new(watched.id, watched.kind, watched.extras.as_deref(), watched.submitted, None)
+fn record_of(task: TaskId, watched: &Watched) -> Record {
+    Record::new(task, watched.kind, watched.extras.as_deref(), watched.submitted, None)
 }

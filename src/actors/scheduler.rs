@@ -274,15 +274,16 @@ impl Scheduler {
                     }
                 }
                 Order::Revoke { engine, task } => revoked.push((engine, task)),
-                Order::Settle { task, attempt, error } => finished.push(Completion {
-                    id: task,
+                Order::Settle { tasks, attempt, error } => finished.push(Completion {
+                    id: tasks.first,
+                    count: tasks.count,
                     attempt,
                     engine: None,
                     ran: None,
                     outcome: Err(error),
                     kept: None,
                 }),
-                Order::Expect { task, attempt } => expect.push((task, attempt)),
+                Order::Expect { tasks, attempt } => expect.push((tasks, attempt)),
                 Order::Discard(payload) => discard.push(payload),
             }
         }
@@ -370,7 +371,14 @@ fn split(now: Moment, submission: Submission) -> (Watched, Request) {
         let extras = request.extras.as_deref().cloned().unwrap_or_default();
         request.extras = Some(Arc::new(Extras { keep: true, ..extras }));
     }
-    let watched =
-        Watched { id: request.id, kind: request.kind, extras: request.extras.clone(), submitted: now, weight, waiter };
+    let watched = Watched {
+        id: request.id,
+        count: request.payload.count(),
+        kind: request.kind,
+        extras: request.extras.clone(),
+        submitted: now,
+        weight,
+        waiter,
+    };
     (watched, request)
 }

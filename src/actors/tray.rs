@@ -2,6 +2,7 @@
 //! its worker, which may be busy for hours.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::spin::Spin;
 use crate::ledger::Assignment;
-use crate::task::{CancelFlag, TaskId};
+use crate::task::{Attempt, CancelFlag, ChunkRest, Payload, Span, TaskId};
 
 /// One worker's tray.
 #[derive(Debug, Default)]
@@ -24,15 +25,24 @@ pub(super) struct Tray {
 #[derive(Debug, Default)]
 struct Inner {
     tasks: VecDeque<Assignment>,
-    running: Option<TaskId>,
+    running: Option<Running>,
     is_asleep: bool,
     is_stopped: bool,
+}
+
+/// What the worker is at: one task, or several items of a map.
+struct Running {
+    tasks: Span,
+    attempt: Attempt,
+    /// Where the items are that have not begun.
+    rest: Option<Arc<dyn ChunkRest>>,
 }
 
 /// Where a revoked task was.
 pub(super) enum Revoked {
     NotStarted(Assignment),
-    Running,
+    /// The worker is at it. What had not begun of it is given back.
+    Running(Option<Assignment>),
     NotHere,
 }
 
@@ -58,7 +68,8 @@ impl Tray {
                 if inner.tasks.is_empty() && !inner.is_stopped {
                     self.is_ready.store(false, Ordering::Release);
                 }
-                inner.running = Some(task.id);
+                let tasks = Span { first: task.id, count: task.payload.count() };
+                inner.running = Some(Running { tasks, attempt: task.attempt, rest: None });
                 // Under the lock: a revocation meant for the task before does not hit this one.
                 self.cancel.reset();
                 return Some(task);
@@ -78,9 +89,9 @@ impl Tray {
     /// Takes a task back, or asks it to stop if it runs.
     pub(super) fn revoke(&self, task: TaskId) -> Revoked {
         let mut inner = self.inner.lock();
-        if inner.running == Some(task) {
+        if let Some(running) = inner.running.as_ref().filter(|running| running.tasks.contains(task)) {
             self.cancel.request();
-            return Revoked::Running;
+            return Revoked::Running(running.take_rest());
         }
         let position = inner.tasks.iter().position(|assignment| assignment.id == task);
         match position.and_then(|at| inner.tasks.remove(at)) {
@@ -89,12 +100,20 @@ impl Tray {
         }
     }
 
+    /// Notes where the items of the running chunk are that have not begun.
+    pub(super) fn on_chunk(&self, rest: Arc<dyn ChunkRest>) {
+        if let Some(running) = &mut self.inner.lock().running {
+            running.rest = Some(rest);
+        }
+    }
+
     /// Takes everything back and ends the worker after what it runs.
     pub(super) fn stop(&self) -> Vec<Assignment> {
         let mut inner = self.inner.lock();
         inner.is_stopped = true;
         self.notify(&mut inner);
-        inner.tasks.drain(..).collect()
+        let begun = inner.running.as_ref().and_then(Running::take_rest);
+        begun.into_iter().chain(inner.tasks.drain(..)).collect()
     }
 
     pub(super) fn cancel_flag(&self) -> Arc<CancelFlag> {
@@ -106,6 +125,26 @@ impl Tray {
         if inner.is_asleep {
             self.wake.notify_one();
         }
+    }
+}
+
+impl Running {
+    /// Takes back what has not begun: the last items.
+    fn take_rest(&self) -> Option<Assignment> {
+        let (count, task) = self.rest.as_ref()?.take()?;
+        Some(Assignment {
+            id: self.tasks.first.plus(self.tasks.count - count),
+            attempt: self.attempt,
+            may_retry: false,
+            payload: Payload::Typed(task),
+            extras: None,
+        })
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Running({:?})", self.tasks)
     }
 }
 
@@ -182,7 +221,7 @@ mod tests {
         tray.put(assignments(0..2));
         assert_eq!(next(&tray), Some(0));
         assert!(!is_cancelled(&tray));
-        assert!(matches!(tray.revoke(id(0)), Revoked::Running));
+        assert!(matches!(tray.revoke(id(0)), Revoked::Running(None)));
         assert!(is_cancelled(&tray));
 
         assert_eq!(next(&tray), Some(1));
@@ -208,7 +247,7 @@ mod tests {
         assert_eq!(seqs(tray.stop()), [1, 2, 3]);
         assert!(!is_cancelled(&tray), "what runs may finish");
         assert_eq!((next(&tray), next(&tray)), (None, None));
-        assert_eq!(seqs(tray.stop()), []);
+        assert!(seqs(tray.stop()).is_empty());
     }
 
     #[test]
@@ -236,7 +275,7 @@ mod tests {
 
         // The tray was emptied by a revocation: it is one to sleep over as well.
         wait_until_asleep(&tray);
-        assert_eq!(seqs(tray.stop()), []);
+        assert!(seqs(tray.stop()).is_empty());
         worker.join().expect("the worker does not panic");
     }
 

@@ -14,7 +14,10 @@ use crate::error::{Coded, Place, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
-use crate::task::{Attempt, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value, WireCall};
+use crate::task::{
+    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskFailure, TaskId, Value,
+    WireCall,
+};
 
 /// One engine's worker.
 pub(super) struct Worker {
@@ -40,45 +43,89 @@ impl Worker {
             cx.task = assignment.id;
             cx.attempt = assignment.attempt;
             cx.label = assignment.extras.as_ref().and_then(|extras| extras.label.clone());
-            self.make_attempt(assignment, &cx);
+            self.make_attempt(assignment, &mut cx);
         }
     }
 
     /// Makes one attempt and reports it: to the result store if it is the last, else back to the scheduler.
-    fn make_attempt(&self, assignment: Assignment, cx: &TaskContext) {
-        let Assignment { id, attempt, may_retry, payload, extras } = assignment;
+    fn make_attempt(&self, assignment: Assignment, cx: &mut TaskContext) {
+        let Assignment { id, attempt, may_retry, mut payload, extras } = assignment;
+        if let Payload::Typed(task) = &mut payload
+            && let Some(chunk) = task.as_chunk()
+        {
+            let name = task.kind().short_name();
+            return self.work_on(chunk, name, id, cx);
+        }
         let spare = if may_retry { second_copy(&payload) } else { None };
         let started = Instant::now();
         let outcome = self.outcome_of(payload, cx);
         let ran = started.elapsed();
         match (outcome, spare) {
             (Err(error), Some(payload)) => {
-                let back = HandBack { id, attempt, payload: Some(payload), error: Some(error) };
+                let back = HandBack { id, count: 1, attempt, payload: Some(payload), error: Some(error) };
                 self.handed_back.do_send(HandedBack { engine: self.engine, batch: vec![back] });
             }
             (outcome, spare) => {
                 catch::discard(spare);
                 let (outcome, kept) = keep(outcome, extras.as_deref(), cx);
-                let completion = Completion { id, attempt, engine: Some(self.engine), ran: Some(ran), outcome, kept };
-                // An `Err` is an arbiter that is gone: it has settled its tasks.
-                catch::discard(self.finished.push([completion]));
+                let (engine, ran) = (Some(self.engine), Some(ran));
+                self.report(Completion { id, count: 1, attempt, engine, ran, outcome, kept });
             }
         }
     }
 
-    /// The only place where a task's own code is called: what it does becomes an outcome.
+    /// Works on several items of a map, each an attempt of its own, and reports those that it came to.
+    fn work_on(&self, mut chunk: Box<dyn ChunkRun>, name: &'static str, first: TaskId, cx: &mut TaskContext) {
+        self.tray.on_chunk(chunk.rest());
+        let started = Instant::now();
+        self.outcomes_of(&mut *chunk, name, cx);
+        let ran = started.elapsed();
+        let (count, value) = chunk.finish();
+        if count == 0 {
+            // All of it was taken back.
+            return;
+        }
+        let (attempt, engine, ran) = (cx.attempt, Some(self.engine), Some(ran));
+        self.report(Completion { id: first, count, attempt, engine, ran, outcome: Ok(value), kept: None });
+    }
+
+    fn report(&self, completion: Completion) {
+        // An `Err` is an arbiter that is gone: it has settled its tasks.
+        catch::discard(self.finished.push([completion]));
+    }
+
+    /// The only place, beside the next, where a task's own code is called: what it does becomes an outcome.
     fn outcome_of(&self, payload: Payload, cx: &TaskContext) -> Outcome {
         let task = match payload {
             Payload::Typed(task) => task,
             Payload::Wire(call) => self.decode(&call)?,
         };
         let name = task.kind().short_name();
-        let place = || Box::new(Place { task: cx.task, name, engine: self.engine, attempt: cx.attempt });
         match user_code(move || task.run(cx)) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(failure)) => Err(TaskError::Failed { place: place(), text: failure.into_text().into() }),
-            Err(message) => Err(TaskError::Panicked { place: place(), message }),
+            Ok(Err(failure)) => Err(self.failed(name, cx, failure)),
+            Err(message) => Err(self.panicked(name, cx, message)),
         }
+    }
+
+    /// The same for the items of a map: a panic becomes the outcome of one of them.
+    fn outcomes_of(&self, chunk: &mut dyn ChunkRun, name: &'static str, cx: &mut TaskContext) {
+        while let Err(message) = user_code(|| chunk.run(cx, &|cx, failure| self.failed(name, cx, failure))) {
+            let error = self.panicked(name, cx, message);
+            chunk.on_panic(cx, error);
+        }
+    }
+
+    fn failed(&self, name: &'static str, cx: &TaskContext, failure: TaskFailure) -> TaskError {
+        TaskError::Failed { place: self.place(name, cx), text: failure.into_text().into() }
+    }
+
+    fn panicked(&self, name: &'static str, cx: &TaskContext, message: Box<str>) -> TaskError {
+        TaskError::Panicked { place: self.place(name, cx), message }
+    }
+
+    fn place(&self, name: &'static str, cx: &TaskContext) -> Box<Place> {
+        Box::new(Place { task: cx.task, name, engine: self.engine, attempt: cx.attempt })
     }
 
     fn decode(&self, call: &WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {

@@ -1,308 +1,409 @@
-//! The results of many tasks, in order.
+//! The shared inside of an [`AsyncMapResult`](super::AsyncMapResult): where the result store puts the
+//! outcomes of many tasks, a part at a time.
+//!
+//! A part is what came together: the items that an engine ran in one go, or one task. The result store only
+//! hangs it in; the values are looked at by whoever wants them, on their own thread. Meanwhile the parts are
+//! lent out, because no code of the user's runs under the lock.
 
-use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::blocking::{block_on, may_block};
-use super::one::{Decode, read_value};
-use crate::actors::Spin;
-use crate::error::{CompositeError, Error, TaskError};
-use crate::messages::{Aftermath, Settle};
-use crate::task::{Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind};
-use crate::views::{Identified, Link};
+use super::one::{Decode, One, read_typed, read_wire};
+use crate::error::TaskError;
+use crate::messages::{Aftermath, Callback, Settle};
+use crate::task::{ChunkValue, Extras, Moment, Outcome, Record, Run, Span, Status, TaskId, TaskKind, Value};
+use crate::views::Identified;
 
-/// The results of many tasks, in the order in which they were asked for: of `apply` on a
-/// [`DirectView`](crate::DirectView), one value an engine.
-///
-/// A future of all values, or of a [`CompositeError`] that names each task that has none.
-pub struct AsyncMapResult<T: Send + 'static> {
-    many: Arc<Many<T>>,
-    link: Arc<Link>,
-}
-
-/// The shared inside of an [`AsyncMapResult`].
+/// The shared inside of an [`AsyncMapResult`](super::AsyncMapResult).
 pub(crate) struct Many<T> {
-    kind: &'static TaskKind,
+    pub(super) kind: &'static TaskKind,
     extras: Option<Arc<Extras>>,
-    ids: Vec<TaskId>,
-    created: Moment,
+    /// The first of the tasks, whose ids are counted up from here.
+    first: TaskId,
+    len: u32,
+    pub(super) created: Moment,
     decode: Decode<T>,
+    is_done: AtomicBool,
+    /// How many hold the receiving side. At 0 nobody wants the values any more.
+    handles: AtomicU32,
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    /// One an id.
-    items: Vec<Item<T>>,
-    /// How many are not settled.
-    left: usize,
-    wakers: Vec<Waker>,
-    /// Nobody wants the values any more.
-    is_dropped: bool,
+    parts: Parts<T>,
+    /// The parts by the index of their first item, in the order in which they came.
+    order: Vec<u32>,
+    settled: u32,
+    failed: u32,
+    expecting: Vec<(Wish, Waker)>,
+    callbacks: Vec<Callback>,
+    /// Who gets the values instead of the parts, one an item, after a split.
+    heirs: Vec<Arc<One<T>>>,
+    /// Who has the parts at the moment.
+    lent_to: Option<ThreadId>,
 }
 
-enum Item<T> {
-    Pending,
-    Ended { result: Option<Result<T, TaskError>>, run: Run },
+/// The parts by the index of their first item.
+pub(super) type Parts<T> = BTreeMap<u32, Part<T>>;
+
+/// What came together.
+pub(super) struct Part<T> {
+    pub(super) run: Run,
+    pub(super) items: Items<T>,
+}
+
+pub(super) enum Items<T> {
+    /// An outcome each; `None` once its value was taken.
+    Each(Vec<Option<Result<T, TaskError>>>),
+    /// None of so many has a value, for one reason.
+    None(TaskError, u32),
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Every item.
+    All,
+    /// This item.
+    Item(u32),
+    /// A part beyond the first so many that came.
+    Another(usize),
 }
 
 impl<T: Send + 'static> Many<T> {
     pub(crate) fn new(
-        ids: Vec<TaskId>,
+        first: TaskId,
+        len: u32,
         kind: &'static TaskKind,
         extras: Option<Arc<Extras>>,
         decode: Decode<T>,
     ) -> Arc<Self> {
-        let items = ids.iter().map(|_| Item::Pending).collect();
-        let state = State { items, left: ids.len(), wakers: Vec::new(), is_dropped: false };
-        Arc::new(Self { kind, extras, ids, created: Moment::now(), decode, state: Mutex::new(state) })
+        let state = State {
+            parts: Parts::new(),
+            order: Vec::new(),
+            settled: 0,
+            failed: 0,
+            expecting: Vec::new(),
+            callbacks: Vec::new(),
+            heirs: Vec::new(),
+            lent_to: None,
+        };
+        Arc::new(Self {
+            kind,
+            extras,
+            first,
+            len,
+            created: Moment::now(),
+            decode,
+            is_done: AtomicBool::new(len == 0),
+            handles: AtomicU32::new(1),
+            state: Mutex::new(state),
+        })
     }
 
-    /// Settles a task that was never submitted.
-    pub(crate) fn refuse(&self, index: usize, error: TaskError) {
+    /// Settles tasks that were never submitted.
+    pub(crate) fn refuse(&self, index: u32, count: u32, error: TaskError) {
         let run = Run::none(&error);
-        drop(self.settle(index as u32, run, Err(error)));
+        drop(self.settle(index, count, run, Err(error)));
     }
 
-    fn poll(&self, waker: &Waker) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.left == 0 {
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Acquire)
+    }
+
+    /// Returns how many are settled, and how many of these have no value.
+    pub(super) fn progress(&self) -> (u32, u32) {
+        let state = self.state.lock();
+        (state.settled, state.failed)
+    }
+
+    /// Returns whether a wish is fulfilled; else has `waker` woken when it is.
+    pub(super) fn poll(&self, wish: Wish, waker: &Waker) -> Poll<()> {
+        if self.is_done() {
             return Poll::Ready(());
         }
-        if !state.wakers.iter().any(|other| other.will_wake(waker)) {
-            state.wakers.push(waker.clone());
+        let mut state = self.state.lock();
+        if self.is_fulfilled(&state, wish) {
+            return Poll::Ready(());
+        }
+        match state.expecting.iter_mut().find(|(other, known)| *other == wish && known.will_wake(waker)) {
+            Some(_) => {}
+            None => state.expecting.push((wish, waker.clone())),
         }
         Poll::Pending
     }
 
-    fn is_done(&self) -> bool {
-        self.state.lock().left == 0
+    /// Returns whether a wish is fulfilled.
+    pub(super) fn is(&self, wish: Wish) -> bool {
+        self.is_done() || (wish != Wish::All && self.is_fulfilled(&self.state.lock(), wish))
+    }
+
+    /// Has a callback called when all are settled; gives it back if they are.
+    pub(super) fn on_done(&self, callback: Callback) -> Option<Callback> {
+        let mut state = self.state.lock();
+        if self.is_done() {
+            return Some(callback);
+        }
+        state.callbacks.push(callback);
+        None
+    }
+
+    /// Lends the settled parts to `look`, outside of the lock. `None` if the caller is within a look already.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&mut Parts<T>) -> R) -> Option<R> {
+        let mut loan = self.lend()?;
+        Some(look(&mut loan.parts))
+    }
+
+    /// Returns the index of the first item of the `nth` part that came.
+    pub(super) fn nth_part(&self, nth: usize) -> Option<u32> {
+        self.state.lock().order.get(nth).copied()
+    }
+
+    /// Returns the tasks that are not settled.
+    pub(super) fn pending(&self) -> Vec<Span> {
+        let mut settled = self.look(|parts| spans(parts).collect::<Vec<_>>()).unwrap_or_default();
+        settled.push((self.len, 0));
+        let (mut pending, mut next) = (Vec::new(), 0);
+        for (index, count) in settled {
+            if index > next {
+                pending.push(Span { first: self.first.plus(next), count: index - next });
+            }
+            next = index + count;
+        }
+        pending
+    }
+
+    pub(super) fn record(&self, index: u32, run: Option<Run>) -> Record {
+        Record::new(self.id_at(index), self.kind, self.extras.as_deref(), self.created, run)
+    }
+
+    pub(super) fn hold(&self) {
+        self.handles.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts a holder out. The last one gets the values, to drop them where it is.
+    pub(super) fn let_go(&self) -> Option<Parts<T>> {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return None;
+        }
+        Some(std::mem::take(&mut self.state.lock().parts))
+    }
+
+    /// Makes a result for each item, which gets its outcome when it comes, or has it.
+    pub(super) fn split(&self) -> Vec<Arc<One<T>>> {
+        let heir = |index| One::new(self.id_at(index), self.kind, self.extras.clone(), self.decode);
+        let heirs: Vec<_> = (0..self.len).map(heir).collect();
+        let parts = {
+            let mut state = self.state.lock();
+            state.heirs = heirs.clone();
+            std::mem::take(&mut state.parts)
+        };
+        for (index, part) in parts {
+            // Nobody has these results yet, so there is nothing left to do.
+            drop(inherit(&heirs[index as usize..], part));
+        }
+        heirs
+    }
+
+    fn is_fulfilled(&self, state: &State<T>, wish: Wish) -> bool {
+        match wish {
+            Wish::All => state.settled == self.len,
+            Wish::Another(seen) => state.order.len() > seen,
+            // While the parts are lent out only those that came since are here: whoever asks looks again.
+            Wish::Item(index) => state.lent_to.is_some() || part_with(&state.parts, index).is_some(),
+        }
+    }
+
+    fn lend(&self) -> Option<Loan<'_, T>> {
+        loop {
+            let mut state = self.state.lock();
+            match state.lent_to {
+                None => {
+                    state.lent_to = Some(thread::current().id());
+                    let parts = std::mem::take(&mut state.parts);
+                    return Some(Loan { many: self, parts });
+                }
+                Some(borrower) if borrower == thread::current().id() => return None,
+                Some(_) => drop(state),
+            }
+            // Only callbacks share a result with its owner, and a look is short.
+            thread::sleep(LENT_POLL);
+        }
+    }
+
+    /// Gives the values of a part their type.
+    fn read(&self, count: u32, run: Run, outcome: Outcome) -> Part<T> {
+        let items = match outcome {
+            Ok(value) => read_values(self.kind, self.decode, value, count),
+            Err(error) => Items::None(error, count),
+        };
+        let status = match &items {
+            // A value that cannot be read is known only here.
+            Items::None(error, _) => error.status(),
+            Items::Each(_) => run.status,
+        };
+        Part { run: Run { status, ..run }, items }
+    }
+}
+
+/// How long a thread sleeps before it asks again for parts that another thread looks at.
+const LENT_POLL: Duration = Duration::from_micros(20);
+
+/// The parts while somebody looks at them; put back when this is dropped, also by a panic.
+struct Loan<'a, T: Send + 'static> {
+    many: &'a Many<T>,
+    parts: Parts<T>,
+}
+
+impl<T: Send + 'static> Drop for Loan<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.many.state.lock();
+        let came = std::mem::replace(&mut state.parts, std::mem::take(&mut self.parts));
+        state.parts.extend(came);
+        state.lent_to = None;
     }
 }
 
 impl<T> Identified for Many<T> {
     fn id_at(&self, index: u32) -> TaskId {
-        self.ids[index as usize]
+        self.first.plus(index)
     }
 }
 
 impl<T: Send + 'static> Settle for Many<T> {
-    fn settle(&self, index: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
-        // A value that cannot be read is known only here.
-        let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
-        let (wakers, unwanted) = {
-            let mut state = self.state.lock();
-            let is_dropped = state.is_dropped;
-            let Item::Pending = state.items[index as usize] else { return leftover(Some(result)) };
-            let (result, unwanted) = if is_dropped { (None, Some(result)) } else { (Some(result), None) };
-            state.items[index as usize] = Item::Ended { result, run };
-            state.left -= 1;
-            let wakers = if state.left == 0 { std::mem::take(&mut state.wakers) } else { Vec::new() };
-            (wakers, unwanted)
+    fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+        let part = self.read(count, run, outcome);
+        let mut state = self.state.lock();
+        state.settled += count;
+        state.failed += part.failed();
+        state.order.push(index);
+        let mut leftover = None;
+        let inheriting = !state.heirs.is_empty();
+        let heirs = if inheriting { state.heirs[index as usize..][..count as usize].to_vec() } else { Vec::new() };
+        let part = if inheriting {
+            Some(part)
+        } else if self.handles.load(Ordering::Acquire) == 0 {
+            leftover = std::mem::needs_drop::<T>().then(|| Box::new(part) as Box<dyn Send>);
+            None
+        } else {
+            state.parts.insert(index, part);
+            None
         };
-        wakers.into_iter().for_each(Waker::wake);
-        leftover(unwanted)
-    }
-}
-
-/// A value that nobody wants goes where its `Drop` may do what it likes.
-fn leftover<T: Send + 'static>(unwanted: Option<Result<T, TaskError>>) -> Option<Box<Aftermath>> {
-    if !std::mem::needs_drop::<T>() {
-        return None;
-    }
-    let leftover: Box<dyn Send> = Box::new(unwanted?);
-    Some(Box::new(Aftermath { leftover: Some(leftover), ..Aftermath::default() }))
-}
-
-impl<T: Send + 'static> AsyncMapResult<T> {
-    pub(crate) fn new(many: Arc<Many<T>>, link: Arc<Link>) -> Self {
-        Self { many, link }
-    }
-
-    /// Returns how many tasks there are.
-    pub fn len(&self) -> usize {
-        self.many.ids.len()
-    }
-
-    /// Returns whether there is no task at all.
-    pub fn is_empty(&self) -> bool {
-        self.many.ids.is_empty()
-    }
-
-    /// Returns the ids of the tasks.
-    pub fn ids(&self) -> &[TaskId] {
-        &self.many.ids
-    }
-
-    /// Blocks until all tasks are settled and returns copies of their values, in order.
-    ///
-    /// # Errors
-    /// [`Error::Composite`] with every task that has no value; [`Error::WouldBlock`] on a thread that drives
-    /// a runtime or an arbiter.
-    pub fn get(&self) -> Result<Vec<T>, Error>
-    where
-        T: Clone,
-    {
-        self.wait()?;
-        Ok(self.gather(|result| result.clone())?)
-    }
-
-    /// As [`get`](Self::get), for at most `wait`.
-    ///
-    /// # Errors
-    /// As `get`; [`Error::NotReady`] after `wait`. The tasks go on.
-    pub fn get_timeout(&self, wait: Duration) -> Result<Vec<T>, Error>
-    where
-        T: Clone,
-    {
-        self.wait_timeout(wait)?;
-        Ok(self.gather(|result| result.clone())?)
-    }
-
-    /// Blocks until all tasks are settled and moves their values out.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub fn take(&mut self) -> Result<Vec<T>, Error> {
-        self.wait()?;
-        Ok(self.gather(Option::take)?)
-    }
-
-    /// Blocks until all tasks are settled.
-    ///
-    /// # Errors
-    /// [`Error::WouldBlock`] on a thread that drives a runtime or an arbiter.
-    pub fn wait(&self) -> Result<(), Error> {
-        self.wait_until(None).map(drop)
-    }
-
-    /// Blocks until all tasks are settled, for at most `wait`.
-    ///
-    /// # Errors
-    /// As [`wait`](Self::wait); [`Error::NotReady`] after `wait`. The tasks go on.
-    pub fn wait_timeout(&self, wait: Duration) -> Result<(), Error> {
-        let deadline = Instant::now().checked_add(wait);
-        if self.wait_until(deadline)? { Ok(()) } else { Err(Error::NotReady { waited: wait }) }
-    }
-
-    /// Returns whether all tasks are settled.
-    pub fn ready(&self) -> bool {
-        self.many.is_done()
-    }
-
-    /// Returns whether all tasks have a value; `None` while some are not settled.
-    pub fn successful(&self) -> Option<bool> {
-        let state = self.many.state.lock();
-        let is_done = |item: &Item<T>| matches!(item, Item::Ended { run: Run { status: Status::Done, .. }, .. });
-        (state.left == 0).then(|| state.items.iter().all(is_done))
-    }
-
-    /// Returns how many tasks are settled.
-    pub fn progress(&self) -> usize {
-        self.len() - self.many.state.lock().left
-    }
-
-    /// Returns what is known of each task.
-    pub fn metadata(&self) -> Vec<Record> {
-        let state = self.many.state.lock();
-        self.many.ids.iter().zip(&state.items).map(|(&id, item)| self.record(id, item)).collect()
-    }
-
-    /// Cancels the tasks that are not settled; as [`AsyncResult::cancel`](crate::AsyncResult::cancel).
-    pub fn cancel(&self, reason: impl Into<Box<str>>) {
-        let state = self.many.state.lock();
-        let pending = |(&id, item): (&TaskId, &Item<T>)| matches!(item, Item::Pending).then_some(id);
-        let tasks: Vec<TaskId> = self.many.ids.iter().zip(&state.items).filter_map(pending).collect();
+        let is_done = state.settled == self.len;
+        if is_done {
+            self.is_done.store(true, Ordering::Release);
+        }
+        let mut wakers = Vec::new();
+        if !state.expecting.is_empty() {
+            let expecting = std::mem::take(&mut state.expecting);
+            let (told, others) = expecting.into_iter().partition(|&(wish, _)| self.is_fulfilled(&state, wish));
+            wakers = told;
+            state.expecting = others;
+        }
+        let callbacks = if is_done { std::mem::take(&mut state.callbacks) } else { Vec::new() };
         drop(state);
-        self.link.cancel(tasks, reason.into());
+        // Outside the lock: whoever wakes may come back at once.
+        wakers.into_iter().for_each(|(_, waker): (Wish, Waker)| waker.wake());
+        let more = part.map_or_else(Vec::new, |part| inherit(&heirs, part));
+        if callbacks.is_empty() && leftover.is_none() && more.is_empty() {
+            return None;
+        }
+        Some(Box::new(Aftermath { done: None, callbacks, leftover, more }))
+    }
+}
+
+impl<T> Part<T> {
+    pub(super) fn len(&self) -> u32 {
+        match &self.items {
+            Items::Each(items) => items.len() as u32,
+            Items::None(_, count) => *count,
+        }
     }
 
-    fn record(&self, id: TaskId, item: &Item<T>) -> Record {
-        let run = match item {
-            Item::Pending => None,
-            Item::Ended { run, .. } => Some(*run),
-        };
-        Record::new(id, self.many.kind, self.many.extras.as_deref(), self.many.created, run)
+    /// Returns how the item at this place of the part ended.
+    pub(super) fn status(&self, at: u32) -> Status {
+        match &self.items {
+            Items::None(error, _) => error.status(),
+            Items::Each(items) => match &items[at as usize] {
+                Some(Err(error)) => error.status(),
+                Some(Ok(_)) => Status::Done,
+                None => self.run.status,
+            },
+        }
     }
 
-    fn wait_until(&self, deadline: Option<Instant>) -> Result<bool, Error> {
-        if self.ready() {
-            return Ok(true);
+    /// Copies an outcome.
+    pub(super) fn copy(&self, at: u32) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        match &self.items {
+            Items::None(error, _) => Err(error.clone()),
+            Items::Each(items) => items[at as usize].clone().unwrap_or(Err(TaskError::AlreadyTaken)),
         }
-        if !may_block() {
-            return Err(Error::WouldBlock);
+    }
+
+    /// Moves an outcome out.
+    pub(super) fn take(&mut self, at: u32) -> Result<T, TaskError> {
+        match &mut self.items {
+            Items::None(error, _) => Err(error.clone()),
+            Items::Each(items) => items[at as usize].take().unwrap_or(Err(TaskError::AlreadyTaken)),
         }
-        let mut spin = Spin::new(self.link.patience());
-        while spin.again() {
-            if self.ready() {
-                return Ok(true);
+    }
+
+    fn failed(&self) -> u32 {
+        match &self.items {
+            Items::None(_, count) => *count,
+            Items::Each(_) if self.run.status == Status::Done => 0,
+            Items::Each(items) => items.iter().filter(|item| matches!(item, Some(Err(_)))).count() as u32,
+        }
+    }
+}
+
+/// Finds the part that an item is in, and its place there.
+pub(super) fn part_with<T>(parts: &Parts<T>, index: u32) -> Option<(u32, u32)> {
+    let (&first, part) = parts.range(..=index).next_back()?;
+    (index - first < part.len()).then_some((first, index - first))
+}
+
+fn spans<T>(parts: &Parts<T>) -> impl Iterator<Item = (u32, u32)> {
+    parts.iter().map(|(&index, part)| (index, part.len()))
+}
+
+/// Gives each item of a part to its own result. Returns what is left to do.
+fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], mut part: Part<T>) -> Vec<Aftermath> {
+    let count = part.len();
+    let give = |(at, heir): (u32, &Arc<One<T>>)| {
+        let run = Run { status: part.status(at), ..part.run };
+        heir.give(run, part.take(at)).map(|aftermath| *aftermath)
+    };
+    (0..count).zip(heirs).filter_map(give).collect()
+}
+
+/// Gives the values of a part their type back: those of a chunk, or that of a single task.
+fn read_values<T: Send + 'static>(kind: &TaskKind, decode: Decode<T>, value: Value, count: u32) -> Items<T> {
+    let read = match value {
+        Value::Typed(value) => match value.into_any().downcast::<ChunkValue<T>>() {
+            Ok(mut chunk) if chunk.results.len() == count as usize => {
+                return Items::Each(std::mem::take(&mut chunk.results).into_iter().map(Some).collect());
             }
-        }
-        Ok(block_on(poll_fn(|cx| self.many.poll(cx.waker())), deadline).is_some())
-    }
-
-    /// Collects the values of tasks that are all settled.
-    fn gather(
-        &self,
-        read: impl Fn(&mut Option<Result<T, TaskError>>) -> Option<Result<T, TaskError>>,
-    ) -> Result<Vec<T>, CompositeError> {
-        let mut state = self.many.state.lock();
-        let (mut values, mut errors) = (Vec::with_capacity(state.items.len()), Vec::new());
-        for (position, item) in state.items.iter_mut().enumerate() {
-            let outcome = match item {
-                Item::Pending => None,
-                Item::Ended { result, .. } => read(result),
-            };
-            match outcome.unwrap_or(Err(TaskError::AlreadyTaken)) {
-                Ok(value) => values.push(value),
-                Err(error) => errors.push((position, error)),
-            }
-        }
-        if errors.is_empty() { Ok(values) } else { Err(CompositeError { errors, total: state.items.len() }) }
-    }
-}
-
-impl<T: Send + 'static> Future for AsyncMapResult<T> {
-    type Output = Result<Vec<T>, CompositeError>;
-
-    /// Moves the values out; a second time each is [`TaskError::AlreadyTaken`].
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.many.poll(cx.waker()) {
-            Poll::Ready(()) => Poll::Ready(self.gather(Option::take)),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl<T: Send + 'static> Drop for AsyncMapResult<T> {
-    fn drop(&mut self) {
-        // The values are dropped here, on the caller's own thread, or where they are given if that comes later.
-        let items = {
-            let mut state = self.many.state.lock();
-            state.is_dropped = true;
-            let take = |item: &mut Item<T>| match item {
-                Item::Pending => None,
-                Item::Ended { result, .. } => result.take(),
-            };
-            state.items.iter_mut().filter_map(take).collect::<Vec<_>>()
-        };
-        drop(items);
-    }
-}
-
-impl<T: Send + 'static> fmt::Debug for AsyncMapResult<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = match self.successful() {
-            None => format!("{} of {} done", self.progress(), self.len()),
-            Some(true) => "done".into(),
-            Some(false) => "failed".into(),
-        };
-        write!(f, "<AsyncMapResult {}: {status}>", self.many.kind.short_name())
+            Ok(chunk) => read_typed(kind, chunk),
+            Err(value) => read_typed(kind, value),
+        },
+        Value::Wire(value) => read_wire(kind, decode, &value),
+    };
+    match read {
+        Ok(value) => Items::Each(vec![Some(Ok(value))]),
+        Err(error) => Items::None(error, count),
     }
 }

@@ -1,5 +1,6 @@
 //! The shared inside of an [`AsyncResult`](super::AsyncResult): where the result store puts the outcome.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -46,7 +47,7 @@ impl<T: Send + 'static> One<T> {
     pub(crate) fn refuse(&self, error: TaskError) {
         let run = Run::none(&error);
         // Nobody else has it yet, so there is nothing left to do.
-        drop(self.settle(0, run, Err(error)));
+        drop(self.settle(0, 1, run, Err(error)));
     }
 
     pub(super) fn record(&self) -> Record {
@@ -58,17 +59,25 @@ impl<T: Send + 'static> One<T> {
 /// Gives a value its type back.
 pub(super) fn read_value<T: 'static>(kind: &TaskKind, decode: Decode<T>, value: Value) -> Result<T, TaskError> {
     match value {
-        Value::Typed(value) => match value.into_any().downcast::<Typed<T>>() {
-            Ok(value) => Ok(value.0),
-            Err(other) => {
-                catch::discard(other);
-                Err(undecodable(kind, "it has another type than the caller expects".into()))
-            }
-        },
-        Value::Wire(value) => {
-            catch::user_code(|| decode(kind, &value)).unwrap_or_else(|message| Err(undecodable(kind, message)))
+        Value::Typed(value) => read_typed(kind, value.into_any()),
+        Value::Wire(value) => read_wire(kind, decode, &value),
+    }
+}
+
+/// Gives a value its type back that never left this process.
+pub(super) fn read_typed<T: 'static>(kind: &TaskKind, value: Box<dyn Any + Send>) -> Result<T, TaskError> {
+    match value.downcast::<Typed<T>>() {
+        Ok(value) => Ok(value.0),
+        Err(other) => {
+            catch::discard(other);
+            Err(undecodable(kind, "it has another type than the caller expects".into()))
         }
     }
+}
+
+/// Reads a value that came as bytes, where a panicking `Deserialize` does no harm.
+pub(super) fn read_wire<T>(kind: &TaskKind, decode: Decode<T>, value: &WireValue) -> Result<T, TaskError> {
+    catch::user_code(|| decode(kind, value)).unwrap_or_else(|message| Err(undecodable(kind, message)))
 }
 
 /// Reads a value that came as bytes.
@@ -96,16 +105,23 @@ impl<T> Identified for One<T> {
 }
 
 impl<T: Send + 'static> Settle for One<T> {
-    fn settle(&self, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+    fn settle(&self, _: u32, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
         let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
         // A value that cannot be read is known only here.
         let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
+        self.give(run, result)
+    }
+}
+
+impl<T: Send + 'static> One<T> {
+    /// Gives the outcome to who waits. Returns what is left to do, if anything.
+    pub(super) fn give(&self, run: Run, result: Result<T, TaskError>) -> Option<Box<Aftermath>> {
         let Given { callbacks, unwanted } = self.handover.give(Ended { held: Held::Here(result), run });
         if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
             return None;
         }
         let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
         let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
-        Some(Box::new(Aftermath { done, callbacks, leftover }))
+        Some(Box::new(Aftermath { done, callbacks, leftover, more: Vec::new() }))
     }
 }

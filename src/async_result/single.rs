@@ -179,7 +179,7 @@ impl<T: Send + 'static> AsyncResult<T> {
         if self.ready() {
             return false;
         }
-        self.link.cancel(vec![self.one.id], reason.into());
+        self.link.cancel(vec![self.one.id.into()], reason.into());
         true
     }
 
@@ -267,7 +267,7 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.link.count_callback()?;
         if let Some(callback) = self.one.handover.on_done(callback) {
             let done = Some(TaskDone { record: self.one.record() });
-            self.link.dispatch(Aftermath { done, callbacks: vec![callback], leftover: None });
+            self.link.dispatch(Aftermath { done, callbacks: vec![callback], ..Aftermath::default() });
         }
         Ok(())
     }

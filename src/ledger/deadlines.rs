@@ -23,6 +23,10 @@ impl Deadlines {
         }
     }
 
+    pub(super) fn due(&self, slot: u32) -> Option<Moment> {
+        self.by_slot.get(&slot).copied()
+    }
+
     pub(super) fn next(&self) -> Option<Moment> {
         self.by_time.first().map(|(due, _)| *due)
     }

@@ -4,18 +4,21 @@ use super::entry::{Line, Place};
 use super::events::Ledger;
 use super::orders::{Assignment, Order};
 use super::queues::Ticket;
+use crate::task::Payload;
 
 impl Ledger {
     /// Sends a task to an engine that may take it, or else puts it at the end of its queue.
     pub(super) fn send_or_queue(&mut self, slot: u32, line: Line, orders: &mut Vec<Order>) {
         // Those that wait go first: order is kept within a queue.
-        if self.waiting_in(line) == 0
-            && let Some(engine) = self.engine_for(slot, line)
-        {
-            self.send(slot, engine, orders);
-        } else {
-            self.queue_last(slot);
+        if self.waiting_in(line) > 0 {
+            return self.queue_last(slot);
         }
+        while let Some(engine) = self.engine_for(slot, line) {
+            if self.send_portion(slot, engine, orders) {
+                return;
+            }
+        }
+        self.queue_last(slot);
     }
 
     /// Sends the heads of a queue to whichever engines may take them.
@@ -23,8 +26,7 @@ impl Ledger {
         while let Some(ticket) = self.head(line)
             && let Some(engine) = self.engine_for(ticket.slot, line)
         {
-            self.pop(line);
-            self.send(ticket.slot, engine, orders);
+            self.send_head(line, ticket.slot, engine, orders);
         }
     }
 
@@ -38,9 +40,8 @@ impl Ledger {
                 is_draining = true;
                 break;
             }
-            self.pop(line);
             self.fleet.get_mut(engine).turn = position_of(line) + 1;
-            self.send(ticket.slot, engine, orders);
+            self.send_head(line, ticket.slot, engine, orders);
         }
         self.fleet.get_mut(engine).is_draining = is_draining;
         self.fleet.list(engine);
@@ -99,8 +100,32 @@ impl Ledger {
         (line, Ticket { slot, stamp })
     }
 
+    /// Sends the head of a queue, or as many tasks of it as the engine is to get; the others stay the head.
+    fn send_head(&mut self, line: Line, slot: u32, engine: u32, orders: &mut Vec<Order>) {
+        let stamp = self.entry(slot).stamp;
+        if self.send_portion(slot, engine, orders) {
+            self.pop(line);
+        } else {
+            debug_assert_eq!(stamp, self.entry(slot).stamp, "what is left keeps its ticket");
+        }
+    }
+
+    /// Sends an engine as many tasks of an entry as it is to get. Returns whether these were all.
+    fn send_portion(&mut self, slot: u32, engine: u32, orders: &mut Vec<Order>) -> bool {
+        let portion = self.portion(slot, engine, self.cost_ns(slot));
+        let is_all = portion == self.entry(slot).count;
+        let sent = if is_all { slot } else { self.cut_front(slot, portion) };
+        if self.entry(sent).payload.as_ref().is_some_and(Payload::is_void) {
+            // Each was cancelled by itself, and is settled by itself.
+            self.remove(sent);
+        } else {
+            self.send(sent, engine, orders);
+        }
+        is_all
+    }
+
     fn send(&mut self, slot: u32, engine: u32, orders: &mut Vec<Order>) {
-        let cost_ns = self.cost_ns(slot);
+        let cost_ns = self.cost_ns(slot).saturating_mul(self.entry(slot).count);
         self.fleet.on_sent(engine, cost_ns);
         let to = self.fleet.get(engine).id;
         let entry = self.entry_mut(slot);
@@ -131,7 +156,7 @@ impl Ledger {
         }
     }
 
-    /// What a task is expected to take. A kind that never ran counts as the whole backlog: it needs an idle
+    /// What one task of an entry is expected to take. A kind that never ran counts as the whole backlog: it needs an idle
     /// slot, and nothing is sent behind it.
     fn cost_ns(&self, slot: u32) -> u32 {
         let unknown = u32::try_from(self.fleet.ahead().backlog_ns).unwrap_or(u32::MAX);

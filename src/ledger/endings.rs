@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::entry::{Line, Place};
+use super::entry::{Entry, Line, Place};
 use super::events::Ledger;
-use super::orders::{HandBack, Order, SettledTask, Verdict};
+use super::orders::{HandBack, Order, SettledTask};
 use crate::error::TaskError;
-use crate::task::{Attempt, EngineId, Payload};
+use crate::task::{Attempt, EngineId, Payload, Span};
 
 impl Ledger {
     /// Settles a task that nobody wants any more, wherever it is.
@@ -28,7 +28,7 @@ impl Ledger {
         }
         let entry = self.entry_mut(slot);
         orders.extend(entry.payload.take().map(Order::Discard));
-        orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
+        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), error });
     }
 
     pub(super) fn on_lost(&mut self, slot: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
@@ -45,23 +45,25 @@ impl Ledger {
         let entry = self.entry_mut(slot);
         entry.place = Place::Settling;
         let error = TaskError::EngineLost { engine, attempt: entry.attempt(), cause: cause.into() };
-        orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
+        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), error });
         orders.extend(entry.payload.take().map(Order::Discard));
     }
 
     /// Takes one task back from an engine. Returns the queue that it now waits in, if it does.
     pub(super) fn take_back(&mut self, place: u32, back: HandBack, orders: &mut Vec<Order>) -> Option<Line> {
-        let HandBack { id, attempt, payload, error } = back;
-        let slot = self.slot_of(id).filter(|&slot| {
-            let entry = self.entry(slot);
-            let is_here = matches!(entry.place, Place::At(p) | Place::Lingering(p) | Place::Ghost(p) if p == place);
-            is_here && entry.attempt() == attempt
-        });
-        let Some(slot) = slot else {
+        let HandBack { id, count, attempt, payload, error } = back;
+        let Some(slot) = self.returned_by(place, Span { first: id, count }, attempt) else {
             orders.extend(payload.map(Order::Discard));
             return None;
         };
-        self.fleet.on_returned(place, self.entry(slot).cost_ns);
+        if self.entry(slot).id == id {
+            self.fleet.on_returned(place, self.entry(slot).cost_ns);
+        } else {
+            // The end of a piece whose beginning stays with the engine, and holds its slot.
+            let kept = (id.seq - self.entry(slot).id.seq) as u32;
+            self.cut_front(slot, kept);
+            self.entry_mut(slot).cost_ns = 0;
+        }
         match self.entry(slot).place {
             Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
             Place::Ghost(_) => self.remove(slot),
@@ -96,7 +98,7 @@ impl Ledger {
         if !may || entry.payload.is_none() {
             entry.place = Place::Settling;
             orders.extend(entry.payload.take().map(Order::Discard));
-            orders.push(Order::Settle { task: entry.id, attempt: entry.attempt(), error });
+            orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), error });
             return None;
         }
         if is_loss {
@@ -104,21 +106,27 @@ impl Ledger {
         } else {
             entry.used.errors += 1;
         }
-        orders.push(Order::Expect { task: entry.id, attempt: Attempt(entry.starts + 1) });
+        orders.push(Order::Expect { tasks: entry.span(), attempt: Attempt(entry.starts + 1) });
         self.queue_last(slot);
         Some(self.entry(slot).line)
     }
 
     /// Notes one outcome. Returns the engine whose slot it freed.
     pub(super) fn settled(&mut self, task: &SettledTask, orders: &mut Vec<Order>) -> Option<u32> {
-        self.late += u64::from(task.verdict == Verdict::Late);
-        let slot = self.slot_of(task.id)?;
+        self.late += u64::from(task.count - task.won);
+        self.settled += u64::from(task.won);
+        self.pending = self.pending.saturating_sub(task.won as usize);
+        let Some(slot) = self.slot_of(task.id).filter(|&slot| self.entry(slot).count == task.count) else {
+            self.settled_otherwise(task);
+            return None;
+        };
         let entry = self.entry(slot);
         let from = task.engine.and_then(|engine| self.fleet.find(engine));
-        let is_first = task.verdict == Verdict::First;
+        let is_first = task.won > 0;
         let freed = match entry.place {
-            // Its outcome would have been the first: this one is of an earlier task with the same id.
-            Place::At(_) if !is_first => None,
+            // Its outcome would have been the first: this one is of an earlier task with the same id. But all
+            // items of a piece may have been cancelled, one by one.
+            Place::At(_) if !is_first && entry.count == 1 => None,
             Place::At(p) | Place::Lingering(p) | Place::Ghost(p) => {
                 (from == Some(p) && entry.attempt() == task.attempt).then_some(p)
             }
@@ -133,17 +141,16 @@ impl Ledger {
 
     /// Moves a task on by the table in `entry.rs`: was its slot freed, is its outcome confirmed?
     pub(super) fn move_on(&mut self, slot: u32, is_freed: bool, is_first: bool, orders: &mut Vec<Order>) {
-        self.settled += u64::from(is_first);
         let (place, line) = (self.entry(slot).place, self.entry(slot).line);
         match (place, is_freed, is_first) {
-            (Place::At(_) | Place::Lingering(_), true, true)
+            (Place::At(_), true, _)
+            | (Place::Lingering(_), true, true)
             | (Place::Ghost(_), true, _)
             | (Place::Settling, _, true) => {
                 self.remove(slot);
             }
             (Place::At(p) | Place::Lingering(p), false, true) => {
                 self.entry_mut(slot).place = Place::Ghost(p);
-                self.ghosts += 1;
             }
             (Place::Lingering(_), true, false) => self.entry_mut(slot).place = Place::Settling,
             (Place::Waiting, _, true) => {
@@ -159,10 +166,10 @@ impl Ledger {
     }
 
     pub(super) fn measure(&mut self, slot: u32, engine: u32, ran: Option<Duration>) {
-        let (cost_ns, key) = (self.entry(slot).cost_ns, self.entry(slot).kind.key);
+        let Entry { cost_ns, kind, count, .. } = *self.entry(slot);
         self.fleet.on_returned(engine, cost_ns);
         if let Some(ran) = ran {
-            self.estimates.on_measured(key, ran);
+            self.estimates.on_measured(kind.key, ran / count);
         }
     }
 }

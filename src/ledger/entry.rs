@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::queues::Ticket;
-use crate::task::{Attempt, Extras, Payload, Retries, TaskId, TaskKind};
+use crate::task::{Attempt, Extras, Payload, Retries, Span, TaskId, TaskKind};
 
 /// Where a task is.
 ///
@@ -37,10 +37,15 @@ pub(super) enum Line {
     None,
 }
 
-/// One task. Kept small: there may be a million.
+/// One task, or a piece of a map: several that wait, travel and come back together; see `pieces.rs`.
+///
+/// Kept small: there may be a million.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// The task, or the first of the piece.
     pub(super) id: TaskId,
+    /// How many tasks, counted up from `id`.
+    pub(super) count: u32,
     pub(super) kind: &'static TaskKind,
     pub(super) payload: Option<Payload>,
     pub(super) extras: Option<Arc<Extras>>,
@@ -51,13 +56,18 @@ pub(super) struct Entry {
     pub(super) used: Retries,
     /// How often it was sent and not handed back unstarted.
     pub(super) starts: u32,
-    /// What it was expected to take when it was sent, in nanoseconds.
+    /// What all of it was expected to take when it was sent, in nanoseconds.
     pub(super) cost_ns: u32,
     /// Tells this task's tickets from those of earlier tasks in the same slot.
     pub(super) stamp: u32,
 }
 
 impl Entry {
+    /// Returns the tasks.
+    pub(super) fn span(&self) -> Span {
+        Span { first: self.id, count: self.count }
+    }
+
     pub(super) fn is_waiting_with(&self, ticket: Ticket) -> bool {
         self.place == Place::Waiting && self.stamp == ticket.stamp
     }

@@ -1,5 +1,7 @@
 //! What can happen to tasks and engines, one function an event.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashTable;
 use slab::Slab;
 
@@ -11,7 +13,7 @@ use super::placement::{Ahead, Engine, Fleet};
 use super::queues::{ANY, LOCAL, TargetSets};
 use crate::error::TaskError;
 use crate::limits::Limits;
-use crate::task::{EngineId, Moment, TaskId};
+use crate::task::{EngineId, Moment, Span, TaskId};
 
 /// Which task is where.
 #[derive(Debug)]
@@ -19,12 +21,14 @@ pub struct Ledger {
     pub(super) entries: Slab<Entry>,
     /// From a task's id to its slot. The ids themselves are in the entries.
     index: HashTable<u32>,
+    /// The pieces of more than one task, by the first of it.
+    pub(super) pieces: BTreeMap<TaskId, u32>,
     pub(super) sets: TargetSets,
     pub(super) fleet: Fleet,
     pub(super) estimates: Estimates,
-    deadlines: Deadlines,
-    /// Tasks that are settled and still hold a slot.
-    pub(super) ghosts: usize,
+    pub(super) deadlines: Deadlines,
+    /// Tasks accepted and not confirmed as settled.
+    pub(super) pending: usize,
     next_engine: u32,
     pub(super) next_stamp: u32,
     pub(super) settled: u64,
@@ -40,11 +44,12 @@ impl Ledger {
         Self {
             entries: Slab::new(),
             index: HashTable::new(),
+            pieces: BTreeMap::new(),
             sets: TargetSets::new(),
             fleet: Fleet::new(ahead),
             estimates: Estimates::default(),
             deadlines: Deadlines::default(),
-            ghosts: 0,
+            pending: 0,
             next_engine: 0,
             next_stamp: 0,
             settled: 0,
@@ -99,11 +104,11 @@ impl Ledger {
     }
 
     /// A caller wants tasks cancelled, wherever they are. Those already settled stay as they are.
-    pub fn on_cancel(&mut self, tasks: &[TaskId], reason: &str) -> Vec<Order> {
+    pub fn on_cancel(&mut self, tasks: &[Span], reason: &str) -> Vec<Order> {
         let mut orders = Vec::new();
-        for &task in tasks {
-            if let Some(slot) = self.slot_of(task) {
-                self.give_up(slot, TaskError::Cancelled { reason: reason.into() }, &mut orders);
+        for &span in tasks {
+            for slot in self.slots_in(span) {
+                self.give_up_in_part(slot, span, || TaskError::Cancelled { reason: reason.into() }, &mut orders);
             }
         }
         orders
@@ -111,7 +116,7 @@ impl Ledger {
 
     /// Everything that is pending is cancelled.
     pub fn on_cancel_all(&mut self, reason: &str) -> Vec<Order> {
-        let tasks: Vec<TaskId> = self.entries.iter().map(|(_, entry)| entry.id).collect();
+        let tasks: Vec<Span> = self.entries.iter().map(|(_, entry)| entry.span()).collect();
         self.on_cancel(&tasks, reason)
     }
 
@@ -173,7 +178,7 @@ impl Ledger {
 
     /// Returns how many tasks are accepted and not settled.
     pub fn pending(&self) -> usize {
-        self.entries.len() - self.ghosts
+        self.pending
     }
 
     /// Returns where the tasks are.
@@ -190,9 +195,10 @@ impl Ledger {
             .collect();
         engines.sort_unstable_by_key(|engine| engine.id);
         let in_sets: usize = self.sets.iter().map(|(_, set)| set.queue.len()).sum();
+        let in_pieces = self.count_pieces(&mut engines);
         QueueStatus {
             pending: self.pending(),
-            queued: in_sets + engines.iter().map(|engine| engine.queued).sum::<usize>(),
+            queued: in_sets + in_pieces + engines.iter().map(|engine| engine.queued).sum::<usize>(),
             engines,
             settled: self.settled,
             late_outcomes: self.late,
@@ -210,7 +216,8 @@ impl Ledger {
 
     pub(super) fn slot_of(&self, task: TaskId) -> Option<u32> {
         let hash = task.table_hash();
-        self.index.find(hash, |&slot| self.entries[slot as usize].id == task).copied()
+        let found = self.index.find(hash, |&slot| self.entries[slot as usize].id == task).copied();
+        found.or_else(|| self.pieces.get(&task).copied())
     }
 
     fn submit(&mut self, now: Moment, request: Request, orders: &mut Vec<Order>) {
@@ -232,9 +239,10 @@ impl Ledger {
     }
 
     fn insert(&mut self, request: Request, line: Line) -> u32 {
-        let hash = request.id.table_hash();
+        let count = request.payload.count();
         let entry = Entry {
             id: request.id,
+            count,
             kind: request.kind,
             payload: Some(request.payload),
             extras: request.extras,
@@ -249,20 +257,38 @@ impl Ledger {
         if let Line::Set(set) = line {
             self.sets.get_mut(set).tasks += 1;
         }
+        self.pending += count as usize;
         let slot = self.entries.insert(entry) as u32;
-        let entries = &self.entries;
-        self.index.insert_unique(hash, slot, |&slot| entries[slot as usize].id.table_hash());
+        self.index(slot);
         slot
+    }
+
+    /// Makes an entry to be found by its id.
+    pub(super) fn index(&mut self, slot: u32) {
+        let entries = &self.entries;
+        let entry = &entries[slot as usize];
+        if entry.count > 1 {
+            self.pieces.insert(entry.id, slot);
+        } else {
+            let hash = |&slot: &u32| entries[slot as usize].id.table_hash();
+            self.index.insert_unique(hash(&slot), slot, hash);
+        }
+    }
+
+    /// Takes an entry out of where it is found; before its id or its count changes.
+    pub(super) fn unindex(&mut self, slot: u32) {
+        let entry = &self.entries[slot as usize];
+        if entry.count > 1 {
+            self.pieces.remove(&entry.id);
+        } else if let Ok(found) = self.index.find_entry(entry.id.table_hash(), |&other| other == slot) {
+            found.remove();
+        }
     }
 
     /// Takes a task out of the ledger, for good.
     pub(super) fn remove(&mut self, slot: u32) {
+        self.unindex(slot);
         let entry = self.entries.remove(slot as usize);
-        self.ghosts -= usize::from(matches!(entry.place, Place::Ghost(_)));
-        let hash = entry.id.table_hash();
-        if let Ok(found) = self.index.find_entry(hash, |&other| other == slot) {
-            found.remove();
-        }
         if let Line::Set(set) = entry.line {
             self.sets.get_mut(set).tasks -= 1;
         }

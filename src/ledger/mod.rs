@@ -6,6 +6,7 @@
 mod orders;
 mod entry;
 mod events;
+mod pieces;
 mod targets;
 mod dispatch;
 mod endings;
@@ -16,4 +17,4 @@ mod deadlines;
 mod bits;
 
 pub use events::Ledger;
-pub use orders::{Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask, Verdict};
+pub use orders::{Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask};

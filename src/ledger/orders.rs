@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::TaskError;
-use crate::task::{Attempt, EngineId, Extras, Payload, Retries, Target, TaskId, TaskKind};
+use crate::task::{Attempt, EngineId, Extras, Payload, Retries, Span, Target, TaskId, TaskKind};
 
 /// A task that a caller wants run.
 #[derive(Debug)]
 pub struct Request {
-    /// The task.
+    /// The task, or the first of several: those of a [`Chunk`](crate::task::Chunk) are counted up from here.
     pub id: TaskId,
     /// Its function.
     pub kind: &'static TaskKind,
@@ -40,19 +40,19 @@ pub enum Order {
         /// The task.
         task: TaskId,
     },
-    /// Tell the result store how the task ended.
+    /// Tell the result store how tasks ended.
     Settle {
-        /// The task.
-        task: TaskId,
-        /// How often it had started.
+        /// The tasks.
+        tasks: Span,
+        /// How often they had started.
         attempt: Attempt,
-        /// Why it has no value.
+        /// Why they have no value.
         error: TaskError,
     },
     /// Tell the result store that outcomes of attempts before this one are stale.
     Expect {
-        /// The task.
-        task: TaskId,
+        /// The tasks.
+        tasks: Span,
         /// The next attempt.
         attempt: Attempt,
     },
@@ -60,10 +60,10 @@ pub enum Order {
     Discard(Payload),
 }
 
-/// One attempt, as an engine gets it.
+/// One attempt, as an engine gets it. The call may be a chunk: one attempt of each of its tasks.
 #[derive(Debug)]
 pub struct Assignment {
-    /// The task.
+    /// The task, or the first of several.
     pub id: TaskId,
     /// Which execution this is.
     pub attempt: Attempt,
@@ -75,11 +75,13 @@ pub struct Assignment {
     pub extras: Option<Arc<Extras>>,
 }
 
-/// A task that an engine gives back without an outcome.
+/// A task that an engine gives back without an outcome; or several of a chunk, its last ones.
 #[derive(Debug)]
 pub struct HandBack {
-    /// The task.
+    /// The task, or the first of several.
     pub id: TaskId,
+    /// How many, counted up from `id`.
+    pub count: u32,
     /// The attempt that was to be made, or was made.
     pub attempt: Attempt,
     /// The call, for another attempt; `None` if it was dropped or used up.
@@ -88,28 +90,23 @@ pub struct HandBack {
     pub error: Option<TaskError>,
 }
 
-/// What the result store made of one outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was the first: the task is settled.
-    First,
-    /// The task was settled before, or the attempt was stale.
-    Late,
-}
-
-/// An outcome that reached the result store.
+/// What the result store made of an outcome that reached it.
+///
+/// It counts for a task if it is the first; not if the task was settled before, or the attempt is stale.
 #[derive(Clone, Copy, Debug)]
 pub struct SettledTask {
-    /// The task.
+    /// The task, or the first of several.
     pub id: TaskId,
+    /// How many, counted up from `id`.
+    pub count: u32,
     /// The engine that made the outcome; `None` if the scheduler did.
     pub engine: Option<EngineId>,
     /// The attempt that made it.
     pub attempt: Attempt,
     /// How long that attempt ran.
     pub ran: Option<Duration>,
-    /// Whether it counted.
-    pub verdict: Verdict,
+    /// For how many of the tasks it counted.
+    pub won: u32,
 }
 
 /// What an engine brings when it joins.

@@ -82,6 +82,12 @@ impl Engine {
             || (is_short && self.outstanding < ahead.outstanding && self.backlog_ns + cost_ns <= room_ns)
     }
 
+    /// Returns how much expected run time may be sent, in nanoseconds; an idle engine takes a whole backlog.
+    pub(super) fn room_ns(&self, ahead: Ahead) -> u64 {
+        let room_ns = ahead.backlog_ns.saturating_mul(self.slots.into()).saturating_sub(self.backlog_ns);
+        if self.outstanding < self.slots { room_ns.max(ahead.backlog_ns) } else { room_ns }
+    }
+
     fn level_now(&self, ahead: Ahead) -> Option<u8> {
         if self.is_draining {
             return None;
@@ -101,6 +107,11 @@ impl Fleet {
 
     pub(super) fn ahead(&self) -> Ahead {
         self.ahead
+    }
+
+    /// Returns how many engines there are.
+    pub(super) fn len(&self) -> u32 {
+        self.engines.len() as u32
     }
 
     pub(super) fn find(&self, id: EngineId) -> Option<u32> {

@@ -16,18 +16,20 @@ pub struct Finished {
     pub batch: Vec<Completion>,
 }
 
-/// The outcome of one attempt.
+/// The outcome of one attempt, or of several items of a map.
 #[derive(Debug)]
 pub struct Completion {
-    /// The task.
+    /// The task, or the first of those that ended.
     pub id: TaskId,
+    /// How many ended, counted up from `id`; 1 but for items of a map.
+    pub count: u32,
     /// The attempt; 0 if the task never started.
     pub attempt: Attempt,
     /// The engine that made the attempt; `None` if the Scheduler settles the task itself.
     pub engine: Option<EngineId>,
     /// How long the attempt ran, by the engine's clock.
     pub ran: Option<Duration>,
-    /// The value, or why there is none.
+    /// The value, or why there is none; the values of a [`Chunk`](crate::task::Chunk), in order.
     pub outcome: Outcome,
     /// The encoded value, where it was asked for.
     pub kept: Option<Box<Bytes>>,

@@ -4,7 +4,7 @@ use actix::Message;
 
 use super::Waiter;
 use crate::ledger::Request;
-use crate::task::TaskId;
+use crate::task::Span;
 
 /// Asks the Scheduler to have tasks run.
 ///
@@ -16,12 +16,12 @@ pub struct Submit {
     pub batch: Vec<Submission>,
 }
 
-/// One task and who waits for it.
+/// One task, or the items of a map, and who waits.
 #[derive(Debug)]
 pub struct Submission {
     /// What is to be run, where and how often.
     pub request: Request,
-    /// Bytes that admission counted for it, at least 1; 0 if it did not pass admission.
+    /// Bytes that admission counted for it, at least 1 a task; 0 if it did not pass admission.
     pub weight: u32,
     /// Who gets the outcome; `None` if nobody waits, then the value is kept for whoever asks.
     pub waiter: Option<Waiter>,
@@ -34,7 +34,7 @@ pub struct Submission {
 #[rtype(result = "()")]
 pub struct Cancel {
     /// The tasks.
-    pub tasks: Vec<TaskId>,
+    pub tasks: Vec<Span>,
     /// Why, for whoever reads the error.
     pub reason: Box<str>,
 }

@@ -8,7 +8,7 @@ use actix::Message;
 use super::{Callback, TaskDone};
 use crate::catch;
 use crate::error::TaskError;
-use crate::task::{Attempt, Extras, Moment, Outcome, Run, TaskId, TaskKind};
+use crate::task::{Attempt, Extras, Moment, Outcome, Run, Span, TaskId, TaskKind};
 
 /// Tells the ResultStore who waits for which task.
 #[derive(Debug, Message)]
@@ -18,18 +18,20 @@ pub struct Watch {
     pub batch: Vec<Watched>,
 }
 
-/// One task and who waits for it.
+/// One task, or several items of a map, and who waits.
 #[derive(Debug)]
 pub struct Watched {
-    /// The task.
+    /// The task, or the first of several.
     pub id: TaskId,
-    /// Its function.
+    /// How many, counted up from `id`; 1 but for items of a map.
+    pub count: u32,
+    /// Their function.
     pub kind: &'static TaskKind,
     /// Label and what else few callers ask for.
     pub extras: Option<Arc<Extras>>,
     /// When the Scheduler took it.
     pub submitted: Moment,
-    /// Bytes that admission counted for it, given back when it is settled.
+    /// Bytes that admission counted for them, at least 1 a task if it counted them; given back as they are settled.
     pub weight: u32,
     /// Who gets the outcome.
     pub waiter: Option<Waiter>,
@@ -39,16 +41,16 @@ pub struct Watched {
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Expect {
-    /// Each task, and the attempt that is next.
-    pub batch: Vec<(TaskId, Attempt)>,
+    /// Tasks, and the attempt that is next.
+    pub batch: Vec<(Span, Attempt)>,
 }
 
 /// Whatever takes an outcome: the inside of an `AsyncResult`.
 pub trait Settle: Send + Sync {
-    /// Takes the outcome of the task at `index`; returns what is left to do, if anything.
+    /// Takes the outcome of `count` tasks from `index` on; returns what is left to do, if anything.
     ///
     /// Called at most once for each index, on the ResultStore's thread: it must not run code of the user's.
-    fn settle(&self, index: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>>;
+    fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>>;
 }
 
 /// What is left to do after a result was settled, where code of the user's may run.
@@ -60,6 +62,8 @@ pub struct Aftermath {
     pub callbacks: Vec<Callback>,
     /// A value that nobody wants, to be dropped.
     pub leftover: Option<Box<dyn Send>>,
+    /// What is left of other results, settled with this one.
+    pub more: Vec<Self>,
 }
 
 impl fmt::Debug for Aftermath {
@@ -68,24 +72,59 @@ impl fmt::Debug for Aftermath {
     }
 }
 
-/// The place that waits for one outcome.
+/// The place that waits for an outcome, or for those of several items of a map.
 ///
 /// Settles as [`TaskError::Disconnected`] if it is dropped: wherever a task is lost with whatever held it
 /// (a mailbox, an arbiter), its `AsyncResult` resolves.
 pub struct Waiter {
     result: Option<Arc<dyn Settle>>,
     index: u32,
+    count: u32,
 }
 
 impl Waiter {
-    /// Makes the place for the task at `index` of `result`.
-    pub fn new(result: Arc<dyn Settle>, index: u32) -> Self {
-        Self { result: Some(result), index }
+    /// Makes the place for `count` tasks from `index` on of `result`.
+    pub fn new(result: Arc<dyn Settle>, index: u32, count: u32) -> Self {
+        Self { result: Some(result), index, count }
     }
 
     /// Hands over the outcome.
     pub fn settle(mut self, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        self.result.take().and_then(|result| result.settle(self.index, run, outcome))
+        self.result.take().and_then(|result| result.settle(self.index, self.count, run, outcome))
+    }
+
+    /// Takes out the place for the first `count` tasks.
+    fn cut_front(&mut self, count: u32) -> Self {
+        let front = Self { result: self.result.clone(), index: self.index, count };
+        self.index += count;
+        self.count -= count;
+        front
+    }
+}
+
+impl Watched {
+    /// Returns the tasks.
+    pub(crate) fn span(&self) -> Span {
+        Span { first: self.id, count: self.count }
+    }
+
+    /// Takes out the first `count` tasks; there must be more than that.
+    pub(crate) fn cut_front(&mut self, count: u32) -> Self {
+        // Not below 1 a task on either side, as it was before.
+        let weight = (u64::from(self.weight) * u64::from(count) / u64::from(self.count)) as u32;
+        let front = Self {
+            id: self.id,
+            count,
+            kind: self.kind,
+            extras: self.extras.clone(),
+            submitted: self.submitted,
+            weight,
+            waiter: self.waiter.as_mut().map(|waiter| waiter.cut_front(count)),
+        };
+        self.id = self.id.plus(count);
+        self.count -= count;
+        self.weight -= weight;
+        front
     }
 }
 
@@ -93,7 +132,7 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(result) = self.result.take() else { return };
         let run = Run::none(&TaskError::Disconnected);
-        if let Some(aftermath) = result.settle(self.index, run, Err(TaskError::Disconnected)) {
+        if let Some(aftermath) = result.settle(self.index, self.count, run, Err(TaskError::Disconnected)) {
             aftermath.carry_out_alone();
         }
     }
@@ -108,22 +147,25 @@ impl fmt::Debug for Waiter {
 impl Aftermath {
     /// Does what is left where there is no callbacks' actor any more: on a thread of its own.
     fn carry_out_alone(self: Box<Self>) {
-        let work = move || {
-            for callback in self.callbacks {
-                match (callback, &self.done) {
-                    (Callback::Message(to), Some(done)) => to.do_send(done.clone()),
-                    (Callback::Message(_), None) => {}
-                    (Callback::Closure(closure), _) => {
-                        if let Err(message) = catch::user_code(closure) {
-                            tracing::warn!(%message, "a callback panicked");
-                        }
-                    }
-                }
-            }
-            catch::discard(self.leftover);
-        };
+        let work = move || self.carry_out();
         if let Err(error) = std::thread::Builder::new().name("cb-callback".into()).spawn(work) {
             tracing::error!(%error, "no thread for the callbacks of a task that the stopped cluster left");
         }
+    }
+
+    fn carry_out(self) {
+        for callback in self.callbacks {
+            match (callback, &self.done) {
+                (Callback::Message(to), Some(done)) => to.do_send(done.clone()),
+                (Callback::Message(_), None) => {}
+                (Callback::Closure(closure), _) => {
+                    if let Err(message) = catch::user_code(closure) {
+                        tracing::warn!(%message, "a callback panicked");
+                    }
+                }
+            }
+        }
+        catch::discard(self.leftover);
+        self.more.into_iter().for_each(Self::carry_out);
     }
 }

@@ -28,6 +28,48 @@ impl TaskId {
     }
 }
 
+impl TaskId {
+    /// Returns the id of the client's `n`th task after this one.
+    #[must_use]
+    pub fn plus(self, n: u32) -> Self {
+        Self { seq: self.seq.wrapping_add(n.into()), ..self }
+    }
+}
+
+/// A run of tasks of one client: `count` of them, counted up from `first`. The items of a map are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The first task.
+    pub first: TaskId,
+    /// How many tasks it is, at least 1.
+    pub count: u32,
+}
+
+impl Span {
+    /// Returns the last task.
+    pub fn last(self) -> TaskId {
+        self.first.plus(self.count.saturating_sub(1))
+    }
+
+    /// Returns whether the task is one of these.
+    pub fn contains(self, task: TaskId) -> bool {
+        self.first <= task && task <= self.last()
+    }
+
+    /// Returns the tasks that are in both.
+    pub fn common(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last().min(other.last()));
+        // Of another client there is nothing in common: `first` is of the later, `last` of the earlier.
+        (first <= last).then(|| Self { first, count: (last.seq - first.seq) as u32 + 1 })
+    }
+}
+
+impl From<TaskId> for Span {
+    fn from(task: TaskId) -> Self {
+        Self { first: task, count: 1 }
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}-{}", self.client >> 32, self.seq)

@@ -7,12 +7,15 @@ mod context;
 mod size;
 mod options;
 mod payload;
+mod chunk;
 mod record;
 
 pub use call::{ResultLike, Task, TaskFailure};
+pub(crate) use chunk::ChunkValue;
+pub use chunk::{Chunk, ChunkRest, ChunkRun};
 pub(crate) use context::CancelFlag;
 pub use context::TaskContext;
-pub use ids::{Attempt, EngineId, Moment, TaskId};
+pub use ids::{Attempt, EngineId, Moment, Span, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};
 pub use options::{Extras, Retries, Target};
 pub use payload::{Closure, ErasedTask, ErasedValue, Payload, Typed, Value, WireCall, WireValue};

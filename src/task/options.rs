@@ -1,5 +1,6 @@
 //! What a caller asks for beside the call itself: where it may run, how often, under which name.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,4 +37,6 @@ pub struct Extras {
     pub deadline: Option<Duration>,
     /// Whether the result store keeps the encoded value for whoever asks by id.
     pub keep: bool,
+    /// How many items of a map travel together; chosen by measured run time if `None`.
+    pub chunksize: Option<NonZeroU32>,
 }

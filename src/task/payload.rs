@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Task, TaskContext, TaskFailure, TaskKind};
+use super::{ChunkRun, Status, Task, TaskContext, TaskFailure, TaskKind};
 
 /// A call on its way to an engine.
 ///
@@ -61,6 +61,26 @@ pub trait ErasedTask: Send {
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>>;
     /// Returns whether dropping the call runs code.
     fn needs_drop(&self) -> bool;
+    /// Returns how many tasks it stands for; more than one if it is a [`Chunk`](super::Chunk).
+    fn count(&self) -> u32 {
+        1
+    }
+    /// Takes the first `count` tasks out; `None` if there are not more than that.
+    fn split_front(&mut self, _count: u32) -> Option<Box<dyn ErasedTask>> {
+        None
+    }
+    /// Takes `count` tasks out and leaves holes, so that the others keep their places; `None` if there were none.
+    fn punch(&mut self, _from: u32, _count: u32) -> Option<Box<dyn ErasedTask>> {
+        None
+    }
+    /// Returns whether there is nothing left but holes.
+    fn is_void(&self) -> bool {
+        false
+    }
+    /// Takes all tasks out, to be run one after the other; `None` if it is a single one.
+    fn as_chunk(&mut self) -> Option<Box<dyn ChunkRun>> {
+        None
+    }
 }
 
 /// A task's value without its type.
@@ -71,6 +91,14 @@ pub trait ErasedValue: Send {
     fn needs_drop(&self) -> bool;
     /// Turns the value into one that can be downcast to its type.
     fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+    /// Takes the first `count` values out; `None` if there are not more than that.
+    fn split_front(&mut self, _count: u32) -> Option<Box<dyn ErasedValue>> {
+        None
+    }
+    /// Returns how one of many tasks ended that has no value.
+    fn failed(&self) -> Option<Status> {
+        None
+    }
 }
 
 impl Payload {
@@ -94,6 +122,38 @@ impl Payload {
             Self::Wire(_) => false,
         }
     }
+
+    /// Returns how many tasks it stands for.
+    pub fn count(&self) -> u32 {
+        match self {
+            Self::Typed(task) => task.count(),
+            Self::Wire(_) => 1,
+        }
+    }
+
+    /// Takes the first `count` tasks out; `None` if there are not more than that.
+    pub fn split_front(&mut self, count: u32) -> Option<Self> {
+        match self {
+            Self::Typed(task) => task.split_front(count).map(Self::Typed),
+            Self::Wire(_) => None,
+        }
+    }
+
+    /// Takes tasks out of the midst and leaves holes; `None` if there were none.
+    pub fn punch(&mut self, from: u32, count: u32) -> Option<Self> {
+        match self {
+            Self::Typed(task) => task.punch(from, count).map(Self::Typed),
+            Self::Wire(_) => None,
+        }
+    }
+
+    /// Returns whether there is nothing left but holes.
+    pub fn is_void(&self) -> bool {
+        match self {
+            Self::Typed(task) => task.is_void(),
+            Self::Wire(_) => false,
+        }
+    }
 }
 
 impl Value {
@@ -107,6 +167,22 @@ impl Value {
         match self {
             Self::Typed(value) => value.needs_drop(),
             Self::Wire(_) => false,
+        }
+    }
+
+    /// Takes the values of the first `count` tasks out; `None` if there are not more than that.
+    pub fn split_front(&mut self, count: u32) -> Option<Self> {
+        match self {
+            Self::Typed(value) => value.split_front(count).map(Self::Typed),
+            Self::Wire(_) => None,
+        }
+    }
+
+    /// Returns how one of many tasks ended that has no value.
+    pub fn failed(&self) -> Option<Status> {
+        match self {
+            Self::Typed(value) => value.failed(),
+            Self::Wire(_) => None,
         }
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::link::{Call, Link};
 use super::with::{HasOptions, OptionsCell};
-use crate::async_result::{AsyncMapResult, Many, decode_value};
-use crate::catch;
+use crate::async_result::AsyncMapResult;
 use crate::error::TaskError;
 use crate::task::{EngineId, Target, Task};
 
@@ -33,27 +32,61 @@ impl DirectView {
     /// A view without engines refuses: the result is settled at once, with `NoEngines`.
     pub fn apply<T: Task>(&self, task: T) -> AsyncMapResult<T::Output> {
         let options = &self.options.0;
-        let places = self.engines.len().max(1);
-        let ids = (0..places).map(|_| self.link.next_id()).collect();
-        let many = Many::new(ids, T::kind(), options.extras.clone(), decode_value);
+        let places = self.engines.len().max(1) as u32;
+        let many = self.link.many::<T>(places, options);
         if self.engines.is_empty() {
-            many.refuse(0, TaskError::NoEngines);
+            many.refuse(0, 1, TaskError::NoEngines);
         }
-        let mut submissions = Vec::with_capacity(self.engines.len());
         let tasks = std::iter::repeat_n(task, self.engines.len());
-        for (index, (&engine, task)) in self.engines.iter().zip(tasks).enumerate() {
-            let call = Call::of(Target::One(engine), options.retries_bound(), task);
-            match self.link.try_admit(call.weight) {
-                Ok(()) => submissions.push(self.link.submission(many.clone(), index as u32, options, call)),
-                Err(error) => {
-                    many.refuse(index, error);
-                    catch::discard(call.payload);
-                }
-            }
-        }
-        self.link.hand_over(submissions);
+        let call = |(&engine, task)| Call::of(Target::One(engine), options.retries_bound(), task);
+        let calls = self.engines.iter().zip(tasks).map(call);
+        self.link.submit_many(&many, options, calls);
         AsyncMapResult::new(many, self.link.clone())
     }
+
+    /// Parts the items among the engines, and has each run `f` on its own; the results in the order of the items.
+    ///
+    /// The parts are as equal as can be, in order: of `n` items on `q` engines the first `n % q` get one more.
+    /// `f` makes a task of each item; it runs here, now.
+    ///
+    /// A view without engines refuses: each item settles at once, with `NoEngines`.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// #[task]
+    /// fn power(base: u64, exponent: u32) -> u64 { base.pow(exponent) }
+    ///
+    /// let cluster = Cluster::threads(3).start()?;
+    /// let squares = cluster.client().all().map(|x| power(x, 2), 0..7);
+    /// assert_eq!(squares.get()?, [0, 1, 4, 9, 16, 25, 36]);
+    /// let parts: Vec<usize> = squares.by_engine()?.values().map(Vec::len).collect();
+    /// assert_eq!(parts, [3, 2, 2]);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn map<T: Task, I>(&self, f: impl FnMut(I) -> T, items: impl IntoIterator<Item = I>) -> AsyncMapResult<T::Output> {
+        let options = &self.options.0;
+        let tasks: Vec<T> = items.into_iter().map(f).collect();
+        let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
+        if self.engines.is_empty() {
+            many.refuse(0, tasks.len() as u32, TaskError::NoEngines);
+        }
+        let lengths = part_lengths(tasks.len(), self.engines.len());
+        let mut tasks = tasks.into_iter();
+        let call = |(&engine, length)| {
+            let part: Vec<T> = tasks.by_ref().take(length).collect();
+            Call::of_many(Target::One(engine), options.retries_bound(), part)
+        };
+        let calls = self.engines.iter().zip(lengths).map(call);
+        self.link.submit_many(&many, options, calls);
+        AsyncMapResult::new(many, self.link.clone())
+    }
+}
+
+/// Parts `items` into as equal parts as can be: the first `items % parts` get one more. Parts of none are left out.
+pub(super) fn part_lengths(items: usize, parts: usize) -> impl Iterator<Item = usize> {
+    let (each, more) = (items.checked_div(parts).unwrap_or(0), items.checked_rem(parts).unwrap_or(0));
+    (0..parts).map(move |part| each + usize::from(part < more)).take_while(|&length| length > 0)
 }
 
 impl HasOptions for DirectView {

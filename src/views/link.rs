@@ -9,13 +9,13 @@ use actix::{Addr, Recipient};
 use super::with::Options;
 use crate::actors::{CallbackCounts, Callbacks, Lane, Roster};
 use crate::admission::Admission;
-use crate::async_result::{AsyncResult, One, decode_value, not_decodable};
+use crate::async_result::{AsyncMapResult, AsyncResult, Many, One, decode_value, not_decodable};
 use crate::catch;
 use crate::error::{Error, TaskError};
 use crate::ledger::Request;
 use crate::limits::Limits;
 use crate::messages::{Aftermath, Cancel, Dispatch, Settle, Submission, Waiter};
-use crate::task::{Closure, ErasedTask, Payload, Retries, Target, Task, TaskId, TaskKind};
+use crate::task::{Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind};
 
 /// What all views of one client share.
 pub(crate) struct Link {
@@ -60,7 +60,7 @@ impl Link {
         self.parts.limits.spin()
     }
 
-    pub(crate) fn cancel(&self, tasks: Vec<TaskId>, reason: Box<str>) {
+    pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>) {
         self.parts.cancel.do_send(Cancel { tasks, reason });
     }
 
@@ -119,7 +119,7 @@ impl Link {
     ) -> AsyncResult<T::Output> {
         let one = One::new(self.next_id(), T::kind(), options.extras.clone(), decode_value);
         let call = Call::of(target, retries, task);
-        self.parts.admission.admit(call.weight).await;
+        self.parts.admission.admit(1, call.weight).await;
         self.hand_over([self.submission(one.clone(), 0, options, call)]);
         AsyncResult::new(one, self.clone())
     }
@@ -130,7 +130,7 @@ impl Link {
         options: &Options,
         call: Call,
     ) -> AsyncResult<T> {
-        match self.try_admit(call.weight) {
+        match self.try_admit(1, call.weight) {
             Ok(()) => self.hand_over([self.submission(one.clone(), 0, options, call)]),
             Err(error) => {
                 one.refuse(error);
@@ -140,8 +140,8 @@ impl Link {
         AsyncResult::new(one, self.clone())
     }
 
-    pub(super) fn try_admit(&self, weight: u32) -> Result<(), TaskError> {
-        self.parts.admission.try_admit(weight)
+    pub(super) fn try_admit(&self, count: u32, weight: u32) -> Result<(), TaskError> {
+        self.parts.admission.try_admit(count, weight)
     }
 
     /// Puts a call and its waiter together.
@@ -152,6 +152,7 @@ impl Link {
         options: &Options,
         call: Call,
     ) -> Submission {
+        let count = call.payload.count();
         let request = Request {
             id: result.id_at(index),
             kind: call.kind,
@@ -160,7 +161,60 @@ impl Link {
             retries: call.retries,
             extras: options.extras.clone(),
         };
-        Submission { request, weight: call.weight, waiter: Some(Waiter::new(result, index)) }
+        Submission { request, weight: call.weight, waiter: Some(Waiter::new(result, index, count)) }
+    }
+
+    /// Makes the place for the results of a map; `None` if it is longer than a map may be.
+    pub(super) fn many_of<T: Task>(&self, tasks: &[T], options: &Options) -> Option<Arc<Many<T::Output>>> {
+        u32::try_from(tasks.len()).ok().map(|len| self.many::<T>(len, options))
+    }
+
+    pub(super) fn many<T: Task>(&self, len: u32, options: &Options) -> Arc<Many<T::Output>> {
+        Many::new(self.next_ids(len), len, T::kind(), options.extras.clone(), decode_value)
+    }
+
+    /// Refuses a map that is longer than a map may be.
+    pub(super) fn too_many<T: Task>(self: &Arc<Self>, options: &Options) -> AsyncMapResult<T::Output> {
+        let many = self.many::<T>(1, options);
+        many.refuse(0, 1, TaskError::Overloaded { what: "items of one map", limit: u32::MAX as usize });
+        AsyncMapResult::new(many, self.clone())
+    }
+
+    /// Submits the tasks of one result, in its order; settles at once what is refused.
+    pub(super) fn submit_many<T: Send + 'static>(
+        &self,
+        many: &Arc<Many<T>>,
+        options: &Options,
+        calls: impl IntoIterator<Item = Call>,
+    ) {
+        let mut index = 0;
+        let mut submissions = Vec::new();
+        for call in calls {
+            let count = call.payload.count();
+            match self.try_admit(count, call.weight) {
+                Ok(()) => submissions.push(self.submission(many.clone(), index, options, call)),
+                Err(error) => {
+                    many.refuse(index, count, error);
+                    catch::discard(call.payload);
+                }
+            }
+            index += count;
+        }
+        self.hand_over(submissions);
+    }
+
+    /// Submits the tasks from `index` on of one result as soon as admission lets them in; returns how many.
+    pub(super) async fn submit_when_admitted<T: Send + 'static>(
+        &self,
+        many: &Arc<Many<T>>,
+        index: u32,
+        options: &Options,
+        call: Call,
+    ) -> u32 {
+        let count = call.payload.count();
+        self.parts.admission.admit(count, call.weight).await;
+        self.hand_over([self.submission(many.clone(), index, options, call)]);
+        count
     }
 
     pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
@@ -171,7 +225,12 @@ impl Link {
     }
 
     pub(super) fn next_id(&self) -> TaskId {
-        TaskId { client: self.client, seq: self.next_seq.fetch_add(1, Ordering::Relaxed) }
+        self.next_ids(1)
+    }
+
+    /// Returns the first of `count` new ids.
+    pub(super) fn next_ids(&self, count: u32) -> TaskId {
+        TaskId { client: self.client, seq: self.next_seq.fetch_add(count.into(), Ordering::Relaxed) }
     }
 }
 
@@ -179,6 +238,14 @@ impl Call {
     pub(super) fn of<T: Task>(target: Target, retries: Retries, task: T) -> Self {
         let weight = weight_of(task.size_hint());
         Self { target, retries, payload: Payload::of(task), kind: T::kind(), weight }
+    }
+
+    /// One call of many items.
+    pub(super) fn of_many<T: Task>(target: Target, retries: Retries, tasks: Vec<T>) -> Self {
+        // At least 1 for each, as for single tasks.
+        let weight = tasks.iter().map(|task| weight_of(task.size_hint())).fold(0, u32::saturating_add);
+        let payload = Payload::Typed(Box::new(Chunk::new(tasks)));
+        Self { target, retries, payload, kind: T::kind(), weight }
     }
 }
 

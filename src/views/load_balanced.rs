@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::link::Link;
+use super::link::{Call, Link};
 use super::with::{HasOptions, OptionsCell};
-use crate::async_result::AsyncResult;
+use crate::async_result::{AsyncMapResult, AsyncResult};
+use crate::limits::MAP_PORTION_TASKS;
 use crate::task::{EngineId, Target, Task};
 
 /// Several engines, or all: each task runs on the one with the least to do.
@@ -41,6 +42,63 @@ impl LoadBalancedView {
     pub async fn apply_when_admitted<T: Task>(&self, task: T) -> AsyncResult<T::Output> {
         let options = &self.options.0;
         self.link.apply_when_admitted(self.target(), options.retries_free::<T>(), options, task).await
+    }
+
+    /// Runs `f` on each item, on whichever engine is best; the results in the order of the items.
+    ///
+    /// Each item is a task of its own. How many travel together is chosen by how long they run, as measured:
+    /// tiny ones by the thousand, long ones one by one; [`chunksize`](crate::With::chunksize) sets it. Items
+    /// that may start again after an error ([`retries`](crate::With::retries)), or are kept, travel one by one.
+    ///
+    /// `f` makes a task of each item; it runs here, now. For the results as they come, in order:
+    /// [`iter`](AsyncMapResult::iter); out of order: [`as_completed`](AsyncMapResult::as_completed). For
+    /// endless or very many items: the view's executor, whose `map` takes them in as it goes.
+    ///
+    /// Refused as a whole beyond the limits: then each item settles at once as `Overloaded`.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// #[task]
+    /// fn power(base: u64, exponent: u32) -> u64 { base.pow(exponent) }
+    ///
+    /// let cluster = Cluster::threads(2).start()?;
+    /// let view = cluster.client().load_balanced();
+    /// let cubes = view.map(|x| power(x, 3), 0..1_000).get()?; // partial application is an ordinary closure
+    /// assert_eq!(cubes[9], 729);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn map<T: Task, I>(&self, f: impl FnMut(I) -> T, items: impl IntoIterator<Item = I>) -> AsyncMapResult<T::Output> {
+        let options = &self.options.0;
+        let tasks: Vec<T> = items.into_iter().map(f).collect();
+        let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
+        if !tasks.is_empty() {
+            let call = Call::of_many(self.target(), options.retries_free::<T>(), tasks);
+            self.link.submit_many(&many, options, [call]);
+        }
+        AsyncMapResult::new(many, self.link.clone())
+    }
+
+    /// As [`map`](Self::map), but waits for room where too much is pending, and hands over as much as there is
+    /// room for.
+    pub async fn map_when_admitted<T: Task, I>(
+        &self,
+        f: impl FnMut(I) -> T,
+        items: impl IntoIterator<Item = I>,
+    ) -> AsyncMapResult<T::Output> {
+        let options = &self.options.0;
+        let tasks: Vec<T> = items.into_iter().map(f).collect();
+        let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
+        let result = AsyncMapResult::new(many.clone(), self.link.clone());
+        let (mut index, mut tasks) = (0, tasks.into_iter());
+        loop {
+            let portion: Vec<T> = tasks.by_ref().take(MAP_PORTION_TASKS).collect();
+            if portion.is_empty() {
+                return result;
+            }
+            let call = Call::of_many(self.target(), options.retries_free::<T>(), portion);
+            index += self.link.submit_when_admitted(&many, index, options, call).await;
+        }
     }
 
     /// Has the best engine of this process run a plain closure; settles as `NotPortable` if there is none.

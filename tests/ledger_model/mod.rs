@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::ledger::{EngineStatus, QueueStatus, SettledTask, Verdict};
+use callboard::ledger::{EngineStatus, QueueStatus, SettledTask};
 use callboard::task::{Attempt, EngineId, Moment, Retries, Target, TaskId, TaskKind};
 use callboard::{Limits, TaskError};
 
@@ -240,7 +240,7 @@ impl Model {
 
     pub(crate) fn on_settled(&mut self, settled: &SettledTask) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let (id, is_first) = (settled.id, settled.verdict == Verdict::First);
+        let (id, is_first) = (settled.id, settled.won == 1);
         self.late += u64::from(!is_first);
         let Some(task) = self.tasks.get(&id) else { return effects };
         let (kind, is_over) = (task.kind, task.is_ended || task.is_confirmed);

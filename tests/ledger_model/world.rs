@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callboard::Limits;
-use callboard::ledger::{Assignment, EngineOffer, HandBack, Ledger, Order, Request, SettledTask, Verdict};
-use callboard::task::{Attempt, EngineId, Extras, Moment, Payload, TaskId, TaskKind};
+use callboard::ledger::{Assignment, EngineOffer, HandBack, Ledger, Order, Request, SettledTask};
+use callboard::task::{Attempt, EngineId, Extras, Moment, Payload, Span, TaskId, TaskKind};
 
 use super::cast::{Call, cancelled, failed, kind_of, lost, outcome, take_dropped, time_of, unstarted};
 use super::{Effect, Line, Model, Task, Wish};
@@ -132,7 +132,8 @@ impl World {
     }
 
     pub(crate) fn cancel(&mut self, tasks: &[TaskId]) {
-        let orders = self.ledger.on_cancel(tasks, "no need");
+        let spans: Vec<Span> = tasks.iter().map(|&task| task.into()).collect();
+        let orders = self.ledger.on_cancel(&spans, "no need");
         let effects = tasks.iter().flat_map(|&id| self.model.give_up(id, cancelled())).collect();
         self.carry_out(orders, effects);
     }
@@ -188,7 +189,7 @@ impl World {
             self.drop_call(id, payload);
             None
         };
-        self.returns.push_back((engine, HandBack { id, attempt, payload, error: Some(error) }));
+        self.returns.push_back((engine, HandBack { id, count: 1, attempt, payload, error: Some(error) }));
     }
 
     pub(crate) fn return_all(&mut self, engine: EngineId) {
@@ -240,7 +241,7 @@ impl World {
         let mut effects = Vec::new();
         // Of two reports of one task the last one counts.
         for back in batch.iter().rev() {
-            let HandBack { id, attempt, payload, error } = back;
+            let HandBack { id, attempt, payload, error, .. } = back;
             effects.extend(self.model.on_handed_back(engine, (*id, *attempt), payload.is_some(), error.clone()));
         }
         let orders = self.ledger.on_handed_back(engine, batch);
@@ -333,16 +334,17 @@ impl World {
                     self.revocations.push_back((engine, task));
                     Effect::Revoke(engine, task)
                 }
-                Order::Settle { task, attempt, error } => {
+                Order::Settle { tasks: Span { first: task, count: 1 }, attempt, error } => {
                     self.store(outcome(task, None, attempt, None));
                     Effect::Settle(task, attempt, error)
                 }
-                Order::Expect { task, attempt } => {
+                Order::Expect { tasks: Span { first: task, count: 1 }, attempt } => {
                     if let Some(expected) = self.unsettled.get_mut(&task) {
                         *expected = attempt;
                     }
                     Effect::Expect(task, attempt)
                 }
+                Order::Settle { .. } | Order::Expect { .. } => unreachable!("each of these tasks is alone"),
                 Order::Discard(payload) => {
                     drop(payload);
                     self.calls_dropped += 1;
@@ -366,8 +368,7 @@ impl World {
         if is_good {
             self.unsettled.remove(&outcome.id);
         }
-        let verdict = if is_good { Verdict::First } else { Verdict::Late };
-        self.confirmations.push_back(SettledTask { verdict, ..outcome });
+        self.confirmations.push_back(SettledTask { won: u32::from(is_good), ..outcome });
     }
 
     fn check(&mut self) {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::ledger::{EngineOffer, Ledger, Order, Request, SettledTask, Verdict};
+use callboard::ledger::{EngineOffer, Ledger, Order, Request, SettledTask};
 use callboard::task::{Payload, Retries, Target};
 use callboard::{EngineId, Limits, Moment, Task, TaskId};
 
@@ -85,7 +85,8 @@ impl FullLedger {
                 engine: Some(engine),
                 attempt: assignment.attempt,
                 ran: Some(RAN),
-                verdict: Verdict::First,
+                count: 1,
+                won: 1,
             });
         }
     }

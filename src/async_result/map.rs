@@ -1,0 +1,491 @@
+//! The results of many tasks, in order.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use actix::dev::SendError;
+use actix::{Message, Recipient};
+
+use super::blocking::{block_on, may_block};
+use super::many::{Items, Many, Parts, Wish, part_with};
+use super::map_iter::{AsCompletedItems, IntoIter, Iter, MapStream};
+use super::single::AsyncResult;
+use crate::actors::Spin;
+use crate::error::{CompositeError, Error, TaskError};
+use crate::messages::{Aftermath, Callback};
+use crate::task::{EngineId, Moment, Record, TaskId};
+use crate::views::{Identified, Link};
+
+/// The results of many tasks, in the order in which they were asked for: of `map`, or of `apply` on a
+/// [`DirectView`](crate::DirectView), one value an engine.
+///
+/// - In async code: a future of all values, or of a [`CompositeError`] that names each task that has none;
+///   [`stream`](Self::stream) gives them as they come, in order.
+/// - On a plain thread: [`get`](Self::get), [`take`](Self::take), [`results`](Self::results) for all,
+///   [`iter`](Self::iter) as they come, in order; [`as_completed`](Self::as_completed) as they come.
+///
+/// Each item is a task of its own: one that fails leaves the others' values in their places. Dropping this
+/// detaches: the tasks run on. [`cancel_on_drop`](Self::cancel_on_drop) is the opposite.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// fn inverse(x: i32) -> Result<f64, String> {
+///     if x == 0 { Err("zero has none".into()) } else { Ok(1.0 / f64::from(x)) }
+/// }
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// let ar = cluster.client().load_balanced().map(inverse, [1, 0, 4]);
+/// let results = ar.results()?;
+/// assert_eq!(results[0], Ok(1.0));
+/// assert!(results[1].as_ref().unwrap_err().to_string().contains("zero has none"));
+/// assert_eq!(results[2], Ok(0.25));
+/// assert_eq!(ar.get().unwrap_err().to_string().split(';').next(), Some("1 of 3 tasks failed"));
+/// # Ok::<(), callboard::Error>(())
+/// ```
+pub struct AsyncMapResult<T: Send + 'static> {
+    pub(super) many: Arc<Many<T>>,
+    pub(super) link: Arc<Link>,
+    on_drop: OnDrop,
+}
+
+/// What becomes of pending tasks when their result is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnDrop {
+    Detach,
+    Cancel,
+}
+
+impl<T: Send + 'static> AsyncMapResult<T> {
+    pub(crate) fn new(many: Arc<Many<T>>, link: Arc<Link>) -> Self {
+        Self { many, link, on_drop: OnDrop::Detach }
+    }
+
+    /// Returns how many tasks there are.
+    pub fn len(&self) -> usize {
+        self.many.len() as usize
+    }
+
+    /// Returns whether there is no task at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the ids of the tasks.
+    pub fn ids(&self) -> impl Iterator<Item = TaskId> + use<T> {
+        let first = self.many.id_at(0);
+        (0..self.many.len()).map(move |index| first.plus(index))
+    }
+
+    /// Blocks until all tasks are settled and returns copies of their values, in order.
+    ///
+    /// # Errors
+    /// [`Error::Composite`] with every task that has no value; [`Error::WouldBlock`] on a thread that drives
+    /// a runtime or an arbiter.
+    pub fn get(&self) -> Result<Vec<T>, Error>
+    where
+        T: Clone,
+    {
+        Ok(all_or_errors(self.results()?)?)
+    }
+
+    /// As [`get`](Self::get), for at most `wait`.
+    ///
+    /// # Errors
+    /// As `get`; [`Error::NotReady`] after `wait`. The tasks go on.
+    pub fn get_timeout(&self, wait: Duration) -> Result<Vec<T>, Error>
+    where
+        T: Clone,
+    {
+        self.wait_timeout(wait)?;
+        Ok(all_or_errors(self.copies())?)
+    }
+
+    /// Blocks until all tasks are settled and returns a copy of each outcome, in order.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] on a thread that drives a runtime or an arbiter.
+    pub fn results(&self) -> Result<Vec<Result<T, TaskError>>, Error>
+    where
+        T: Clone,
+    {
+        self.wait()?;
+        Ok(self.copies())
+    }
+
+    /// Blocks until all tasks are settled and moves their values out.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn take(&mut self) -> Result<Vec<T>, Error> {
+        self.wait()?;
+        Ok(self.move_out()?)
+    }
+
+    /// As [`take`](Self::take), for at most `wait`.
+    ///
+    /// # Errors
+    /// As `take`; [`Error::NotReady`] after `wait`. The tasks go on.
+    pub fn take_timeout(&mut self, wait: Duration) -> Result<Vec<T>, Error> {
+        self.wait_timeout(wait)?;
+        Ok(self.move_out()?)
+    }
+
+    /// Blocks until all tasks are settled.
+    ///
+    /// # Errors
+    /// [`Error::WouldBlock`] on a thread that drives a runtime or an arbiter.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.wait_for(Wish::All, None).map(drop)
+    }
+
+    /// Blocks until all tasks are settled, for at most `wait`.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait); [`Error::NotReady`] after `wait`. The tasks go on.
+    pub fn wait_timeout(&self, wait: Duration) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(wait);
+        if self.wait_for(Wish::All, deadline)? { Ok(()) } else { Err(Error::NotReady { waited: wait }) }
+    }
+
+    /// Returns whether all tasks are settled.
+    pub fn ready(&self) -> bool {
+        self.many.is_done()
+    }
+
+    /// Returns whether all tasks have a value; `None` while some are not settled.
+    pub fn successful(&self) -> Option<bool> {
+        self.ready().then(|| self.many.progress().1 == 0)
+    }
+
+    /// Returns how many tasks are settled.
+    pub fn progress(&self) -> usize {
+        self.many.progress().0 as usize
+    }
+
+    /// Iterates over copies of the outcomes, in order, each as soon as it is there; blocks for the next.
+    ///
+    /// On a thread that drives a runtime it ends with [`TaskError::WouldBlock`]; there, use
+    /// [`stream`](Self::stream).
+    pub fn iter(&self) -> Iter<'_, T>
+    where
+        T: Clone,
+    {
+        Iter::new(self)
+    }
+
+    /// Streams the outcomes, in order, each as soon as it is there.
+    pub fn stream(self) -> MapStream<T> {
+        MapStream::new(self)
+    }
+
+    /// Iterates over the outcomes as tasks complete, each with its position; a stream in async code.
+    ///
+    /// What is there already comes first. Items that ran together keep their order.
+    pub fn as_completed(self) -> AsCompletedItems<T> {
+        AsCompletedItems::new(self)
+    }
+
+    /// Blocks until all tasks are settled and returns copies of their values by the engine that made them.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn by_engine(&self) -> Result<BTreeMap<EngineId, Vec<T>>, Error>
+    where
+        T: Clone,
+    {
+        let values = self.get()?;
+        let mut by_engine: BTreeMap<EngineId, Vec<T>> = BTreeMap::new();
+        for (value, record) in values.into_iter().zip(self.metadata()) {
+            // A task with a value ran on an engine.
+            if let Some(engine) = record.engine {
+                by_engine.entry(engine).or_default().push(value);
+            }
+        }
+        Ok(by_engine)
+    }
+
+    /// Blocks until all tasks are settled and returns a copy of the one value that each engine made:
+    /// `get_dict` in ipyparallel.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Error::SeveralOnOneEngine`] if an engine ran more than one of the tasks.
+    pub fn get_dict(&self) -> Result<BTreeMap<EngineId, T>, Error>
+    where
+        T: Clone,
+    {
+        let one = |(engine, mut values): (EngineId, Vec<T>)| match (values.len(), values.pop()) {
+            (1, Some(value)) => Ok((engine, value)),
+            (tasks, _) => Err(Error::SeveralOnOneEngine { engine, tasks }),
+        };
+        self.by_engine()?.into_iter().map(one).collect()
+    }
+
+    /// Returns what is known of each task.
+    pub fn metadata(&self) -> Vec<Record> {
+        let records = |parts: &mut Parts<T>| (0..self.many.len()).map(|index| self.record(parts, index)).collect();
+        self.many.look(records).unwrap_or_default()
+    }
+
+    /// Returns the time from the submission to the last outcome, or to now while some are missing.
+    pub fn elapsed(&self) -> Duration {
+        self.wall_time().unwrap_or_else(|| Moment::now().since(self.many.created))
+    }
+
+    /// Returns the time from the submission to the last outcome; `None` while some are missing.
+    pub fn wall_time(&self) -> Option<Duration> {
+        let last = |parts: &mut Parts<T>| parts.values().map(|part| part.run.completed).max();
+        let last = self.ready().then(|| self.many.look(last))??;
+        Some(last.map_or(Duration::ZERO, |last| last.since(self.many.created)))
+    }
+
+    /// Returns how long the tasks ran, all added up: the time that one engine would have taken; `None` while
+    /// some are not settled.
+    ///
+    /// Divided by [`wall_time`](Self::wall_time) it is the speed-up.
+    pub fn serial_time(&self) -> Option<Duration> {
+        let sum = |parts: &mut Parts<T>| {
+            let ran = parts.values().filter_map(|part| Some(part.run.completed.since(part.run.started?)));
+            ran.sum()
+        };
+        self.ready().then(|| self.many.look(sum))?
+    }
+
+    /// Cancels the tasks that are not settled, as [`AsyncResult::cancel`]; those that are keep their values.
+    ///
+    /// Returns how many were not settled.
+    pub fn cancel(&self, reason: impl Into<Box<str>>) -> usize {
+        let pending = self.many.pending();
+        let count = pending.iter().map(|span| span.count as usize).sum();
+        if count > 0 {
+            self.link.cancel(pending, reason.into());
+        }
+        count
+    }
+
+    /// Has the tasks that are not settled cancelled when this is dropped, or what it is turned into: a stream,
+    /// an iterator.
+    #[must_use = "dropping it cancels the tasks"]
+    pub fn cancel_on_drop(mut self) -> Self {
+        self.on_drop = OnDrop::Cancel;
+        self
+    }
+
+    /// Has `callback` called with this result when all tasks are settled; at once if they are.
+    ///
+    /// As [`AsyncResult::add_done_callback`].
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if too many callbacks are registered already.
+    pub fn add_done_callback(&self, callback: impl FnOnce(&Self) + Send + 'static) -> Result<(), Error> {
+        let handle = self.second_handle();
+        self.register(Callback::Closure(Box::new(move || callback(&handle))))
+    }
+
+    /// Has all values sent to an actor, as its message `M`, when all tasks are settled.
+    ///
+    /// As [`AsyncResult::pipe_to`].
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if too many callbacks are registered already; then the tasks are detached.
+    pub fn pipe_to<M>(self, recipient: Recipient<M>) -> Result<(), Error>
+    where
+        M: Message + Send + From<Result<Vec<T>, CompositeError>> + 'static,
+        M::Result: Send,
+    {
+        let handle = self.second_handle();
+        self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
+            Ok(()) => {}
+            Err(SendError::Full(message)) => recipient.do_send(message),
+            Err(SendError::Closed(_)) => handle.link.on_undeliverable(),
+        })))
+    }
+
+    /// Returns a result for each task. `join` is the opposite.
+    ///
+    /// A task that was sent to an engine together with others runs on when its own result is cancelled, and
+    /// its outcome is dropped; one that was not sent does not run.
+    pub fn split(self) -> Vec<AsyncResult<T>> {
+        self.many.split().into_iter().map(|one| AsyncResult::new(one, self.link.clone())).collect()
+    }
+
+    pub(super) fn poll(&self, wish: Wish, cx: &Context<'_>) -> Poll<()> {
+        self.many.poll(wish, cx.waker())
+    }
+
+    /// Blocks until a wish is fulfilled; false if the deadline comes first.
+    pub(super) fn wait_for(&self, wish: Wish, deadline: Option<Instant>) -> Result<bool, Error> {
+        if self.many.is(wish) {
+            return Ok(true);
+        }
+        if !may_block() {
+            return Err(Error::WouldBlock);
+        }
+        let mut spin = Spin::new(self.link.patience());
+        while spin.again() {
+            if self.many.is(wish) {
+                return Ok(true);
+            }
+        }
+        Ok(block_on(poll_fn(|cx| self.poll(wish, cx)), deadline).is_some())
+    }
+
+    /// Copies the outcome of a task that is settled.
+    pub(super) fn copy_of(&self, index: u32) -> Result<T, TaskError>
+    where
+        T: Clone,
+    {
+        let copy = |parts: &mut Parts<T>| part_with(parts, index).map(|(part, at)| parts[&part].copy(at));
+        self.many.look(copy).flatten().unwrap_or(Err(TaskError::AlreadyTaken))
+    }
+
+    /// Moves the outcome of a task out that is settled.
+    pub(super) fn take_of(&self, index: u32) -> Result<T, TaskError> {
+        let take = |parts: &mut Parts<T>| {
+            let (part, at) = part_with(parts, index)?;
+            parts.get_mut(&part).map(|part| part.take(at))
+        };
+        self.many.look(take).flatten().unwrap_or(Err(TaskError::AlreadyTaken))
+    }
+
+    /// Moves the outcomes of the `nth` part that came out, with the position of the first.
+    pub(super) fn take_nth_part(&self, nth: usize) -> Option<(usize, Vec<Result<T, TaskError>>)> {
+        let index = self.many.nth_part(nth)?;
+        let take = |parts: &mut Parts<T>| {
+            let part = parts.get_mut(&index)?;
+            Some((0..part.len()).map(|at| part.take(at)).collect())
+        };
+        Some((index as usize, self.many.look(take).flatten().unwrap_or_default()))
+    }
+
+    fn record(&self, parts: &Parts<T>, index: u32) -> Record {
+        let run = part_with(parts, index).map(|(part, at)| {
+            let part = &parts[&part];
+            crate::task::Run { status: part.status(at), ..part.run }
+        });
+        self.many.record(index, run)
+    }
+
+    /// Copies the outcomes of tasks that are all settled.
+    fn copies(&self) -> Vec<Result<T, TaskError>>
+    where
+        T: Clone,
+    {
+        let copy = |parts: &mut Parts<T>| {
+            let mut all = Vec::with_capacity(self.len());
+            for part in parts.values() {
+                all.extend((0..part.len()).map(|at| part.copy(at)));
+            }
+            all
+        };
+        self.whole(self.many.look(copy))
+    }
+
+    /// Moves the values of tasks out that are all settled.
+    fn move_out(&self) -> Result<Vec<T>, CompositeError> {
+        let take = |parts: &mut Parts<T>| {
+            let mut all = Vec::with_capacity(self.len());
+            for part in parts.values_mut() {
+                match &mut part.items {
+                    Items::Each(items) => {
+                        all.extend(items.iter_mut().map(|item| item.take().unwrap_or(Err(TaskError::AlreadyTaken))));
+                    }
+                    Items::None(error, count) => all.extend((0..*count).map(|_| Err(error.clone()))),
+                }
+            }
+            all
+        };
+        all_or_errors(self.whole(self.many.look(take)))
+    }
+
+    /// Makes an error of each task whose outcome is elsewhere: with the results that this one was split into.
+    fn whole(&self, all: Option<Vec<Result<T, TaskError>>>) -> Vec<Result<T, TaskError>> {
+        let mut all = all.unwrap_or_default();
+        all.resize_with(self.len(), || Err(TaskError::AlreadyTaken));
+        all
+    }
+
+    fn second_handle(&self) -> Self {
+        self.many.hold();
+        Self { many: self.many.clone(), link: self.link.clone(), on_drop: OnDrop::Detach }
+    }
+
+    fn register(&self, callback: Callback) -> Result<(), Error> {
+        self.link.count_callback()?;
+        if let Some(callback) = self.many.on_done(callback) {
+            self.link.dispatch(Aftermath { callbacks: vec![callback], ..Aftermath::default() });
+        }
+        Ok(())
+    }
+}
+
+/// Parts values and errors: all values, or every error with its position.
+fn all_or_errors<T>(results: Vec<Result<T, TaskError>>) -> Result<Vec<T>, CompositeError> {
+    let total = results.len();
+    let (mut values, mut errors) = (Vec::with_capacity(total), Vec::new());
+    for (position, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(value) => values.push(value),
+            Err(error) => errors.push((position, error)),
+        }
+    }
+    if errors.is_empty() { Ok(values) } else { Err(CompositeError { errors, total }) }
+}
+
+impl<T: Send + 'static> Future for AsyncMapResult<T> {
+    type Output = Result<Vec<T>, CompositeError>;
+
+    /// Moves the values out; a second time each is [`TaskError::AlreadyTaken`].
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.many.poll(Wish::All, cx.waker()) {
+            Poll::Ready(()) => Poll::Ready(self.move_out()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+/// Moves the outcomes out, in order; as [`iter`](AsyncMapResult::iter).
+impl<T: Send + 'static> IntoIterator for AsyncMapResult<T> {
+    type Item = Result<T, TaskError>;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter::new(self)
+    }
+}
+
+impl<'a, T: Clone + Send + 'static> IntoIterator for &'a AsyncMapResult<T> {
+    type Item = Result<T, TaskError>;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T: Send + 'static> Drop for AsyncMapResult<T> {
+    fn drop(&mut self) {
+        if self.on_drop == OnDrop::Cancel {
+            self.cancel("its result was dropped");
+        }
+        // The values are dropped here, on the caller's own thread, or where they are given if that comes later.
+        drop(self.many.let_go());
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for AsyncMapResult<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = match self.successful() {
+            None => format!("{} of {} done", self.progress(), self.len()),
+            Some(true) => "done".into(),
+            Some(false) => "failed".into(),
+        };
+        write!(f, "<AsyncMapResult {}: {status}>", self.many.kind.short_name())
+    }
+}
