@@ -74,9 +74,7 @@ mod client;
 mod cluster;
 pub mod block_on;
 
-pub use async_result::{
-    AsCompletedItems, AsyncMapResult, AsyncResult, CancelOnDrop, IntoIter, Iter, MapStream, Reply,
-};
+pub use async_result::{AsCompletedItems, AsyncMapResult, AsyncResult, CancelOnDrop, IntoIter, Iter, MapStream, Reply};
 pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};

@@ -16,6 +16,11 @@ pub(crate) const BATCH_TASKS_MAX: usize = 256;
 /// every engine busy, and few enough to fit into any limit that lets work be done in parallel.
 pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
 
+/// How often an idle engine has the scheduler look at those that have more than they can run at once, in
+/// milliseconds. Longer than what is sent ahead should take, so that an engine that is silent for as long
+/// works on something longer; short beside what is worth moving.
+pub const RECALL_LOOK_MS: u64 = 2;
+
 /// Most distinct sets of engines that views may aim at before unused ones are forgotten: each is a bitmap
 /// of all engines.
 pub(crate) const TARGET_SETS_MAX: usize = 1024;

@@ -78,6 +78,7 @@ impl Actor for Foreign {
         let address = EngineAddress {
             run: ctx.address().recipient(),
             revoke: ctx.address().recipient(),
+            recall: ctx.address().recipient(),
             stop: ctx.address().recipient(),
         };
         let join = Join { offer: EngineOffer { slots: 2, is_local: false }, address };
@@ -106,6 +107,11 @@ impl Handler<Run> for Foreign {
 impl Handler<Revoke> for Foreign {
     type Result = ();
     fn handle(&mut self, _: Revoke, _: &mut Context<Self>) {}
+}
+
+impl Handler<Recall> for Foreign {
+    type Result = ();
+    fn handle(&mut self, _: Recall, _: &mut Context<Self>) {}
 }
 
 impl Handler<StopEngine> for Foreign {

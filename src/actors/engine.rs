@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::catch;
 use crate::error::Error;
 use crate::ledger::{Assignment, EngineOffer, HandBack};
-use crate::messages::{Completion, EngineAddress, HandedBack, Join, Revoke, Run, StopEngine, Welcome};
+use crate::messages::{Completion, EngineAddress, HandedBack, Join, Recall, Revoke, Run, StopEngine, Welcome};
 use crate::registry::Registry;
 use crate::task::EngineId;
 
@@ -48,6 +48,7 @@ impl Engine {
         let address = EngineAddress {
             run: engine.clone().recipient(),
             revoke: engine.clone().recipient(),
+            recall: engine.clone().recipient(),
             stop: engine.clone().recipient(),
         };
         let offer = EngineOffer { slots: 1, is_local: true };
@@ -116,6 +117,15 @@ impl Handler<Revoke> for Engine {
             }
         }
         self.hand_back(back);
+    }
+}
+
+impl Handler<Recall> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, _: Recall, _: &mut Context<Self>) {
+        let left = self.tray.take_all();
+        self.hand_back(left);
     }
 }
 

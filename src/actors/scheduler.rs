@@ -11,10 +11,10 @@ use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
 use crate::catch;
 use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
-use crate::limits::Limits;
+use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
-    Cancel, Completion, Discard, EngineAddress, Expect, Finished, GetStatus, HandedBack, Join, Leave, Pending, Revoke,
-    Run, Settled, Stop, Submission, Submit, TakeIn, Watch, Watched,
+    Cancel, Completion, Discard, EngineAddress, Expect, Finished, GetStatus, HandedBack, Join, Leave, Pending, Recall,
+    Revoke, Run, Settled, Stop, Submission, Submit, TakeIn, Watch, Watched,
 };
 use crate::task::{EngineId, Extras, Moment};
 
@@ -34,6 +34,7 @@ pub struct Scheduler {
     patience: Duration,
     /// When the timer rings, and the timer.
     alarm: Option<(Moment, SpawnHandle)>,
+    is_look_set: bool,
     stopping: Option<Vec<oneshot::Sender<()>>>,
 }
 
@@ -69,6 +70,7 @@ impl Scheduler {
             taken_in: 0,
             patience: parts.limits.spin(),
             alarm: None,
+            is_look_set: false,
             stopping: None,
         }
     }
@@ -274,6 +276,11 @@ impl Scheduler {
                     }
                 }
                 Order::Revoke { engine, task } => revoked.push((engine, task)),
+                Order::Recall { engine } => {
+                    if let Some(desk) = self.engines.get(&engine) {
+                        desk.address.recall.do_send(Recall);
+                    }
+                }
                 Order::Settle { tasks, attempt, error } => finished.push(Completion {
                     id: tasks.first,
                     count: tasks.count,
@@ -307,6 +314,7 @@ impl Scheduler {
             self.callbacks.do_send(Discard { batch: discard });
         }
         self.set_alarm(ctx);
+        self.set_look(ctx);
     }
 
     fn send_run(&mut self, engine: EngineId, ctx: &mut Context<Self>) {
@@ -337,6 +345,19 @@ impl Scheduler {
             scheduler.carry_out(orders, ctx);
         });
         self.alarm = Some((due, timer));
+    }
+
+    /// Has the ledger look in a while whether an idle engine might run what others have.
+    fn set_look(&mut self, ctx: &mut Context<Self>) {
+        if self.is_look_set || !self.ledger.wants_look() {
+            return;
+        }
+        self.is_look_set = true;
+        ctx.run_later(Duration::from_millis(RECALL_LOOK_MS), |scheduler, ctx| {
+            scheduler.is_look_set = false;
+            let orders = scheduler.ledger.on_look();
+            scheduler.carry_out(orders, ctx);
+        });
     }
 
     /// Settles what comes after the end.

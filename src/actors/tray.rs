@@ -112,8 +112,12 @@ impl Tray {
         let mut inner = self.inner.lock();
         inner.is_stopped = true;
         self.notify(&mut inner);
-        let begun = inner.running.as_ref().and_then(Running::take_rest);
-        begun.into_iter().chain(inner.tasks.drain(..)).collect()
+        inner.take_all()
+    }
+
+    /// Takes back everything that has not begun; the worker goes on.
+    pub(super) fn take_all(&self) -> Vec<Assignment> {
+        self.inner.lock().take_all()
     }
 
     pub(super) fn cancel_flag(&self) -> Arc<CancelFlag> {
@@ -125,6 +129,13 @@ impl Tray {
         if inner.is_asleep {
             self.wake.notify_one();
         }
+    }
+}
+
+impl Inner {
+    fn take_all(&mut self) -> Vec<Assignment> {
+        let begun = self.running.as_ref().and_then(Running::take_rest);
+        begun.into_iter().chain(self.tasks.drain(..)).collect()
     }
 }
 

@@ -104,7 +104,11 @@ impl Waiting {
 
     /// Returns where the next row may begin.
     fn next_after(&self, task: TaskId) -> Option<TaskId> {
-        if self.index.is_empty() { self.pieces.range(task..).next().map(|(&first, _)| first) } else { Some(task.plus(1)) }
+        if self.index.is_empty() {
+            self.pieces.range(task..).next().map(|(&first, _)| first)
+        } else {
+            Some(task.plus(1))
+        }
     }
 
     fn add(&mut self, row: Row) {
@@ -178,7 +182,15 @@ mod tests {
     }
 
     fn watched(seq: u64, waiter: Option<Waiter>) -> Watched {
-        Watched { id: id(seq), count: 1, kind: &KIND, extras: None, submitted: Moment::from_nanos(seq), weight: 1, waiter }
+        Watched {
+            id: id(seq),
+            count: 1,
+            kind: &KIND,
+            extras: None,
+            submitted: Moment::from_nanos(seq),
+            weight: 1,
+            waiter,
+        }
     }
 
     /// Remembers what its waiters were told.

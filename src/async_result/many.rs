@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::one::{Decode, One, read_typed, read_wire};
+use crate::catch;
 use crate::error::TaskError;
 use crate::messages::{Aftermath, Callback, Settle};
 use crate::task::{ChunkValue, Extras, Moment, Outcome, Record, Run, Span, Status, TaskId, TaskKind, Value};
@@ -63,6 +64,16 @@ pub(super) enum Items<T> {
     Each(Vec<Option<Result<T, TaskError>>>),
     /// None of so many has a value, for one reason.
     None(TaskError, u32),
+}
+
+impl<T> Drop for Items<T> {
+    fn drop(&mut self) {
+        let Self::Each(items) = self else { return };
+        if std::mem::needs_drop::<T>() {
+            // One by one: the second panic of a list that is dropped as a whole would end the process.
+            std::mem::take(items).into_iter().for_each(catch::discard);
+        }
+    }
 }
 
 /// What somebody waits for.

@@ -126,7 +126,7 @@ impl Ledger {
 
     fn send(&mut self, slot: u32, engine: u32, orders: &mut Vec<Order>) {
         let cost_ns = self.cost_ns(slot).saturating_mul(self.entry(slot).count);
-        self.fleet.on_sent(engine, cost_ns);
+        self.fleet.on_sent(engine, cost_ns, self.entry(slot).movable());
         let to = self.fleet.get(engine).id;
         let entry = self.entry_mut(slot);
         entry.place = Place::At(engine);

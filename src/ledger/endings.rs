@@ -56,13 +56,17 @@ impl Ledger {
             orders.extend(payload.map(Order::Discard));
             return None;
         };
+        if error.is_some() {
+            self.fleet.on_progress(place);
+        }
         if self.entry(slot).id == id {
-            self.fleet.on_returned(place, self.entry(slot).cost_ns);
+            let entry = self.entry(slot);
+            self.fleet.on_returned(place, entry.cost_ns, entry.movable());
         } else {
             // The end of a piece whose beginning stays with the engine, and holds its slot.
             let kept = (id.seq - self.entry(slot).id.seq) as u32;
             self.cut_front(slot, kept);
-            self.entry_mut(slot).cost_ns = 0;
+            self.fleet.on_returned_in_part(place, self.entry(slot).movable());
         }
         match self.entry(slot).place {
             Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
@@ -166,8 +170,10 @@ impl Ledger {
     }
 
     pub(super) fn measure(&mut self, slot: u32, engine: u32, ran: Option<Duration>) {
-        let Entry { cost_ns, kind, count, .. } = *self.entry(slot);
-        self.fleet.on_returned(engine, cost_ns);
+        let entry = self.entry(slot);
+        let Entry { cost_ns, kind, count, .. } = *entry;
+        self.fleet.on_returned(engine, cost_ns, entry.movable());
+        self.fleet.on_progress(engine);
         if let Some(ran) = ran {
             self.estimates.on_measured(kind.key, ran / count);
         }

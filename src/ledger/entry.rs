@@ -68,6 +68,11 @@ impl Entry {
         Span { first: self.id, count: self.count }
     }
 
+    /// Returns how many of its tasks might run on another engine than the one they are at.
+    pub(super) fn movable(&self) -> u32 {
+        if matches!(self.line, Line::Set(_)) { self.count } else { 0 }
+    }
+
     pub(super) fn is_waiting_with(&self, ticket: Ticket) -> bool {
         self.place == Place::Waiting && self.stamp == ticket.stamp
     }

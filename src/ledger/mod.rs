@@ -10,6 +10,7 @@ mod pieces;
 mod targets;
 mod dispatch;
 mod endings;
+mod recall;
 mod placement;
 mod queues;
 mod estimates;

@@ -40,6 +40,11 @@ pub enum Order {
         /// The task.
         task: TaskId,
     },
+    /// Ask the engine to hand back what it has not started: another one is idle.
+    Recall {
+        /// The engine.
+        engine: EngineId,
+    },
     /// Tell the result store how tasks ended.
     Settle {
         /// The tasks.

@@ -112,6 +112,11 @@ impl Ledger {
             && self.is_at(slot, place, task.attempt)
         {
             let front = self.cut_front(slot, task.count);
+            self.fleet.on_returned_in_part(place, self.entry(front).movable());
+            self.fleet.on_progress(place);
+            if let Some(ran) = task.ran {
+                self.estimates.on_measured(self.entry(front).kind.key, ran / task.count);
+            }
             self.remove(front);
         }
     }

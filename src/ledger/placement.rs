@@ -29,10 +29,18 @@ pub(super) struct Engine {
     /// The task at the head of a queue does not fit yet. Nothing else is sent until it does, or a stream
     /// of small tasks would keep it waiting for ever.
     pub(super) is_draining: bool,
+    /// Of the tasks sent and not yet returned, those that another engine might run.
+    pub(super) movable: u32,
+    /// It has returned nothing since the last look; see `recall.rs`.
+    pub(super) is_silent: bool,
+    /// It was asked to hand back what it has not started, and has returned nothing since.
+    pub(super) is_recalled: bool,
     /// Where the round over its queues goes on: 0 is its own queue, `s + 1` that of set `s`.
     pub(super) turn: usize,
     /// Under which load it is listed.
     level: Option<u8>,
+    /// Whether it is listed as one that has more than it can run at once.
+    is_giver: bool,
 }
 
 /// What may be sent to an engine ahead of time.
@@ -54,6 +62,8 @@ pub(super) struct Fleet {
     engines: Slab<Engine>,
     by_id: HashMap<EngineId, u32>,
     levels: [Bits; LEVELS],
+    /// Those that have more than they can run at once, and were not asked for it.
+    givers: Bits,
     ahead: Ahead,
 }
 
@@ -68,8 +78,12 @@ impl Engine {
             direct: Queue::default(),
             sets: Mask::default(),
             is_draining: false,
+            movable: 0,
+            is_silent: false,
+            is_recalled: false,
             turn: 0,
             level: None,
+            is_giver: false,
         }
     }
 
@@ -79,7 +93,10 @@ impl Engine {
         // With several slots there may be room for a long task too, but it waits for an idle one.
         let is_short = cost_ns < ahead.backlog_ns;
         self.outstanding < self.slots
-            || (is_short && self.outstanding < ahead.outstanding && self.backlog_ns + cost_ns <= room_ns)
+            || (is_short
+                && !self.is_recalled
+                && self.outstanding < ahead.outstanding
+                && self.backlog_ns + cost_ns <= room_ns)
     }
 
     /// Returns how much expected run time may be sent, in nanoseconds; an idle engine takes a whole backlog.
@@ -102,7 +119,7 @@ impl Engine {
 
 impl Fleet {
     pub(super) fn new(ahead: Ahead) -> Self {
-        Self { engines: Slab::new(), by_id: HashMap::new(), levels: Default::default(), ahead }
+        Self { engines: Slab::new(), by_id: HashMap::new(), levels: Default::default(), givers: Bits::default(), ahead }
     }
 
     pub(super) fn ahead(&self) -> Ahead {
@@ -148,28 +165,74 @@ impl Fleet {
         if let Some(level) = engine.level {
             self.levels[level as usize].remove(place as usize);
         }
+        self.givers.remove(place as usize);
         engine
     }
 
-    /// Notes that a task was sent.
-    pub(super) fn on_sent(&mut self, place: u32, cost_ns: u32) {
+    /// Notes that a task or a piece was sent; `movable` of its tasks might run elsewhere.
+    pub(super) fn on_sent(&mut self, place: u32, cost_ns: u32, movable: u32) {
         let engine = self.get_mut(place);
+        if engine.outstanding == 0 {
+            engine.is_silent = false;
+        }
         engine.outstanding += 1;
         engine.backlog_ns += u64::from(cost_ns);
+        engine.movable += movable;
         self.list(place);
     }
 
-    /// Notes that a task came back.
-    pub(super) fn on_returned(&mut self, place: u32, cost_ns: u32) {
+    /// Notes that a task or a piece came back.
+    pub(super) fn on_returned(&mut self, place: u32, cost_ns: u32, movable: u32) {
         let engine = self.get_mut(place);
         engine.outstanding -= 1;
         engine.backlog_ns -= u64::from(cost_ns);
+        engine.movable -= movable;
         self.list(place);
+    }
+
+    /// Notes that a part of a piece came back.
+    pub(super) fn on_returned_in_part(&mut self, place: u32, movable: u32) {
+        self.get_mut(place).movable -= movable;
+        self.list(place);
+    }
+
+    /// Notes that an engine came to the end of something.
+    pub(super) fn on_progress(&mut self, place: u32) {
+        let engine = self.get_mut(place);
+        engine.is_silent = false;
+        if std::mem::take(&mut engine.is_recalled) {
+            self.list(place);
+        }
+    }
+
+    pub(super) fn has_idle(&self) -> bool {
+        !self.levels[0].is_empty()
+    }
+
+    pub(super) fn has_idle_of(&self, members: &Bits) -> bool {
+        self.levels[0].first_from(0, Some(members)).is_some()
+    }
+
+    pub(super) fn has_givers(&self) -> bool {
+        !self.givers.is_empty()
+    }
+
+    pub(super) fn givers(&self) -> Vec<u32> {
+        self.givers.iter().map(|place| place as u32).collect()
     }
 
     /// Lists an engine under its present load.
     pub(super) fn list(&mut self, place: u32) {
         let ahead = self.ahead;
+        let engine = self.get_mut(place);
+        let is_giver = engine.movable > engine.slots && !engine.is_recalled;
+        if std::mem::replace(&mut engine.is_giver, is_giver) != is_giver {
+            if is_giver {
+                self.givers.insert(place as usize);
+            } else {
+                self.givers.remove(place as usize);
+            }
+        }
         let engine = self.get_mut(place);
         let (old, new) = (engine.level, engine.level_now(ahead));
         if old == new {

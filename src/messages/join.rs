@@ -2,7 +2,7 @@
 
 use actix::{Message, Recipient};
 
-use super::{Revoke, Run, StopEngine};
+use super::{Recall, Revoke, Run, StopEngine};
 use crate::error::Error;
 use crate::ledger::EngineOffer;
 use crate::task::EngineId;
@@ -24,6 +24,8 @@ pub struct EngineAddress {
     pub run: Recipient<Run>,
     /// Tasks to give up.
     pub revoke: Recipient<Revoke>,
+    /// What it has not started is wanted elsewhere.
+    pub recall: Recipient<Recall>,
     /// The end.
     pub stop: Recipient<StopEngine>,
 }

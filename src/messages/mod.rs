@@ -33,6 +33,6 @@ pub use control::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Pu
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, Join, Leave, Welcome};
-pub use run::{Revoke, Run, StopEngine};
+pub use run::{Recall, Revoke, Run, StopEngine};
 pub use submit::{Cancel, Submission, Submit};
 pub use watch::{Aftermath, Expect, Settle, Waiter, Watch, Watched};

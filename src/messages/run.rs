@@ -23,6 +23,11 @@ pub struct Revoke {
     pub tasks: Vec<TaskId>,
 }
 
+/// Asks an engine to hand back what it has not started, and to go on: another engine is idle.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Recall;
+
 /// Tells an engine to hand back what has not started, and to end after what runs.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -64,7 +64,11 @@ impl DirectView {
     /// assert_eq!(parts, [3, 2, 2]);
     /// # Ok::<(), callboard::Error>(())
     /// ```
-    pub fn map<T: Task, I>(&self, f: impl FnMut(I) -> T, items: impl IntoIterator<Item = I>) -> AsyncMapResult<T::Output> {
+    pub fn map<T: Task, I>(
+        &self,
+        f: impl FnMut(I) -> T,
+        items: impl IntoIterator<Item = I>,
+    ) -> AsyncMapResult<T::Output> {
         let options = &self.options.0;
         let tasks: Vec<T> = items.into_iter().map(f).collect();
         let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };

@@ -344,7 +344,9 @@ impl World {
                     }
                     Effect::Expect(task, attempt)
                 }
-                Order::Settle { .. } | Order::Expect { .. } => unreachable!("each of these tasks is alone"),
+                Order::Settle { .. } | Order::Expect { .. } | Order::Recall { .. } => {
+                    unreachable!("each task is alone, and nobody looks")
+                }
                 Order::Discard(payload) => {
                     drop(payload);
                     self.calls_dropped += 1;

@@ -14,6 +14,7 @@ mod yardsticks;
 mod full_ledger;
 mod idle;
 mod latency;
+mod map_throughput;
 mod noop_throughput;
 mod queued_memory;
 mod scheduler_cost;
@@ -65,6 +66,8 @@ Examples:
 enum Test {
     /// Tasks that do nothing, submitted one by one, all in flight, then gathered
     NoopThroughput,
+    /// A map of items that do nothing, one task an item
+    MapThroughput,
     /// One task that does nothing and its result, on an idle cluster
     Latency,
     /// Memory of a task that waits, its result included
@@ -139,6 +142,7 @@ impl Test {
     fn name(self) -> &'static str {
         match self {
             Self::NoopThroughput => "noop_throughput",
+            Self::MapThroughput => "map_throughput",
             Self::Latency => "latency",
             Self::QueuedMemory => "queued_memory",
             Self::SchedulerCost => "scheduler_cost",
@@ -150,6 +154,7 @@ impl Test {
     fn contenders(self, plan: &Plan) -> Vec<Contender> {
         match self {
             Self::NoopThroughput => noop_throughput::contenders(plan),
+            Self::MapThroughput => map_throughput::contenders(plan),
             Self::Latency => latency::contenders(plan),
             Self::QueuedMemory => queued_memory::contenders(plan),
             Self::SchedulerCost => scheduler_cost::contenders(plan),

@@ -172,7 +172,7 @@ impl Test {
     fn note(self, series: &[Series]) -> Option<String> {
         match self {
             Self::Latency => Some(latency::NOTE.into()),
-            Self::NoopThroughput => {
+            Self::NoopThroughput | Self::MapThroughput => {
                 Some("noop_throughput: spawn_blocking is tokio's default pool, which grows to 512 threads.".into())
             }
             Self::SchedulerCost => {
