@@ -128,9 +128,8 @@ impl Ledger {
         let from = task.engine.and_then(|engine| self.fleet.find(engine));
         let is_first = task.won > 0;
         let freed = match entry.place {
-            // Its outcome would have been the first: this one is of an earlier task with the same id. But all
-            // items of a piece may have been cancelled, one by one.
-            Place::At(_) if !is_first && entry.count == 1 => None,
+            // Its outcome would have been the first: this one is of an earlier task with the same id.
+            Place::At(_) if !is_first && !entry.is_thinned => None,
             Place::At(p) | Place::Lingering(p) | Place::Ghost(p) => {
                 (from == Some(p) && entry.attempt() == task.attempt).then_some(p)
             }

@@ -51,6 +51,8 @@ pub(super) struct Entry {
     pub(super) extras: Option<Arc<Extras>>,
     pub(super) place: Place,
     pub(super) line: Line,
+    /// Some of its tasks were given up by themselves after they were sent: they may still run, for nobody.
+    pub(super) is_thinned: bool,
     pub(super) retries: Retries,
     /// What was used of them.
     pub(super) used: Retries,

@@ -248,6 +248,7 @@ impl Ledger {
             extras: request.extras,
             place: Place::Settling,
             line,
+            is_thinned: false,
             retries: request.retries,
             used: Default::default(),
             starts: 0,

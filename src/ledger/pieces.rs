@@ -95,6 +95,7 @@ impl Ledger {
         if !matches!(entry.place, Place::Waiting | Place::At(_)) {
             return;
         }
+        entry.is_thinned |= entry.payload.is_none();
         let from = (part.first.seq - entry.id.seq) as u32;
         let punched = entry.payload.as_mut().and_then(|payload| payload.punch(from, part.count));
         orders.extend(punched.map(Order::Discard));

@@ -46,6 +46,12 @@ impl TaskContext {
         self.attempt
     }
 
+    /// Makes it the context of this task, for tests that play an engine.
+    #[doc(hidden)]
+    pub fn set_task_for_tests(&mut self, task: TaskId) {
+        self.task = task;
+    }
+
     /// Returns the label given by the caller.
     pub fn label(&self) -> Option<&str> {
         self.label.as_deref()
