@@ -84,6 +84,7 @@ pub use ledger::{EngineStatus, QueueStatus};
 pub use limits::Limits;
 pub use messages::{Pending, TaskDone};
 pub use registry::{Registration, Registry};
+pub use task::{Pulled, Pushable};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
 pub use views::{DirectView, EngineView, LoadBalancedView, With};
 

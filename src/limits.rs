@@ -21,6 +21,10 @@ pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
 /// works on something longer; short beside what is worth moving.
 pub const RECALL_LOOK_MS: u64 = 2;
 
+/// Names that may be taken on one engine by what is pushed there: far more than a program names by hand, and
+/// few enough that one that makes up names is told before it fills the memory.
+pub const PUSHED_NAMES_MAX: usize = 4_096;
+
 /// Most distinct sets of engines that views may aim at before unused ones are forgotten: each is a bitmap
 /// of all engines.
 pub(crate) const TARGET_SETS_MAX: usize = 1024;

@@ -38,6 +38,7 @@ impl Worker {
             attempt: Attempt(0),
             label: None,
             cancel: self.tray.cancel_flag(),
+            namespace: Arc::default(),
         };
         while let Some(assignment) = self.tray.next(&mut self.spin) {
             cx.task = assignment.id;

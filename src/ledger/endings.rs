@@ -110,7 +110,7 @@ impl Ledger {
         } else {
             entry.used.errors += 1;
         }
-        orders.push(Order::Expect { tasks: entry.span(), attempt: Attempt(entry.starts + 1) });
+        orders.push(Order::Expect { tasks: entry.span(), attempt: Attempt(u32::from(entry.starts) + 1) });
         self.queue_last(slot);
         Some(self.entry(slot).line)
     }

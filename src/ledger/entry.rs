@@ -57,7 +57,7 @@ pub(super) struct Entry {
     /// What was used of them.
     pub(super) used: Retries,
     /// How often it was sent and not handed back unstarted.
-    pub(super) starts: u32,
+    pub(super) starts: u16,
     /// What all of it was expected to take when it was sent, in nanoseconds.
     pub(super) cost_ns: u32,
     /// Tells this task's tickets from those of earlier tasks in the same slot.
@@ -81,7 +81,7 @@ impl Entry {
 
     /// Returns the attempt that was last sent.
     pub(super) fn attempt(&self) -> Attempt {
-        Attempt(self.starts)
+        Attempt(self.starts.into())
     }
 
     /// Returns whether an attempt that ends in an error may be followed by another.

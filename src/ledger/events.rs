@@ -249,7 +249,7 @@ impl Ledger {
             place: Place::Settling,
             line,
             is_thinned: false,
-            retries: request.retries,
+            retries: request.retries.counted(),
             used: Default::default(),
             starts: 0,
             cost_ns: 0,

@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
 
-use super::{Attempt, EngineId, TaskId};
+use super::{Attempt, EngineId, Namespace, TaskId};
 
 /// Handed to a task that asks for it (`cx: &TaskContext` as first parameter).
 #[derive(Debug, Clone)]
@@ -17,6 +17,7 @@ pub struct TaskContext {
     pub(crate) attempt: Attempt,
     pub(crate) label: Option<Arc<str>>,
     pub(crate) cancel: Arc<CancelFlag>,
+    pub(crate) namespace: Arc<Namespace>,
 }
 
 impl TaskContext {
@@ -28,6 +29,7 @@ impl TaskContext {
             attempt: Attempt(1),
             label: None,
             cancel: Arc::default(),
+            namespace: Arc::default(),
         }
     }
 

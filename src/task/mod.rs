@@ -8,6 +8,7 @@ mod size;
 mod options;
 mod payload;
 mod chunk;
+mod namespace;
 mod record;
 
 pub use call::{ResultLike, Task, TaskFailure};
@@ -17,6 +18,8 @@ pub(crate) use context::CancelFlag;
 pub use context::TaskContext;
 pub use ids::{Attempt, EngineId, Moment, Span, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};
+pub(crate) use namespace::{Clear, Namespace, Pull, Push, Shared};
+pub use namespace::{Pulled, Pushable};
 pub use options::{Extras, Retries, Target};
 pub use payload::{Closure, ErasedTask, ErasedValue, Payload, Typed, Value, WireCall, WireValue};
 pub use record::{Outcome, Record, Run, Status};

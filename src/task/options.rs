@@ -28,6 +28,14 @@ pub struct Retries {
     pub losses: u16,
 }
 
+impl Retries {
+    /// Returns as many of them as attempts can be counted for: all but one of 65 535.
+    pub(crate) fn counted(self) -> Self {
+        let most = u16::MAX - 1;
+        Self { errors: self.errors.min(most), losses: self.losses.min(most) }
+    }
+}
+
 /// What few callers ask for, kept off the path of those who do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {

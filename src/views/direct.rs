@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::link::{Call, Link};
-use super::with::{HasOptions, OptionsCell};
+use super::with::{HasOptions, Options, OptionsCell};
 use crate::async_result::AsyncMapResult;
 use crate::error::TaskError;
 use crate::task::{EngineId, Target, Task};
@@ -25,6 +25,14 @@ impl DirectView {
     /// Returns the engines, in the order of the results.
     pub fn targets(&self) -> &[EngineId] {
         &self.engines
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options.0
     }
 
     /// Has every engine run the task: one value per engine, in the order of [`targets`](Self::targets).

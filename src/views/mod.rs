@@ -3,6 +3,7 @@
 mod engine;
 mod direct;
 mod load_balanced;
+mod namespace;
 mod with;
 mod link;
 

@@ -1,0 +1,403 @@
+//! What an engine keeps between tasks: values under names, pushed there by views or left there by tasks.
+//!
+//! Each client has names of its own. In one process nothing is copied: all engines share what was pushed to
+//! them. Values that came as bytes are read by the first who asks, and then shared too.
+
+use std::any::{Any, type_name};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Task, TaskContext, TaskFailure};
+use crate::catch;
+use crate::limits::PUSHED_NAMES_MAX;
+
+/// The values of one engine.
+#[derive(Default)]
+pub(crate) struct Namespace {
+    values: Mutex<HashMap<(u64, String), Shared>>,
+}
+
+/// A value that several may look at: of [`TaskContext::pushed`] and of a view's `pull`.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// let rc = cluster.client();
+/// rc.all().push("weights", vec![1.0, 2.0]).wait()?;
+/// let weights = rc.engine(0)?.pull::<Vec<f64>>("weights").get()?;
+/// assert_eq!(weights[1], 2.0); // as a reference to the value
+/// assert_eq!(weights.into_inner(), [1.0, 2.0]); // or the value itself
+/// # Ok::<(), callboard::Error>(())
+/// ```
+pub struct Pulled<T>(Arc<T>);
+
+/// A value without its type: as itself, or encoded.
+#[derive(Clone)]
+pub(crate) enum Shared {
+    Typed(Arc<dyn Encode>),
+    Wire(Bytes),
+}
+
+/// Anything that can be pushed.
+pub(crate) trait Encode: Any + Send + Sync {
+    fn encode(&self) -> Result<Vec<u8>, postcard::Error>;
+    fn type_name(&self) -> &'static str;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl Namespace {
+    fn put(&self, client: u64, name: String, value: Shared) -> Result<(), TaskFailure> {
+        let old = {
+            let mut values = self.values.lock();
+            let is_full = values.len() >= PUSHED_NAMES_MAX;
+            match values.entry((client, name)) {
+                Entry::Occupied(mut entry) => Some(entry.insert(value)),
+                Entry::Vacant(_) if is_full => {
+                    let text = format!("{PUSHED_NAMES_MAX} names are taken on this engine; clear some");
+                    return Err(TaskFailure::new(text));
+                }
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                    None
+                }
+            }
+        };
+        // Outside the lock: its `Drop` is code of the user's.
+        catch::discard(old);
+        Ok(())
+    }
+
+    fn find(&self, client: u64, name: &str) -> Result<Shared, TaskFailure> {
+        let found = self.values.lock().get(&(client, name.to_string())).cloned();
+        found.ok_or_else(|| TaskFailure::new(format!("nothing is called {name:?} on this engine; push it first")))
+    }
+
+    fn get<T: Pushable>(&self, client: u64, name: &str) -> Result<Pulled<T>, TaskFailure> {
+        let shared = self.find(client, name)?;
+        let is_encoded = matches!(shared, Shared::Wire(_));
+        let pulled = shared.read::<T>().map_err(|reason| TaskFailure::new(format!("{name:?}: {reason}")))?;
+        if is_encoded {
+            self.put(client, name.to_string(), Shared::Typed(pulled.0.clone()))?;
+        }
+        Ok(pulled)
+    }
+
+    fn clear(&self, client: u64) {
+        let mut values = self.values.lock();
+        let cleared: Vec<Shared> = values.extract_if(|(owner, _), _| *owner == client).map(|(_, value)| value).collect();
+        drop(values);
+        cleared.into_iter().for_each(catch::discard);
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        std::mem::take(self.values.get_mut()).into_values().for_each(catch::discard);
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Namespace({} names)", self.values.lock().len())
+    }
+}
+
+/// What can be pushed to engines and pulled from them: any type that can be encoded and shared.
+pub trait Pushable: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Pushable for T {}
+
+impl TaskContext {
+    /// Returns what was pushed to this engine under a name, by a view of the client that submitted this task
+    /// or by another of its tasks.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// #[task]
+    /// fn dot(cx: &TaskContext, x: Vec<f64>) -> Result<f64, TaskFailure> {
+    ///     let weights = cx.pushed::<Vec<f64>>("weights")?;
+    ///     Ok(weights.iter().zip(x).map(|(w, x)| w * x).sum())
+    /// }
+    ///
+    /// let cluster = Cluster::threads(2).start()?;
+    /// let dv = cluster.client().all();
+    /// dv.push("weights", vec![1.0, 10.0]).wait()?;
+    /// assert_eq!(dv.apply(dot(vec![3.0, 4.0])).get()?, [43.0, 43.0]);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If nothing has the name, or what has it is of another type.
+    pub fn pushed<T: Pushable>(&self, name: &str) -> Result<Pulled<T>, TaskFailure> {
+        self.namespace.get(self.task.client, name)
+    }
+
+    /// Keeps a value on this engine under a name, for later tasks of the same client and for `pull`.
+    ///
+    /// # Errors
+    /// If too many names are taken.
+    pub fn push<T: Pushable>(&self, name: impl Into<String>, value: T) -> Result<(), TaskFailure> {
+        self.namespace.put(self.task.client, name.into(), Shared::of(value))
+    }
+}
+
+impl<T: Clone> Pulled<T> {
+    /// Returns the value itself; a copy if others look at it.
+    pub fn into_inner(self) -> T {
+        Arc::unwrap_or_clone(self.0)
+    }
+}
+
+impl<T> Deref for Pulled<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Clone for Pulled<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Pulled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: PartialEq> PartialEq for Pulled<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+/// As bytes of its own, so that an engine can pass it on without knowing its type.
+impl<T: Serialize> Serialize for Pulled<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bytes = postcard::to_stdvec(&*self.0).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_bytes(&bytes)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Pulled<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        let value = postcard::from_bytes(&bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self(Arc::new(value)))
+    }
+}
+
+impl Shared {
+    pub(crate) fn of<T: Pushable>(value: T) -> Self {
+        Self::Typed(Arc::new(value))
+    }
+
+    fn read<T: Pushable>(self) -> Result<Pulled<T>, String> {
+        match self {
+            Self::Typed(value) => {
+                let is = value.type_name();
+                let value = value.into_any().downcast::<T>();
+                value.map(Pulled).map_err(|_| format!("it is a {is}, and not a {}", type_name::<T>()))
+            }
+            Self::Wire(bytes) => match postcard::take_from_bytes(&bytes) {
+                Ok((value, [])) => Ok(Pulled(Arc::new(value))),
+                Ok((_, rest)) => Err(format!("{} bytes too many for a {}", rest.len(), type_name::<T>())),
+                Err(error) => Err(format!("it cannot be read as a {}: {error}", type_name::<T>())),
+            },
+        }
+    }
+}
+
+impl<T: Pushable> Encode for T {
+    fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_stdvec(self)
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<T>()
+    }
+
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+impl Serialize for Shared {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Typed(value) => {
+                // The trait object's own type, not that of the `Arc` around it.
+                let bytes = (**value).encode().map_err(serde::ser::Error::custom)?;
+                serializer.serialize_bytes(&bytes)
+            }
+            Self::Wire(bytes) => serializer.serialize_bytes(bytes),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shared {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Bytes::deserialize(deserializer).map(Self::Wire)
+    }
+}
+
+/// Keeps a value under a name: the task behind `push` and `scatter`.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Push {
+    pub(crate) name: String,
+    pub(crate) value: Shared,
+}
+
+impl Task for Push {
+    type Output = ();
+    const NAME: &'static str = "callboard::push";
+
+    fn run(self, cx: &TaskContext) -> Result<(), TaskFailure> {
+        cx.namespace.put(cx.task.client, self.name, self.value)
+    }
+}
+
+crate::register_task!(Push);
+
+/// Returns the value under a name: the task behind `pull` and `gather`, where its type is known.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Pull<T> {
+    name: String,
+    #[serde(skip)]
+    value: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<T> Pull<T> {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, value: std::marker::PhantomData }
+    }
+}
+
+impl<T> Clone for Pull<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.name.clone())
+    }
+}
+
+impl<T: Pushable> Task for Pull<T> {
+    type Output = Pulled<T>;
+    const NAME: &'static str = PULL;
+    const IDEMPOTENT: bool = true;
+
+    fn run(self, cx: &TaskContext) -> Result<Pulled<T>, TaskFailure> {
+        cx.pushed(&self.name)
+    }
+}
+
+const PULL: &str = "callboard::pull";
+
+/// The same on an engine that does not know the type: it passes the value on as it is, encoded.
+#[derive(Clone, Serialize, Deserialize)]
+struct PullAny {
+    name: String,
+}
+
+impl Task for PullAny {
+    type Output = Shared;
+    const NAME: &'static str = PULL;
+    const IDEMPOTENT: bool = true;
+
+    fn run(self, cx: &TaskContext) -> Result<Shared, TaskFailure> {
+        cx.namespace.find(cx.task.client, &self.name)
+    }
+}
+
+crate::register_task!(PullAny);
+
+/// Forgets what a client pushed to an engine.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Clear;
+
+impl Task for Clear {
+    type Output = ();
+    const NAME: &'static str = "callboard::clear";
+    const IDEMPOTENT: bool = true;
+
+    fn run(self, cx: &TaskContext) -> Result<(), TaskFailure> {
+        cx.namespace.clear(cx.task.client);
+        Ok(())
+    }
+}
+
+crate::register_task!(Clear);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+    use crate::task::{ErasedTask, Typed, Value, WireValue};
+
+    /// Has a call made as an engine of another process does: everything passes through bytes.
+    fn over_the_wire<T: Task>(task: T, cx: &TaskContext) -> Result<WireValue, TaskFailure> {
+        let call = Typed(task).encode().unwrap().unwrap();
+        let registry = Registry::auto().unwrap();
+        let Value::Typed(value) = registry.decode(&call).unwrap().unwrap().run(cx)? else { unreachable!() };
+        Ok(value.encode().unwrap().unwrap())
+    }
+
+    #[test]
+    fn what_is_pushed_over_the_wire_is_pulled_over_the_wire_and_read_by_tasks() {
+        let cx = TaskContext::here();
+        let value = vec![(1_u8, "one".to_string()), (2, "two".to_string())];
+        over_the_wire(Push { name: "a".into(), value: Shared::of(value.clone()) }, &cx).unwrap();
+        // Passed on as it came, by an engine that does not know the type.
+        for _ in 0..2 {
+            let pulled = over_the_wire(Pull::<Vec<(u8, String)>>::new("a".into()), &cx).unwrap();
+            let pulled: Pulled<Vec<(u8, String)>> = postcard::from_bytes(&pulled.inline).unwrap();
+            assert_eq!(*pulled, value);
+            // The second time it has been read, and is encoded anew.
+            assert_eq!(*cx.pushed::<Vec<(u8, String)>>("a").unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_and_a_wrong_type_are_named() {
+        let cx = TaskContext::here();
+        let text = |failure: TaskFailure| failure.text().to_string();
+        assert_eq!(
+            text(cx.pushed::<u8>("a").unwrap_err()),
+            "nothing is called \"a\" on this engine; push it first"
+        );
+        cx.push("a", 1_u32).unwrap();
+        assert_eq!(text(cx.pushed::<String>("a").unwrap_err()), "\"a\": it is a u32, and not a alloc::string::String");
+        cx.push("a", String::from("text")).unwrap();
+        assert_eq!(*cx.pushed::<String>("a").unwrap(), "text");
+    }
+
+    #[test]
+    fn names_are_bounded_and_clients_do_not_meet() {
+        let mut cx = TaskContext::here();
+        for name in 0..PUSHED_NAMES_MAX {
+            cx.push(name.to_string(), name).unwrap();
+        }
+        assert!(cx.push("one more", 0).unwrap_err().text().contains("clear some"));
+        cx.push("7", 70_usize).unwrap();
+        assert_eq!(*cx.pushed::<usize>("7").unwrap(), 70);
+        cx.task.client = 1;
+        assert!(cx.pushed::<usize>("7").is_err());
+        Clear.run(&cx).unwrap();
+        cx.task.client = 0;
+        assert_eq!(*cx.pushed::<usize>("8").unwrap(), 8);
+        Clear.run(&cx).unwrap();
+        assert!(cx.pushed::<usize>("8").is_err());
+        cx.push("one more", 0).unwrap();
+    }
+}
