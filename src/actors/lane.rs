@@ -17,7 +17,7 @@ use futures_core::Stream;
 use parking_lot::Mutex;
 
 use super::spin::Spin;
-use crate::catch;
+use crate::apart;
 use crate::limits::BATCH_TASKS_MAX;
 
 /// The sending side. Shared by as many threads as like.
@@ -36,7 +36,7 @@ struct Inner<T> {
     is_closed: bool,
 }
 
-impl<T> Lane<T> {
+impl<T: Send + 'static> Lane<T> {
     pub(crate) fn new() -> Arc<Self> {
         let inner = Inner { items: VecDeque::new(), sleeper: None, is_closed: false };
         Arc::new(Self { has_items: AtomicBool::new(false), inner: Mutex::new(inner) })
@@ -98,24 +98,24 @@ impl<T> Lane<T> {
         inner.sleeper = None;
         let left = std::mem::take(&mut inner.items);
         drop(inner);
-        left.into_iter().for_each(catch::discard);
+        apart::discard(left);
     }
 }
 
 /// The receiving side: batches of at most [`BATCH_TASKS_MAX`] items. Never ends; closes the lane when dropped.
-pub(crate) struct LaneStream<T> {
+pub(crate) struct LaneStream<T: Send + 'static> {
     lane: Arc<Lane<T>>,
     spin: Spin,
     is_asleep: bool,
 }
 
-impl<T> LaneStream<T> {
+impl<T: Send + 'static> LaneStream<T> {
     pub(crate) fn new(lane: Arc<Lane<T>>, patience: Duration) -> Self {
         Self { lane, spin: Spin::new(patience), is_asleep: false }
     }
 }
 
-impl<T> Stream for LaneStream<T> {
+impl<T: Send + 'static> Stream for LaneStream<T> {
     type Item = Vec<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<T>>> {
@@ -141,7 +141,7 @@ impl<T> Stream for LaneStream<T> {
     }
 }
 
-impl<T> Drop for LaneStream<T> {
+impl<T: Send + 'static> Drop for LaneStream<T> {
     fn drop(&mut self) {
         self.lane.close();
     }
@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    fn poll<T>(stream: &mut LaneStream<T>, sleeper: &Arc<Sleeper>) -> Option<Vec<T>> {
+    fn poll<T: Send + 'static>(stream: &mut LaneStream<T>, sleeper: &Arc<Sleeper>) -> Option<Vec<T>> {
         match Pin::new(stream).poll_next(&mut Context::from_waker(&Waker::from(sleeper.clone()))) {
             Poll::Ready(batch) => Some(batch.expect("a lane never ends")),
             Poll::Pending => None,

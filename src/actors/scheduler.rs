@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
-use crate::catch;
+use crate::apart;
 use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
 use crate::limits::Limits;
 use crate::messages::{
@@ -85,11 +85,12 @@ impl Actor for Scheduler {
 impl Drop for Scheduler {
     fn drop(&mut self) {
         // An arbiter that ends without a word leaves calls behind, whose `Drop` is code of the user's.
-        for order in self.ledger.on_cancel_all("the cluster ended") {
-            if let Order::Discard(payload) = order {
-                catch::discard(payload);
-            }
-        }
+        let orders = self.ledger.on_cancel_all("the cluster ended").into_iter();
+        apart::discard(orders.filter_map(|order| match order {
+            Order::Discard(payload) if payload.needs_drop() => Some(payload),
+            _ => None,
+        }));
+        self.roster.close();
     }
 }
 
@@ -131,8 +132,8 @@ impl Handler<Settled> for Scheduler {
 impl Handler<HandedBack> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, msg: HandedBack, ctx: &mut Context<Self>) {
-        let orders = self.ledger.on_handed_back(msg.engine, msg.batch);
+    fn handle(&mut self, mut msg: HandedBack, ctx: &mut Context<Self>) {
+        let orders = self.ledger.on_handed_back(msg.engine, std::mem::take(&mut msg.batch));
         self.carry_out(orders, ctx);
         self.answer_stop();
     }
@@ -225,6 +226,8 @@ impl Handler<Stop> for Scheduler {
 
     fn handle(&mut self, msg: Stop, ctx: &mut Context<Self>) -> ResponseFuture<()> {
         self.take_in(ctx);
+        // No engine joins any more: whoever waits for some is told.
+        self.roster.close();
         let (settled, answer) = oneshot::channel();
         self.stopping.get_or_insert_default().push(settled);
         if msg.pending == Pending::Cancel {
@@ -314,7 +317,7 @@ impl Scheduler {
         if desk.address.run.connected() {
             desk.address.run.do_send(Run { batch });
         } else {
-            batch.into_iter().for_each(catch::discard);
+            apart::discard(batch);
             ctx.notify(Leave { engine, cause: "its actor stopped".into() });
         }
     }

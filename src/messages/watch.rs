@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::{Callback, TaskDone};
-use crate::catch;
+use crate::{apart, catch};
 use crate::error::TaskError;
 use crate::task::{Attempt, Extras, Moment, Outcome, Run, TaskId, TaskKind};
 
@@ -94,7 +94,7 @@ impl Drop for Waiter {
         let Some(result) = self.result.take() else { return };
         let run = Run::none(&TaskError::Disconnected);
         if let Some(aftermath) = result.settle(self.index, run, Err(TaskError::Disconnected)) {
-            aftermath.carry_out_alone();
+            aftermath.carry_out_apart();
         }
     }
 }
@@ -106,9 +106,9 @@ impl fmt::Debug for Waiter {
 }
 
 impl Aftermath {
-    /// Does what is left where there is no callbacks' actor any more: on a thread of its own.
-    fn carry_out_alone(self: Box<Self>) {
-        let work = move || {
+    /// Does what is left where there is no callbacks' actor any more.
+    pub(super) fn carry_out_apart(self) {
+        apart::run(move || {
             for callback in self.callbacks {
                 match (callback, &self.done) {
                     (Callback::Message(to), Some(done)) => to.do_send(done.clone()),
@@ -121,9 +121,6 @@ impl Aftermath {
                 }
             }
             catch::discard(self.leftover);
-        };
-        if let Err(error) = std::thread::Builder::new().name("cb-callback".into()).spawn(work) {
-            tracing::error!(%error, "no thread for the callbacks of a task that the stopped cluster left");
-        }
+        });
     }
 }

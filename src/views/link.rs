@@ -166,7 +166,8 @@ impl Link {
     pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
         if let Err(refused) = self.parts.submissions.push(submissions) {
             // The cluster is gone: dropping the waiters settles them.
-            catch::discard(refused);
+            // Each by itself: a second panic while one unwinds would end the process.
+            refused.into_iter().for_each(catch::discard);
         }
     }
 

@@ -1,0 +1,67 @@
+//! Where code of the user's runs once its cluster cannot run it any more: a few plain threads of the whole
+//! process, started when there is work and ended when there is none.
+//!
+//! An arbiter that ends without a word leaves calls, values and callbacks behind. Their code may block, and may
+//! hold the very cluster that ends: on the arbiter it would wait for itself.
+//!
+//! Bound: each job is the rest of a task that admission counted, or a callback that was counted.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use crate::catch;
+
+/// Most threads at once: more than one, so that a callback that blocks does not hold up the others.
+const THREADS_MAX: usize = 4;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+static STATE: Mutex<State> = Mutex::new(State { jobs: VecDeque::new(), threads: 0 });
+
+struct State {
+    jobs: VecDeque<Job>,
+    threads: usize,
+}
+
+/// Has `job` run soon, on a thread where it may block and panic.
+pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
+    let mut state = STATE.lock();
+    state.jobs.push_back(Box::new(job));
+    if state.threads == THREADS_MAX {
+        return;
+    }
+    state.threads += 1;
+    drop(state);
+    if let Err(error) = std::thread::Builder::new().name("cb-apart".into()).spawn(work) {
+        // Whoever comes next tries again.
+        STATE.lock().threads -= 1;
+        tracing::error!(%error, "no thread for what a cluster that ended left behind");
+    }
+}
+
+/// Has values dropped there, each by itself: a second panic while one unwinds would end the process.
+pub(crate) fn discard<T: Send + 'static>(values: impl IntoIterator<Item = T>) {
+    if !std::mem::needs_drop::<T>() {
+        return;
+    }
+    let values: Vec<T> = values.into_iter().collect();
+    if !values.is_empty() {
+        run(move || values.into_iter().for_each(catch::discard));
+    }
+}
+
+fn work() {
+    loop {
+        let mut state = STATE.lock();
+        let Some(job) = state.jobs.pop_front() else {
+            state.threads -= 1;
+            state.jobs = VecDeque::new();
+            return;
+        };
+        drop(state);
+        if let Err(message) = catch::user_code(job) {
+            tracing::warn!(%message, "a callback panicked");
+        }
+    }
+}
