@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;
+use tokio::task::LocalSet;
 
 use crate::catch;
 
@@ -49,6 +50,33 @@ pub(crate) fn discard<T: Send + 'static>(values: impl IntoIterator<Item = T>) {
     if !values.is_empty() {
         run(move || values.into_iter().for_each(catch::discard));
     }
+}
+
+/// Runs `send`, which sends a message to an actor: here, or apart if this thread is ending.
+///
+/// Waking an actor touches a thread-local of tokio's. Once that is gone, it would panic; in the `Drop` of another
+/// thread-local that ends the process.
+pub(crate) fn speak(send: impl FnOnce() + Send + 'static) {
+    if ALIVE.try_with(|_| ()).is_ok() { send() } else { run(send) }
+}
+
+thread_local! {
+    /// Gone before tokio's thread-local is, which its making touches first.
+    static ALIVE: Alive = Alive::new();
+}
+
+struct Alive;
+
+impl Alive {
+    fn new() -> Self {
+        drop(LocalSet::new().enter());
+        Self
+    }
+}
+
+impl Drop for Alive {
+    /// A thread-local without a `Drop` could not tell that it is gone.
+    fn drop(&mut self) {}
 }
 
 fn work() {

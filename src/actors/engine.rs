@@ -130,6 +130,6 @@ impl Handler<StopEngine> for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // However the arbiter ends, the worker ends too.
-        apart::discard(self.tray.stop());
+        apart::discard(self.tray.abandon());
     }
 }

@@ -46,6 +46,7 @@ impl Roster {
     }
 
     fn set_count(&self, count: usize) {
-        self.count.send_if_modified(|there| there.as_mut().is_some_and(|there| std::mem::replace(there, count) != count));
+        self.count
+            .send_if_modified(|there| there.as_mut().is_some_and(|there| std::mem::replace(there, count) != count));
     }
 }

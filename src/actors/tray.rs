@@ -97,6 +97,17 @@ impl Tray {
         inner.tasks.drain(..).collect()
     }
 
+    /// As `stop`, and asks the task that runs to stop: nobody is left to want its outcome.
+    pub(super) fn abandon(&self) -> Vec<Assignment> {
+        let left = self.stop();
+        let inner = self.inner.lock();
+        if inner.running.is_some() {
+            self.cancel.request();
+        }
+        drop(inner);
+        left
+    }
+
     pub(super) fn cancel_flag(&self) -> Arc<CancelFlag> {
         self.cancel.clone()
     }

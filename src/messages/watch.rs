@@ -6,9 +6,9 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::{Callback, TaskDone};
-use crate::{apart, catch};
 use crate::error::TaskError;
 use crate::task::{Attempt, Extras, Moment, Outcome, Run, TaskId, TaskKind};
+use crate::{apart, catch};
 
 /// Tells the ResultStore who waits for which task.
 #[derive(Debug, Message)]

@@ -10,12 +10,12 @@ use super::with::Options;
 use crate::actors::{CallbackCounts, Callbacks, Lane, Roster};
 use crate::admission::Admission;
 use crate::async_result::{AsyncResult, One, decode_value, not_decodable};
-use crate::catch;
 use crate::error::{Error, TaskError};
 use crate::ledger::Request;
 use crate::limits::Limits;
 use crate::messages::{Aftermath, Cancel, Dispatch, Settle, Submission, Waiter};
 use crate::task::{Closure, ErasedTask, Payload, Retries, Target, Task, TaskId, TaskKind};
+use crate::{apart, catch};
 
 /// What all views of one client share.
 pub(crate) struct Link {
@@ -61,7 +61,8 @@ impl Link {
     }
 
     pub(crate) fn cancel(&self, tasks: Vec<TaskId>, reason: Box<str>) {
-        self.parts.cancel.do_send(Cancel { tasks, reason });
+        let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason });
+        apart::speak(move || cancel.do_send(message));
     }
 
     pub(crate) fn dispatch(&self, aftermath: Aftermath) {
