@@ -93,6 +93,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     let mut limits = Limits::default();
     limits.pending_tasks_max = PENDING_MAX;
+    // `/status` reads them all.
+    limits.records_max = 1_000;
     let cluster = Cluster::threads(ENGINES).limits(limits).start()?;
     let rc = web::Data::new(cluster.client());
 

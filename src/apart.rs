@@ -57,7 +57,13 @@ pub(crate) fn discard<T: Send + 'static>(values: impl IntoIterator<Item = T>) {
 /// Waking an actor touches a thread-local of tokio's. Once that is gone, it would panic; in the `Drop` of another
 /// thread-local that ends the process.
 pub(crate) fn speak(send: impl FnOnce() + Send + 'static) {
-    if ALIVE.try_with(|_| ()).is_ok() { send() } else { run(send) }
+    if is_alive() { send() } else { run(send) }
+}
+
+/// Returns whether this thread can speak to actors: it is not ending. Whoever may want to know at the end asks
+/// once before.
+pub(crate) fn is_alive() -> bool {
+    ALIVE.try_with(|alive| alive.is_in_time).unwrap_or(false)
 }
 
 thread_local! {
@@ -65,12 +71,15 @@ thread_local! {
     static ALIVE: Alive = Alive::new();
 }
 
-struct Alive;
+struct Alive {
+    /// Made before tokio's thread-local was gone.
+    is_in_time: bool,
+}
 
 impl Alive {
     fn new() -> Self {
-        drop(LocalSet::new().enter());
-        Self
+        // Who did not ask before the end learns it by a panic, which is printed and does no harm.
+        Self { is_in_time: catch::user_code(|| drop(LocalSet::new().enter())).is_ok() }
     }
 }
 

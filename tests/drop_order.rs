@@ -242,6 +242,9 @@ fn after_an_actix_system(seed: u64) {
     drop_all(pieces, &mut random).into_iter().for_each(|thread| thread.join().unwrap());
 }
 
+/// A kind of program, and what tries one order in it.
+type Host = (&'static str, fn(u64));
+
 /// Runs one order on a thread of its own, for at most 20 s.
 fn within_a_deadline(host: &str, seed: u64, run: fn(u64)) {
     let (tell, told) = channel();
@@ -265,7 +268,7 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn whatever_is_dropped_in_whatever_order_nothing_hangs_and_nothing_is_left() {
     let cases = number("CALLBOARD_CASES").unwrap_or(100);
-    let hosts: [(&str, fn(u64)); 5] = [
+    let hosts: [Host; 5] = [
         ("plain threads", in_plain_threads),
         ("tokio of one thread", in_tokio_of_one_thread),
         ("tokio of several threads", in_tokio_of_several_threads),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
@@ -79,14 +80,20 @@ fn a_result_in_a_thread_local_cancels_its_task_when_the_thread_ends() {
     }
     let cluster = Cluster::threads(1).start().unwrap();
     let view = cluster.client().load_balanced();
-    let own = view.clone();
-    in_time(move || {
-        MINE.with(|mine| *mine.borrow_mut() = None);
-        let running = own.apply(until_cancelled()).cancel_on_drop();
-        assert!(own.apply(square(1)).cancel("registers what a cancel needs"));
-        MINE.with(|mine| *mine.borrow_mut() = Some(running));
-    });
-    assert_eq!(view.apply(square(3)).get_timeout(PATIENCE), Ok(9), "the engine is free");
+    let cancelled = |is_made_here: bool| {
+        let made = (!is_made_here).then(|| view.apply(until_cancelled()).cancel_on_drop());
+        let own = view.clone();
+        in_time(move || {
+            MINE.with(|mine| *mine.borrow_mut() = None);
+            // What waking an actor needs is made after the place, so it is gone before what is in it.
+            drop(tokio::task::LocalSet::new().enter());
+            let running = made.unwrap_or_else(|| own.apply(until_cancelled()).cancel_on_drop());
+            MINE.with(|mine| *mine.borrow_mut() = Some(running));
+        });
+        assert_eq!(view.apply(square(3)).get_timeout(PATIENCE), Ok(9), "the engine is free");
+    };
+    cancelled(true);
+    cancelled(false);
 }
 
 #[test]
@@ -276,4 +283,76 @@ fn a_process_ends_while_results_are_held_in_a_static() {
     let running: Vec<_> = (0..5).map(|_| view.apply(until_cancelled())).collect();
     let waiting = view.apply(square(2));
     let _ = HELD.set((cluster, running, waiting));
+}
+
+/// A waker that panics, as one of an executor that has ended.
+struct PanicsWhenWoken;
+
+impl std::task::Wake for PanicsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the program's own panics");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_stops_nobody_else() {
+    let cluster = Cluster::threads(1).start().unwrap();
+    let view = cluster.client().load_balanced();
+    let gate = Arc::new(Gate::new());
+    let held = gate.clone();
+    let mut ar = view.apply_fn(move || held.pass());
+    let waker = Arc::new(PanicsWhenWoken).into();
+    let mut waking = std::task::Context::from_waker(&waker);
+    assert!(std::pin::Pin::new(&mut ar).poll(&mut waking).is_pending());
+    let mut many = cluster.client().all().apply(square(2));
+    assert!(std::pin::Pin::new(&mut many).poll(&mut waking).is_pending());
+    let (tell, told) = channel();
+    ar.add_done_callback(move |ar| tell.send(ar.ready()).unwrap()).unwrap();
+    gate.open();
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true));
+    assert_eq!(many.get_timeout(PATIENCE).unwrap(), [4]);
+    assert_eq!(view.apply(square(3)).get_timeout(PATIENCE), Ok(9));
+}
+
+#[test]
+fn the_longest_times_and_largest_limits_are_taken_as_they_are() {
+    let mut limits = callboard::Limits::default();
+    limits.engine_backlog_us = u64::MAX;
+    limits.engine_outstanding_max = u32::MAX;
+    limits.pending_tasks_max = usize::MAX;
+    limits.pending_bytes_max = usize::MAX;
+    limits.callbacks_pending_max = usize::MAX;
+    limits.records_max = usize::MAX;
+    limits.kept_bytes_max = usize::MAX;
+    limits.record_age_s_max = u64::MAX;
+    limits.stop_wait_ms_max = u64::MAX;
+    limits.spin_us = 1_000_000;
+    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let rc = cluster.client();
+    let view = rc.load_balanced().with().deadline(Duration::MAX).retries(u16::MAX);
+    for x in 0..20 {
+        assert_eq!(view.apply(square(x)).get_timeout(Duration::MAX), Ok(x * x));
+    }
+    assert_eq!(rc.all().with().keep().apply(square(2)).get_timeout(Duration::MAX).unwrap(), [4]);
+    let soon = Duration::from_millis(5);
+    let overdue = view.with().deadline(soon).apply(until_cancelled());
+    assert_eq!(
+        overdue.get_timeout(PATIENCE),
+        Err(TaskError::TimedOut { deadline: soon }),
+        "beside one that is far off"
+    );
+    in_time(move || cluster.shutdown(Pending::Finish).get_timeout(Duration::MAX).unwrap());
+}
+
+#[test]
+fn a_system_that_does_not_run_yet_is_no_hindrance() {
+    in_time(|| {
+        let system = System::new();
+        let cluster = Cluster::threads(1).start().unwrap();
+        let view = cluster.client().load_balanced();
+        assert_eq!(view.apply(square(3)).get(), Ok(9));
+        system.block_on(async { assert_eq!(view.apply(square(4)).await, Ok(16)) });
+        assert_eq!(view.apply(square(5)).get(), Ok(25));
+        cluster.shutdown(Pending::Finish).get().unwrap();
+    });
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::blocking::{block_on, may_block};
 use super::one::{Decode, read_value};
 use crate::actors::Spin;
+use crate::catch;
 use crate::error::{CompositeError, Error, TaskError};
 use crate::messages::{Aftermath, Settle};
 use crate::task::{Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind};
@@ -106,7 +107,7 @@ impl<T: Send + 'static> Settle for Many<T> {
             let wakers = if state.left == 0 { std::mem::take(&mut state.wakers) } else { Vec::new() };
             (wakers, unwanted)
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(catch::wake);
         leftover(unwanted)
     }
 }

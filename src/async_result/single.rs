@@ -15,6 +15,7 @@ use super::cancel_on_drop::CancelOnDrop;
 use super::held::{Held, NotHere};
 use super::one::One;
 use crate::actors::Spin;
+use crate::catch;
 use crate::error::{Error, TaskError};
 use crate::messages::{Aftermath, Callback, TaskDone};
 use crate::task::{Moment, Record, Status, TaskId};
@@ -347,7 +348,7 @@ impl<T: Send + 'static> Drop for Lent<'_, T> {
         let outcome = self.outcome.take();
         let waiting = self.one.handover.change(|ended| ended.held.put_back(outcome));
         // Outside the lock: whoever wakes may come back at once.
-        waiting.flatten().into_iter().for_each(Waker::wake);
+        waiting.flatten().into_iter().for_each(catch::wake);
     }
 }
 
