@@ -110,11 +110,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{} answered, and the clerk talks", clerk.send(HowMany).await?);
     }
     ENOUGH.store(true, Ordering::Release);
-    println!("the square is {}", square.await??);
+    let square = square.await??;
     while clerk.send(HowMany).await? < 2 {
         actix::clock::sleep(Duration::from_millis(1)).await;
     }
-    println!("2 answered");
+    println!("the square is {square}; 2 answered");
     cluster.shutdown(Pending::Finish).await?;
     Ok(())
 }

@@ -21,10 +21,10 @@ const PENDING_MAX: usize = 4;
 #[task]
 fn factor(cx: &TaskContext, n: u64) -> Result<u64, String> {
     for (i, d) in (2..).take_while(|d| *d <= n / d).enumerate() {
-        if n % d == 0 {
+        if n.is_multiple_of(d) {
             return Ok(d);
         }
-        if i % (1 << 16) == 0 && cx.is_cancelled() {
+        if i.is_multiple_of(1 << 16) && cx.is_cancelled() {
             return Err("nobody wants it any more".into());
         }
     }

@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 use crate::catch;
 
 /// Most threads at once: more than one, so that a callback that blocks does not hold up the others.
-const THREADS_MAX: usize = 4;
+const THREADS_MAX: usize = 8;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -100,5 +100,42 @@ fn work() {
         if let Err(message) = catch::user_code(job) {
             tracing::warn!(%message, "a callback panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_job_that_panics_and_one_that_blocks_hold_nobody_up() {
+        let (open, gate) = channel::<()>();
+        run(move || assert!(gate.recv_timeout(PATIENCE).is_err()));
+        run(|| panic!("a job panics"));
+        let (tell, told) = channel();
+        for i in 0..100 {
+            let tell = tell.clone();
+            run(move || tell.send(i).expect("the test listens"));
+        }
+        drop(tell);
+        let mut ran = Vec::new();
+        while let Ok(i) = told.recv_timeout(PATIENCE) {
+            ran.push(i);
+        }
+        ran.sort_unstable();
+        assert_eq!(ran, (0..100).collect::<Vec<_>>(), "each once");
+        drop(open);
+    }
+
+    #[test]
+    fn a_thread_that_lives_speaks_itself() {
+        let (tell, told) = channel();
+        speak(move || tell.send(std::thread::current().id()).expect("the test listens"));
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(std::thread::current().id()));
     }
 }

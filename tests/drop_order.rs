@@ -279,13 +279,14 @@ fn whatever_is_dropped_in_whatever_order_nothing_hangs_and_nothing_is_left() {
         hosts.into_iter().for_each(|(host, run)| within_a_deadline(host, seed, run));
         return;
     }
+    let threads_before = threads();
     let start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
     println!("from seed {start}");
     for (host, run) in hosts {
         // The first ones fill thread-locals and tables of the process.
         (0..10).for_each(|case| within_a_deadline(host, start ^ case, run));
-        eventually("the threads of runtimes end", || threads() <= 3);
-        let (threads_before, descriptors_before, bytes_before) = (threads(), descriptors(), HEAP.allocated());
+        eventually(&format!("{host}: the threads of runtimes end"), || threads() == threads_before);
+        let (descriptors_before, bytes_before) = (descriptors(), HEAP.allocated());
         let started = Instant::now();
         for case in 0..cases {
             within_a_deadline(host, start.wrapping_add(case), run);

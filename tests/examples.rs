@@ -32,9 +32,8 @@ fn an_actor_asks_a_view() {
         &[
             "0 answered, and the clerk talks",
             "0 answered, and the clerk talks",
-            "the square is 49",
             "noted 81",
-            "2 answered",
+            "the square is 49; 2 answered",
         ],
     );
 }

@@ -132,17 +132,17 @@ fn a_queued_call_that_holds_its_own_cluster_does_not_hang_the_system_that_ends()
     in_time(|| {
         let system = System::new();
         let (tell, dropped) = channel::<()>();
-        let ar = system.block_on(async {
+        let queued = system.block_on(async {
             let cluster = Cluster::threads(1).start().unwrap();
             let view = cluster.client().load_balanced();
             drop(view.apply(until_cancelled()));
             // Behind it, and so never run.
-            view.apply_fn(move || drop((cluster, tell)))
+            [view.apply_fn(move || drop((cluster, tell)))]
         });
         system.block_on(async { System::current().stop() });
         system.run().unwrap();
-        assert_eq!(ar.get_timeout(PATIENCE), Err(TaskError::Disconnected));
-        drop(ar);
+        assert_eq!(queued[0].get_timeout(PATIENCE), Err(TaskError::Disconnected));
+        drop(queued);
         assert!(dropped.recv_timeout(PATIENCE).is_err(), "the call is dropped");
     });
 }

@@ -78,7 +78,7 @@ impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience));
+        ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience).abandoning(abandon));
     }
 }
 
@@ -364,6 +364,14 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Settles what nobody takes in any more, before its calls are dropped: their `Drop` may take any time.
+fn abandon(submissions: Vec<Submission>) {
+    let (waiters, calls): (Vec<_>, Vec<_>) =
+        submissions.into_iter().map(|submission| (submission.waiter, submission.request.payload)).unzip();
+    drop(waiters);
+    apart::discard(calls);
 }
 
 /// Parts a submission into what the result store watches and what the ledger places.
