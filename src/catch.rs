@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 
 use crate::limits::PANIC_TEXT_BYTES_MAX;
 
@@ -23,6 +24,13 @@ pub fn discard<T>(value: T) {
     }
     if let Err(message) = user_code(move || drop(value)) {
         tracing::warn!(%message, "a value panicked when it was dropped");
+    }
+}
+
+/// Wakes a task of the user's. Its waker is code of the user's executor: a panic in it is logged and goes no further.
+pub(crate) fn wake(waker: Waker) {
+    if let Err(message) = user_code(move || waker.wake()) {
+        tracing::warn!(%message, "a waker panicked");
     }
 }
 

@@ -78,11 +78,16 @@ impl Client {
     }
 
     /// Waits until at least `count` engines are there.
+    ///
+    /// Answers [`Error::ClusterStopped`] once the cluster was shut down: no engine joins it any more.
     pub fn wait_for_engines(&self, count: usize) -> Reply<()> {
         let mut engines = self.link.roster().watch();
         Reply::new(async move {
-            let enough = engines.wait_for(|&there| there >= count).await;
-            enough.map(drop).map_err(|_| Error::ClusterStopped)
+            let enough = engines.wait_for(|there| there.is_none_or(|there| there >= count)).await;
+            match enough {
+                Ok(there) if there.is_some() => Ok(()),
+                _ => Err(Error::ClusterStopped),
+            }
         })
     }
 

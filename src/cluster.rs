@@ -1,6 +1,7 @@
 //! A cluster of this program's own: starts the controller and its engines, and ends them.
 
 use std::fmt;
+use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
@@ -57,7 +58,7 @@ impl Cluster {
     pub fn shutdown(mut self, pending: Pending) -> Reply<()> {
         let (tell, ended) = oneshot::channel();
         match self.controller.take() {
-            Some(controller) => stop_in_background(controller, pending, tell),
+            Some(controller) => drop(stop_in_background(controller, pending, tell)),
             None => drop(tell.send(Ok(()))),
         }
         Reply::new(async move { ended.await.unwrap_or(Err(Error::ClusterStopped)) })
@@ -101,25 +102,33 @@ impl ClusterBuilder {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let Some(controller) = self.controller.take() else { return };
-        if !may_block() {
-            let (tell, _) = oneshot::channel();
-            stop_in_background(controller, Pending::Cancel, tell);
-        } else if let Err(error) = controller.stop(Pending::Cancel) {
-            tracing::warn!(%error, "a cluster was dropped");
+        let (tell, _) = oneshot::channel();
+        // Always on a thread of its own: this one may be ending, and the actors cannot be spoken to once its
+        // thread-locals are gone.
+        let stopping = stop_in_background(controller, Pending::Cancel, tell);
+        if let Some(stopping) = stopping
+            && may_block()
+        {
+            let _ = stopping.join();
         }
     }
 }
 
-fn stop_in_background(controller: Controller, pending: Pending, tell: oneshot::Sender<Result<(), Error>>) {
+/// Ends a cluster on a thread of its own, which waits for all threads but the one that asks.
+fn stop_in_background(
+    controller: Controller,
+    pending: Pending,
+    tell: oneshot::Sender<Result<(), Error>>,
+) -> Option<JoinHandle<()>> {
+    let asker = std::thread::current().id();
     let stop = move || {
-        let ended = controller.stop(pending);
+        let ended = controller.stop(pending, asker);
         if let Err(Err(error)) = tell.send(ended) {
             tracing::warn!(%error, "a cluster was shut down");
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("cb-shutdown".into()).spawn(stop) {
-        tracing::error!(%error, "no thread to shut the cluster down on");
-    }
+    let started = std::thread::Builder::new().name("cb-shutdown".into()).spawn(stop);
+    started.inspect_err(|error| tracing::error!(%error, "no thread to shut the cluster down on")).ok()
 }
 
 impl fmt::Debug for Cluster {

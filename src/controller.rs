@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -78,24 +78,24 @@ impl Controller {
             Err(error) => {
                 host.stop();
                 // Engines that did start end with the arbiter; the error to report is the first one.
-                let _ = threads.join(limits.stop_wait());
+                let _ = threads.join(limits.stop_wait(), std::thread::current().id());
                 Err(error)
             }
         }
     }
 
-    /// Settles everything, ends every thread. Blocks.
+    /// Settles everything, ends every thread but `asker`, who waits for it. Blocks.
     ///
     /// # Errors
     /// [`Error::StillRunning`] names engines whose task did not return in time.
-    pub(crate) fn stop(self, pending: Pending) -> Result<(), Error> {
+    pub(crate) fn stop(self, pending: Pending, asker: ThreadId) -> Result<(), Error> {
         let Addresses { scheduler, callbacks, .. } = &self.addresses;
         // A mailbox that is closed is an arbiter that is gone already: everything is settled then.
         let _ = block_on(scheduler.send(Stop { pending }), None);
         // What was settled has been dispatched; once this is answered, it has been handed to threads.
         let _ = block_on(callbacks.send(Discard { batch: Vec::new() }), None);
         self.host.stop();
-        self.threads.join(self.limits.stop_wait())
+        self.threads.join(self.limits.stop_wait(), asker)
     }
 }
 

@@ -62,6 +62,7 @@ pub mod task;
 pub mod error;
 pub mod limits;
 pub mod catch;
+mod apart;
 pub mod registry;
 pub mod ledger;
 mod admission;

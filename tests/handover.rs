@@ -15,6 +15,10 @@ use loom::thread;
 
 /// What `src/async_result/sync.rs` is in the crate.
 mod sync {
+    pub(super) fn wake(waker: std::task::Waker) {
+        waker.wake();
+    }
+
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     #[derive(Debug)]

@@ -114,8 +114,8 @@ impl Actor for Callbacks {
 impl Handler<Dispatch> for Callbacks {
     type Result = ();
 
-    fn handle(&mut self, msg: Dispatch, _: &mut Context<Self>) {
-        for aftermath in msg.batch {
+    fn handle(&mut self, mut msg: Dispatch, _: &mut Context<Self>) {
+        for aftermath in std::mem::take(&mut msg.batch) {
             self.dispatch(aftermath);
         }
     }
@@ -124,7 +124,8 @@ impl Handler<Dispatch> for Callbacks {
 impl Handler<Discard> for Callbacks {
     type Result = ();
 
-    fn handle(&mut self, msg: Discard, _: &mut Context<Self>) {
-        self.pool.run(Box::new(move || msg.batch.into_iter().for_each(catch::discard)));
+    fn handle(&mut self, mut msg: Discard, _: &mut Context<Self>) {
+        let batch = std::mem::take(&mut msg.batch);
+        self.pool.run(Box::new(move || batch.into_iter().for_each(catch::discard)));
     }
 }

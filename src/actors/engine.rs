@@ -10,7 +10,7 @@ use super::spin::Spin;
 use super::threads::Threads;
 use super::tray::{Revoked, Tray};
 use super::worker::Worker;
-use crate::catch;
+use crate::apart;
 use crate::error::Error;
 use crate::ledger::{Assignment, EngineOffer, HandBack};
 use crate::messages::{Completion, EngineAddress, HandedBack, Join, Recall, Revoke, Run, StopEngine, Welcome};
@@ -142,6 +142,6 @@ impl Handler<StopEngine> for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // However the arbiter ends, the worker ends too.
-        self.tray.stop().into_iter().for_each(catch::discard);
+        apart::discard(self.tray.abandon());
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
-use crate::catch;
+use crate::apart;
 use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
 use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
@@ -80,18 +80,19 @@ impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience));
+        ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience).abandoning(abandon));
     }
 }
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
         // An arbiter that ends without a word leaves calls behind, whose `Drop` is code of the user's.
-        for order in self.ledger.on_cancel_all("the cluster ended") {
-            if let Order::Discard(payload) = order {
-                catch::discard(payload);
-            }
-        }
+        let orders = self.ledger.on_cancel_all("the cluster ended").into_iter();
+        apart::discard(orders.filter_map(|order| match order {
+            Order::Discard(payload) if payload.needs_drop() => Some(payload),
+            _ => None,
+        }));
+        self.roster.close();
     }
 }
 
@@ -133,8 +134,8 @@ impl Handler<Settled> for Scheduler {
 impl Handler<HandedBack> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, msg: HandedBack, ctx: &mut Context<Self>) {
-        let orders = self.ledger.on_handed_back(msg.engine, msg.batch);
+    fn handle(&mut self, mut msg: HandedBack, ctx: &mut Context<Self>) {
+        let orders = self.ledger.on_handed_back(msg.engine, std::mem::take(&mut msg.batch));
         self.carry_out(orders, ctx);
         self.answer_stop();
     }
@@ -227,6 +228,8 @@ impl Handler<Stop> for Scheduler {
 
     fn handle(&mut self, msg: Stop, ctx: &mut Context<Self>) -> ResponseFuture<()> {
         self.take_in(ctx);
+        // No engine joins any more: whoever waits for some is told.
+        self.roster.close();
         let (settled, answer) = oneshot::channel();
         self.stopping.get_or_insert_default().push(settled);
         if msg.pending == Pending::Cancel {
@@ -323,7 +326,7 @@ impl Scheduler {
         if desk.address.run.connected() {
             desk.address.run.do_send(Run { batch });
         } else {
-            batch.into_iter().for_each(catch::discard);
+            apart::discard(batch);
             ctx.notify(Leave { engine, cause: "its actor stopped".into() });
         }
     }
@@ -383,6 +386,14 @@ impl Scheduler {
             }
         }
     }
+}
+
+/// Settles what nobody takes in any more, before its calls are dropped: their `Drop` may take any time.
+fn abandon(submissions: Vec<Submission>) {
+    let (waiters, calls): (Vec<_>, Vec<_>) =
+        submissions.into_iter().map(|submission| (submission.waiter, submission.request.payload)).unzip();
+    drop(waiters);
+    apart::discard(calls);
 }
 
 /// Parts a submission into what the result store watches and what the ledger places.

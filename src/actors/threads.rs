@@ -1,7 +1,7 @@
 //! The plain threads of a cluster: where code of the user's runs, and who waits for their end.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -41,16 +41,15 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits until every thread has ended.
+    /// Waits until every thread has ended but `asker`, which waits for this: a callback or a task may end its own
+    /// cluster.
     ///
     /// # Errors
     /// [`Error::StillRunning`] with the names of those that did not in time; they are left to themselves.
-    pub(crate) fn join(&self, wait: Duration) -> Result<(), Error> {
+    pub(crate) fn join(&self, wait: Duration, asker: ThreadId) -> Result<(), Error> {
         let deadline = Instant::now() + wait;
         let mut running = self.running.lock();
-        let this_thread = std::thread::current().id();
-        // A callback may hold the last handle on its own cluster: it cannot wait for itself.
-        running.retain(|thread| thread.handle.thread().id() != this_thread);
+        running.retain(|thread| thread.handle.thread().id() != asker);
         loop {
             let (ended, still): (Vec<_>, Vec<_>) = running.drain(..).partition(|thread| thread.handle.is_finished());
             *running = still;

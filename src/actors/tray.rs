@@ -120,6 +120,17 @@ impl Tray {
         self.inner.lock().take_all()
     }
 
+    /// As `stop`, and asks the task that runs to stop: nobody is left to want its outcome.
+    pub(super) fn abandon(&self) -> Vec<Assignment> {
+        let left = self.stop();
+        let inner = self.inner.lock();
+        if inner.running.is_some() {
+            self.cancel.request();
+        }
+        drop(inner);
+        left
+    }
+
     pub(super) fn cancel_flag(&self) -> Arc<CancelFlag> {
         self.cancel.clone()
     }

@@ -42,7 +42,9 @@ fn is_polled_by_tokio() -> bool {
 /// Waits for a future on this thread; `None` if the deadline comes first.
 pub(crate) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     // A future that blocks in its own poll gets a waker of its own.
-    let sleeper = SLEEPER.with(|cell| cell.borrow_mut().take()).unwrap_or_else(Sleeper::new);
+    // So does a thread that waits while it ends, as one that held a cluster in a thread-local.
+    let kept = SLEEPER.try_with(|cell| cell.borrow_mut().take()).ok().flatten();
+    let sleeper = kept.unwrap_or_else(Sleeper::new);
     let waker = Waker::from(sleeper.clone());
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -54,7 +56,7 @@ pub(crate) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Optio
             break None;
         }
     };
-    SLEEPER.with(|cell| *cell.borrow_mut() = Some(sleeper));
+    let _ = SLEEPER.try_with(|cell| *cell.borrow_mut() = Some(sleeper));
     output
 }
 

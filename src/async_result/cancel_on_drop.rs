@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::single::AsyncResult;
+use crate::apart;
 use crate::error::TaskError;
 
 /// An [`AsyncResult`] whose task is cancelled when it is dropped; see
@@ -32,6 +33,8 @@ pub struct CancelOnDrop<T: Send + 'static>(Option<AsyncResult<T>>);
 
 impl<T: Send + 'static> CancelOnDrop<T> {
     pub(super) fn new(result: AsyncResult<T>) -> Self {
+        // It may be dropped with a thread's locals: noted now how this thread stands then.
+        apart::is_alive();
         Self(Some(result))
     }
 

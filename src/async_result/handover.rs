@@ -5,7 +5,7 @@
 
 use std::task::{Poll, Waker};
 
-use super::sync::{AtomicBool, AtomicU32, Guarded, Ordering};
+use super::sync::{AtomicBool, AtomicU32, Guarded, Ordering, wake};
 
 /// A place for a value `V` to come, and for callbacks `C` to be called when it does.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ impl<V, C> Handover<V, C> {
             (told, None)
         });
         // Outside the lock: whoever wakes may come back at once.
-        told.waker.into_iter().for_each(Waker::wake);
+        told.waker.into_iter().for_each(wake);
         let Some(others) = told.others else { return Given { callbacks: Vec::new(), unwanted } };
-        others.wakers.into_iter().for_each(Waker::wake);
+        others.wakers.into_iter().for_each(wake);
         Given { callbacks: others.callbacks, unwanted }
     }
 

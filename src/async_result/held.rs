@@ -3,6 +3,7 @@
 //! What looks is code of the user's (a closure, a `Clone`); under a lock it could stop other threads, and
 //! itself if it came back to the same result.
 
+use std::task::Waker;
 use std::thread::{self, ThreadId};
 
 use crate::error::TaskError;
@@ -11,8 +12,8 @@ use crate::error::TaskError;
 #[derive(Debug)]
 pub(super) enum Held<T> {
     Here(Result<T, TaskError>),
-    /// This thread looks at it.
-    Lent(ThreadId),
+    /// This thread looks at it, and this task waits until it is put back.
+    Lent(ThreadId, Option<Waker>),
     /// It was moved out, for good.
     Taken,
 }
@@ -32,8 +33,8 @@ impl<T> Held<T> {
     pub(super) fn replace(&mut self, instead: Self) -> Result<Result<T, TaskError>, NotHere> {
         match std::mem::replace(self, instead) {
             Self::Here(outcome) => Ok(outcome),
-            Self::Lent(thread) => {
-                *self = Self::Lent(thread);
+            Self::Lent(thread, waker) => {
+                *self = Self::Lent(thread, waker);
                 Err(if thread == thread::current().id() { NotHere::LentToCaller } else { NotHere::Lent })
             }
             Self::Taken => {
@@ -45,6 +46,22 @@ impl<T> Held<T> {
 
     /// Lends the outcome to this thread.
     pub(super) fn lend(&mut self) -> Result<Result<T, TaskError>, NotHere> {
-        self.replace(Self::Lent(thread::current().id()))
+        self.replace(Self::Lent(thread::current().id(), None))
+    }
+    /// Puts a lent outcome back; returns who waits for it.
+    pub(super) fn put_back(&mut self, outcome: Option<Result<T, TaskError>>) -> Option<Waker> {
+        match std::mem::replace(self, outcome.map_or(Self::Taken, Self::Here)) {
+            Self::Lent(_, waker) => waker,
+            Self::Here(_) | Self::Taken => None,
+        }
+    }
+
+    /// Moves the outcome out, or has `waker` woken once another thread has put it back.
+    pub(super) fn poll_take(&mut self, waker: &Waker) -> Result<Result<T, TaskError>, NotHere> {
+        let outcome = self.replace(Self::Taken);
+        if let (Err(NotHere::Lent), Self::Lent(_, place)) = (&outcome, self) {
+            *place = Some(waker.clone());
+        }
+        outcome
     }
 }

@@ -324,7 +324,7 @@ impl<T: Send + 'static> Settle for Many<T> {
         let callbacks = if is_done { std::mem::take(&mut state.callbacks) } else { Vec::new() };
         drop(state);
         // Outside the lock: whoever wakes may come back at once.
-        wakers.into_iter().for_each(|(_, waker): (Wish, Waker)| waker.wake());
+        wakers.into_iter().for_each(|(_, waker): (Wish, Waker)| catch::wake(waker));
         let more = part.map_or_else(Vec::new, |part| inherit(&heirs, part));
         if callbacks.is_empty() && leftover.is_none() && more.is_empty() {
             return None;

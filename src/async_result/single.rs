@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
@@ -15,6 +15,7 @@ use super::cancel_on_drop::CancelOnDrop;
 use super::held::{Held, NotHere};
 use super::one::One;
 use crate::actors::Spin;
+use crate::catch;
 use crate::error::{Error, TaskError};
 use crate::messages::{Aftermath, Callback, TaskDone};
 use crate::task::{Moment, Record, Status, TaskId};
@@ -300,6 +301,16 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.when_here(|held| held.replace(Held::Taken))?
     }
 
+    /// As `move_out`, for a task: it is woken once another thread's look is over.
+    fn poll_move_out(&self, waker: &Waker) -> Poll<Result<T, TaskError>> {
+        match self.one.handover.change(|ended| ended.held.poll_take(waker)) {
+            Some(Ok(outcome)) => Poll::Ready(outcome),
+            Some(Err(NotHere::Lent)) => Poll::Pending,
+            Some(Err(NotHere::LentToCaller)) => Poll::Ready(Err(TaskError::WouldBlock)),
+            Some(Err(NotHere::Taken)) | None => Poll::Ready(Err(TaskError::AlreadyTaken)),
+        }
+    }
+
     /// Has `look` look at a settled outcome, outside of every lock.
     fn look<R>(&self, look: impl FnOnce(&Result<T, TaskError>) -> R) -> Result<R, TaskError> {
         let outcome = self.when_here(Held::lend)?;
@@ -312,7 +323,9 @@ impl<T: Send + 'static> AsyncResult<T> {
         loop {
             match self.one.handover.change(|ended| get(&mut ended.held)) {
                 Some(Ok(outcome)) => return Ok(outcome),
-                // Only callbacks share a result with its owner, and a look is short.
+                // Only callbacks share a result with its owner. How long a look takes is up to the user: a
+                // thread that drives a runtime does not wait for it.
+                Some(Err(NotHere::Lent)) if !may_block() => return Err(TaskError::WouldBlock),
                 Some(Err(NotHere::Lent)) => std::thread::sleep(LENT_POLL),
                 Some(Err(NotHere::LentToCaller)) => return Err(TaskError::WouldBlock),
                 Some(Err(NotHere::Taken)) | None => return Err(TaskError::AlreadyTaken),
@@ -333,7 +346,9 @@ struct Lent<'a, T: Send + 'static> {
 impl<T: Send + 'static> Drop for Lent<'_, T> {
     fn drop(&mut self) {
         let outcome = self.outcome.take();
-        self.one.handover.change(|ended| ended.held = outcome.map_or(Held::Taken, Held::Here));
+        let waiting = self.one.handover.change(|ended| ended.held.put_back(outcome));
+        // Outside the lock: whoever wakes may come back at once.
+        waiting.flatten().into_iter().for_each(catch::wake);
     }
 }
 
@@ -341,9 +356,9 @@ impl<T: Send + 'static> Future for AsyncResult<T> {
     type Output = Result<T, TaskError>;
 
     /// Moves the value out; a second time is [`TaskError::AlreadyTaken`].
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.one.handover.poll(cx.waker()) {
-            Poll::Ready(()) => Poll::Ready(self.move_out()),
+            Poll::Ready(()) => self.poll_move_out(cx.waker()),
             Poll::Pending => Poll::Pending,
         }
     }

@@ -1,7 +1,8 @@
-//! The lock and the flags of the hand-over. The model checker's tests put its own in their place.
+//! The lock, the flags and the wake-up of the hand-over. The model checker's tests put its own in their place.
 
 use parking_lot::Mutex;
 
+pub(super) use crate::catch::wake;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A value that one thread at a time may look at or change. No code of the user's runs meanwhile.

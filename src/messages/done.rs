@@ -5,6 +5,7 @@ use std::fmt;
 use actix::{Message, Recipient};
 
 use super::Aftermath;
+use crate::apart;
 use crate::task::{Payload, Record};
 
 /// Tells a subscriber that a task is settled. Its value, if it has one, is with the `AsyncResult`.
@@ -40,10 +41,23 @@ pub struct Dispatch {
     pub batch: Vec<Aftermath>,
 }
 
+impl Drop for Dispatch {
+    /// A mailbox that is closed, or ends with its arbiter, loses no callback: what was not handled is done apart.
+    fn drop(&mut self) {
+        std::mem::take(&mut self.batch).into_iter().for_each(Aftermath::carry_out_apart);
+    }
+}
+
 /// Asks the callbacks' actor to drop calls that nobody will make: their `Drop` is code of the user's.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Discard {
     /// The calls.
     pub batch: Vec<Payload>,
+}
+
+impl Drop for Discard {
+    fn drop(&mut self) {
+        apart::discard(std::mem::take(&mut self.batch));
+    }
 }

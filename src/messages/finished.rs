@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix::Message;
 use bytes::Bytes;
 
+use crate::apart;
 use crate::ledger::{HandBack, SettledTask};
 use crate::task::{Attempt, EngineId, Outcome, TaskId};
 
@@ -51,4 +52,11 @@ pub struct HandedBack {
     pub engine: EngineId,
     /// The tasks, in the order in which they were sent.
     pub batch: Vec<HandBack>,
+}
+
+impl Drop for HandedBack {
+    /// Calls in a mailbox that ends with its arbiter are not dropped on it: that is code of the user's.
+    fn drop(&mut self) {
+        apart::discard(std::mem::take(&mut self.batch));
+    }
 }

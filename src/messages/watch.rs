@@ -6,9 +6,9 @@ use std::sync::Arc;
 use actix::Message;
 
 use super::{Callback, TaskDone};
-use crate::catch;
 use crate::error::TaskError;
 use crate::task::{Attempt, Extras, Moment, Outcome, Run, Span, TaskId, TaskKind};
+use crate::{apart, catch};
 
 /// Tells the ResultStore who waits for which task.
 #[derive(Debug, Message)]
@@ -133,7 +133,7 @@ impl Drop for Waiter {
         let Some(result) = self.result.take() else { return };
         let run = Run::none(&TaskError::Disconnected);
         if let Some(aftermath) = result.settle(self.index, self.count, run, Err(TaskError::Disconnected)) {
-            aftermath.carry_out_alone();
+            aftermath.carry_out_apart();
         }
     }
 }
@@ -145,12 +145,9 @@ impl fmt::Debug for Waiter {
 }
 
 impl Aftermath {
-    /// Does what is left where there is no callbacks' actor any more: on a thread of its own.
-    fn carry_out_alone(self: Box<Self>) {
-        let work = move || self.carry_out();
-        if let Err(error) = std::thread::Builder::new().name("cb-callback".into()).spawn(work) {
-            tracing::error!(%error, "no thread for the callbacks of a task that the stopped cluster left");
-        }
+    /// Does what is left where there is no callbacks' actor any more.
+    pub(super) fn carry_out_apart(self) {
+        apart::run(move || self.carry_out());
     }
 
     fn carry_out(self) {

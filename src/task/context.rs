@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use parking_lot::Mutex;
 
 use super::{Attempt, EngineId, Namespace, TaskId};
+use crate::catch;
 
 /// Handed to a task that asks for it (`cx: &TaskContext` as first parameter).
 #[derive(Debug, Clone)]
@@ -82,9 +83,9 @@ pub(crate) struct CancelFlag {
 impl CancelFlag {
     pub(crate) fn request(&self) {
         self.requested.store(true, Ordering::Release);
-        if let Some(waker) = self.waker.lock().take() {
-            waker.wake();
-        }
+        let waker = self.waker.lock().take();
+        // Outside the lock: whoever wakes may come back at once.
+        waker.into_iter().for_each(catch::wake);
     }
 
     /// Makes the flag good for the next task of the same worker.

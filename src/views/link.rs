@@ -10,12 +10,12 @@ use super::with::Options;
 use crate::actors::{CallbackCounts, Callbacks, Lane, Roster};
 use crate::admission::Admission;
 use crate::async_result::{AsyncMapResult, AsyncResult, Many, One, decode_value, not_decodable};
-use crate::catch;
 use crate::error::{Error, TaskError};
 use crate::ledger::Request;
 use crate::limits::Limits;
 use crate::messages::{Aftermath, Cancel, Dispatch, Settle, Submission, Waiter};
 use crate::task::{Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind};
+use crate::{apart, catch};
 
 /// What all views of one client share.
 pub(crate) struct Link {
@@ -61,7 +61,8 @@ impl Link {
     }
 
     pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>) {
-        self.parts.cancel.do_send(Cancel { tasks, reason });
+        let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason });
+        apart::speak(move || cancel.do_send(message));
     }
 
     pub(crate) fn dispatch(&self, aftermath: Aftermath) {
@@ -220,7 +221,8 @@ impl Link {
     pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
         if let Err(refused) = self.parts.submissions.push(submissions) {
             // The cluster is gone: dropping the waiters settles them.
-            catch::discard(refused);
+            // Each by itself: a second panic while one unwinds would end the process.
+            refused.into_iter().for_each(catch::discard);
         }
     }
 

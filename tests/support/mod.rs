@@ -1,7 +1,9 @@
 //! What several test files need: waiting for an event, and counting what is left behind.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Waits until `is_so`, and fails after ten seconds.
 #[track_caller]
@@ -67,4 +69,36 @@ impl Gate {
         let (open, _) = self.changed.wait_timeout_while(open, wait, |open| !*open).unwrap();
         assert!(*open, "the gate was not opened within 20 s");
     }
+}
+
+/// Returns where the binary of an example is. `cargo test` has built it; `cargo test --test ..` has not, and then
+/// it is built here.
+#[track_caller]
+pub fn example(name: &str) -> PathBuf {
+    // This test is target/<profile>/deps/<test>.
+    let test = std::env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).unwrap();
+    let binary = profile.join("examples").join(name).with_extension(std::env::consts::EXE_EXTENSION);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = ["src", "macros/src", "Cargo.toml"].map(|source| root.join(source));
+    let newest = sources.iter().map(|source| changed(source)).max().unwrap();
+    let newest = newest.max(changed(&root.join("examples").join(name).with_extension("rs")));
+    if !binary.exists() || changed(&binary) < newest {
+        let profile = if profile.ends_with("release") { "release" } else { "dev" };
+        let mut build = Command::new(env!("CARGO"));
+        let built =
+            build.args(["build", "--quiet", "--profile", profile, "--example", name]).current_dir(root).status();
+        assert!(built.unwrap().success(), "example {name} is built");
+    }
+    binary
+}
+
+/// Returns when a file, or the newest of a directory, was changed.
+fn changed(path: &Path) -> SystemTime {
+    if path.is_dir() {
+        return std::fs::read_dir(path).unwrap().map(|entry| changed(&entry.unwrap().path())).max().unwrap();
+    }
+    path.metadata()
+        .and_then(|metadata| metadata.modified())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
