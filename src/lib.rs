@@ -56,6 +56,8 @@
 //!
 //! `cli` (default): the `callboard` command. Without it (`default-features = false`) only the library is built.
 
+#![forbid(unsafe_code)]
+
 extern crate self as callboard;
 
 pub mod task;
@@ -85,8 +87,8 @@ pub use ledger::{EngineStatus, QueueStatus};
 pub use limits::Limits;
 pub use messages::{Pending, TaskDone};
 pub use registry::{Registration, Registry};
-pub use task::{Pulled, Pushable};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
+pub use task::{Pulled, Pushable};
 pub use views::{DirectView, EngineView, LoadBalancedView, With};
 
 /// What nearly every program needs: `use callboard::prelude::*;`.

@@ -93,7 +93,8 @@ impl Namespace {
 
     fn clear(&self, client: u64) {
         let mut values = self.values.lock();
-        let cleared: Vec<Shared> = values.extract_if(|(owner, _), _| *owner == client).map(|(_, value)| value).collect();
+        let cleared: Vec<Shared> =
+            values.extract_if(|(owner, _), _| *owner == client).map(|(_, value)| value).collect();
         drop(values);
         cleared.into_iter().for_each(catch::discard);
     }
@@ -372,10 +373,7 @@ mod tests {
     fn a_wrong_name_and_a_wrong_type_are_named() {
         let cx = TaskContext::here();
         let text = |failure: TaskFailure| failure.text().to_string();
-        assert_eq!(
-            text(cx.pushed::<u8>("a").unwrap_err()),
-            "nothing is called \"a\" on this engine; push it first"
-        );
+        assert_eq!(text(cx.pushed::<u8>("a").unwrap_err()), "nothing is called \"a\" on this engine; push it first");
         cx.push("a", 1_u32).unwrap();
         assert_eq!(text(cx.pushed::<String>("a").unwrap_err()), "\"a\": it is a u32, and not a alloc::string::String");
         cx.push("a", String::from("text")).unwrap();

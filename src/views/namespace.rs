@@ -65,7 +65,7 @@ impl DirectView {
     ///
     /// let cluster = Cluster::threads(4).start()?;
     /// let dv = cluster.client().all();
-    /// dv.scatter("x", (0..10).collect()).wait()?;
+    /// dv.scatter("x", (0..10_i64).collect()).wait()?;
     /// dv.apply(double_all()).wait()?;
     /// assert_eq!(dv.gather::<i64>("x").get()?, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
     /// # Ok::<(), callboard::Error>(())

@@ -1,10 +1,15 @@
 //! The `callboard` command: what one does with a cluster from a shell. So far: `callboard bench`.
 
 mod bench;
+mod huge_pages;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// For `callboard bench --only norms`, and the like: tasks that fill large buffers.
+#[global_allocator]
+static ALLOCATOR: huge_pages::HugePages = huge_pages::HugePages;
 
 /// Parallel computing with futures over engines.
 #[derive(Debug, Parser)]

@@ -11,11 +11,13 @@ mod ping_pong;
 mod pin;
 mod yardsticks;
 
+mod apply_all;
 mod full_ledger;
 mod idle;
 mod latency;
 mod map_throughput;
 mod noop_throughput;
+mod norms;
 mod queued_memory;
 mod scheduler_cost;
 mod startup;
@@ -68,6 +70,10 @@ enum Test {
     NoopThroughput,
     /// A map of items that do nothing, one task an item
     MapThroughput,
+    /// The tutorial's 16 norms of large arrays
+    Norms,
+    /// The same call on every engine; 64 MiB pushed, pulled, scattered, gathered
+    ApplyAll,
     /// One task that does nothing and its result, on an idle cluster
     Latency,
     /// Memory of a task that waits, its result included
@@ -143,6 +149,8 @@ impl Test {
         match self {
             Self::NoopThroughput => "noop_throughput",
             Self::MapThroughput => "map_throughput",
+            Self::Norms => "norms",
+            Self::ApplyAll => "apply_all",
             Self::Latency => "latency",
             Self::QueuedMemory => "queued_memory",
             Self::SchedulerCost => "scheduler_cost",
@@ -155,6 +163,8 @@ impl Test {
         match self {
             Self::NoopThroughput => noop_throughput::contenders(plan),
             Self::MapThroughput => map_throughput::contenders(plan),
+            Self::Norms => norms::contenders(plan),
+            Self::ApplyAll => apply_all::contenders(plan),
             Self::Latency => latency::contenders(plan),
             Self::QueuedMemory => queued_memory::contenders(plan),
             Self::SchedulerCost => scheduler_cost::contenders(plan),

@@ -172,7 +172,7 @@ impl Test {
     fn note(self, series: &[Series]) -> Option<String> {
         match self {
             Self::Latency => Some(latency::NOTE.into()),
-            Self::NoopThroughput | Self::MapThroughput => {
+            Self::NoopThroughput => {
                 Some("noop_throughput: spawn_blocking is tokio's default pool, which grows to 512 threads.".into())
             }
             Self::SchedulerCost => {
@@ -181,7 +181,14 @@ impl Test {
                     "scheduler_cost: here the ratio is to the fewest engines with as many subsets; it grows at most {most:.2} x."
                 ))
             }
-            Self::QueuedMemory | Self::Idle | Self::Startup => None,
+            Self::MapThroughput => Some(
+                "map_throughput: rayon and serial make no task of an item, and keep no outcome of it: the loop alone.".into(),
+            ),
+            Self::ApplyAll => Some(
+                "apply_all: engines of one process share what is pushed; rayon is `broadcast`, serial copies the bytes once."
+                    .into(),
+            ),
+            Self::Norms | Self::QueuedMemory | Self::Idle | Self::Startup => None,
         }
     }
 }
