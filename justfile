@@ -24,3 +24,4 @@ bench *ARGS:
 torture:
     CALLBOARD_CASES=1000000 cargo test --release --test ledger
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
+    CALLBOARD_CASES=2000 cargo test --release --test drop_order -- --nocapture

@@ -53,6 +53,9 @@ impl Cluster {
 
     /// Ends the cluster; answered when every task is settled and every thread has ended.
     ///
+    /// A callback may wait for the end of its own cluster, and a task too with [`Pending::Cancel`]; a task that waits
+    /// with [`Pending::Finish`] waits for itself.
+    ///
     /// Answers [`Error::StillRunning`] with the names of engines whose task did not return within
     /// `limits.stop_wait_ms_max`.
     pub fn shutdown(mut self, pending: Pending) -> Reply<()> {

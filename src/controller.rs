@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::actors::{
-    CallbackCounts, Callbacks, Engine, EngineParts, Lane, ResultStore, ResultStoreParts, Roster, Scheduler,
+    CallbackCounts, Callbacks, End, Engine, EngineParts, Lane, ResultStore, ResultStoreParts, Roster, Scheduler,
     SchedulerParts, Threads,
 };
 use crate::admission::Admission;
@@ -89,11 +89,14 @@ impl Controller {
     /// # Errors
     /// [`Error::StillRunning`] names engines whose task did not return in time.
     pub(crate) fn stop(self, pending: Pending, asker: ThreadId) -> Result<(), Error> {
-        let Addresses { scheduler, callbacks, .. } = &self.addresses;
+        let Addresses { scheduler, result_store, callbacks } = &self.addresses;
         // A mailbox that is closed is an arbiter that is gone already: everything is settled then.
         let _ = block_on(scheduler.send(Stop { pending }), None);
         // What was settled has been dispatched; once this is answered, it has been handed to threads.
         let _ = block_on(callbacks.send(Discard { batch: Vec::new() }), None);
+        let _ = block_on(scheduler.send(End), None);
+        let _ = block_on(result_store.send(End), None);
+        let _ = block_on(callbacks.send(End), None);
         self.host.stop();
         self.threads.join(self.limits.stop_wait(), asker)
     }

@@ -267,7 +267,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn whatever_is_dropped_in_whatever_order_nothing_hangs_and_nothing_is_left() {
-    let cases = number("CALLBOARD_CASES").unwrap_or(100);
+    let cases = number("CALLBOARD_CASES").unwrap_or(60);
     let hosts: [Host; 5] = [
         ("plain threads", in_plain_threads),
         ("tokio of one thread", in_tokio_of_one_thread),

@@ -16,9 +16,11 @@ mod lane;
 mod spin;
 mod roster;
 mod threads;
+mod end;
 
 pub(crate) use callbacks::CallbackCounts;
 pub use callbacks::Callbacks;
+pub(crate) use end::End;
 pub use engine::Engine;
 pub(crate) use engine::EngineParts;
 pub(crate) use lane::Lane;

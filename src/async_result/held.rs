@@ -48,6 +48,7 @@ impl<T> Held<T> {
     pub(super) fn lend(&mut self) -> Result<Result<T, TaskError>, NotHere> {
         self.replace(Self::Lent(thread::current().id(), None))
     }
+
     /// Puts a lent outcome back; returns who waits for it.
     pub(super) fn put_back(&mut self, outcome: Option<Result<T, TaskError>>) -> Option<Waker> {
         match std::mem::replace(self, outcome.map_or(Self::Taken, Self::Here)) {
