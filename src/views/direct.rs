@@ -83,22 +83,24 @@ impl DirectView {
         if self.engines.is_empty() {
             many.refuse(0, tasks.len() as u32, TaskError::NoEngines);
         }
-        let lengths = part_lengths(tasks.len(), self.engines.len());
-        let mut tasks = tasks.into_iter();
-        let call = |(&engine, length)| {
-            let part: Vec<T> = tasks.by_ref().take(length).collect();
-            Call::of_many(Target::One(engine), options.retries_bound(), part)
-        };
-        let calls = self.engines.iter().zip(lengths).map(call);
+        let parts = parts_of(tasks, self.engines.len()).into_iter().filter(|part| !part.is_empty());
+        let call = |(&engine, part)| Call::of_many(Target::One(engine), options.retries_bound(), part);
+        let calls = self.engines.iter().zip(parts).map(call);
         self.link.submit_many(&many, options, calls);
         AsyncMapResult::new(many, self.link.clone())
     }
 }
 
-/// Parts `items` into as equal parts as can be: the first `items % parts` get one more. Parts of none are left out.
-pub(super) fn part_lengths(items: usize, parts: usize) -> impl Iterator<Item = usize> {
-    let (each, more) = (items.checked_div(parts).unwrap_or(0), items.checked_rem(parts).unwrap_or(0));
-    (0..parts).map(move |part| each + usize::from(part < more)).take_while(|&length| length > 0)
+/// Parts the items into as equal parts as can be, in order: the first `items % parts` get one more.
+pub(super) fn parts_of<T>(mut items: Vec<T>, parts: usize) -> Vec<Vec<T>> {
+    let (each, more) = (items.len().checked_div(parts).unwrap_or(0), items.len().checked_rem(parts).unwrap_or(0));
+    // From behind, so that each is cut off without moving the others.
+    let mut from_behind: Vec<Vec<T>> =
+        (1..parts).rev().map(|part| items.split_off(part * each + part.min(more))).collect();
+    items.shrink_to_fit();
+    from_behind.extend((parts > 0).then_some(items));
+    from_behind.reverse();
+    from_behind
 }
 
 impl HasOptions for DirectView {

@@ -1,6 +1,6 @@
 //! Values on engines: push, pull, scatter, gather.
 
-use super::direct::{DirectView, part_lengths};
+use super::direct::{DirectView, parts_of};
 use super::engine::EngineView;
 use super::link::Call;
 use crate::async_result::{AsyncMapResult, AsyncResult, Reply};
@@ -76,13 +76,8 @@ impl DirectView {
     {
         let engines = self.targets();
         let name = name.into();
-        let lengths: Vec<usize> = part_lengths(items.len(), engines.len()).collect();
-        let mut items = items.into_iter();
-        let parts = (0..engines.len()).map(|part| {
-            let length = lengths.get(part).copied().unwrap_or(0);
-            let part: Vec<T> = items.by_ref().take(length).collect();
-            Push { name: name.clone(), value: Shared::of(part) }
-        });
+        let push = |part| Push { name: name.clone(), value: Shared::of(part) };
+        let parts = parts_of(items, engines.len()).into_iter().map(push);
         let options = self.options();
         let (link, many) = (self.link(), self.link().many::<Push>(engines.len().max(1) as u32, options));
         if engines.is_empty() {
