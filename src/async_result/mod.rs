@@ -10,6 +10,7 @@ mod cancel_on_drop;
 mod many;
 mod map;
 mod map_iter;
+mod interactive;
 mod reply;
 
 pub(crate) use blocking::{block_on, may_block};
