@@ -11,14 +11,15 @@ mod result_store;
 mod waiting;
 mod records;
 mod callbacks;
+mod dispatcher;
 mod pool;
 mod lane;
 mod spin;
 mod roster;
 mod threads;
 
-pub(crate) use callbacks::CallbackCounts;
 pub use callbacks::Callbacks;
+pub(crate) use dispatcher::{CallbackCounts, Dispatcher};
 pub use engine::Engine;
 pub(crate) use engine::EngineParts;
 pub(crate) use lane::Lane;

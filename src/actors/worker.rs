@@ -9,8 +9,9 @@ use bytes::Bytes;
 use super::lane::Lane;
 use super::spin::Spin;
 use super::tray::Tray;
+use crate::attempt;
 use crate::catch::{self, user_code};
-use crate::error::{Coded, Place, TaskError};
+use crate::error::{Coded, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
@@ -66,19 +67,13 @@ impl Worker {
         }
     }
 
-    /// The only place where a task's own code is called: what it does becomes an outcome.
+    /// Makes the attempt, if the call can be read.
     fn outcome_of(&self, payload: Payload, cx: &TaskContext) -> Outcome {
         let task = match payload {
             Payload::Typed(task) => task,
             Payload::Wire(call) => self.decode(&call)?,
         };
-        let name = task.kind().short_name();
-        let place = || Box::new(Place { task: cx.task, name, engine: self.engine, attempt: cx.attempt });
-        match user_code(move || task.run(cx)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(failure)) => Err(TaskError::Failed { place: place(), text: failure.into_text().into() }),
-            Err(message) => Err(TaskError::Panicked { place: place(), message }),
-        }
+        attempt::make(task, cx)
     }
 
     fn decode(&self, call: &WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {

@@ -55,7 +55,7 @@ impl TaskContext {
     ///
     /// A long loop asks this now and then, and returns early.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.requested.load(Ordering::Relaxed)
+        self.cancel.is_requested()
     }
 
     /// Waits until the task is cancelled; for `tokio::select!` in an `async` task.
@@ -74,9 +74,13 @@ pub(crate) struct CancelFlag {
 impl CancelFlag {
     pub(crate) fn request(&self) {
         self.requested.store(true, Ordering::Release);
-        if let Some(waker) = self.waker.lock().take() {
-            waker.wake();
-        }
+        let waker = self.waker.lock().take();
+        // Outside the lock: whoever wakes may come back at once.
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
     }
 
     /// Makes the flag good for the next task of the same worker.

@@ -1,0 +1,79 @@
+//! Where a result comes from: what a result asks of whoever will settle it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::promised::Promised;
+use crate::actors::Dispatcher;
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::messages::Aftermath;
+use crate::task::TaskId;
+use crate::views::Link;
+
+/// Who settles a result.
+#[derive(Clone)]
+pub(crate) enum Origin {
+    /// A cluster: its result store does, and its scheduler is asked to cancel.
+    Cluster(Arc<Link>),
+    /// Whoever holds the promise.
+    Promise(Arc<Promised>),
+}
+
+impl From<Arc<Link>> for Origin {
+    fn from(link: Arc<Link>) -> Self {
+        Self::Cluster(link)
+    }
+}
+
+impl Origin {
+    /// Cancels a task; returns false if it is known to be settled.
+    pub(crate) fn cancel(&self, task: TaskId, reason: Box<str>) -> bool {
+        match self {
+            Self::Cluster(link) => {
+                link.cancel(vec![task], reason);
+                true
+            }
+            Self::Promise(promised) => promised.cancel(reason),
+        }
+    }
+
+    /// Counts one more callback.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if there are too many already.
+    pub(super) fn count_callback(&self) -> Result<(), Error> {
+        match self {
+            Self::Cluster(link) => link.count_callback(),
+            Self::Promise(_) => {
+                let limit = Limits::default().callbacks_pending_max;
+                let is_room = Dispatcher::of_process().counts().try_register(limit);
+                if is_room { Ok(()) } else { Err(Error::Overloaded { what: "callbacks", limit }) }
+            }
+        }
+    }
+
+    /// Has callbacks run that were registered after the end.
+    pub(super) fn dispatch(&self, aftermath: Aftermath) {
+        match self {
+            Self::Cluster(link) => link.dispatch(aftermath),
+            Self::Promise(_) => Dispatcher::of_process().dispatch(aftermath),
+        }
+    }
+
+    /// Notes that a recipient was gone.
+    pub(super) fn on_undeliverable(&self) {
+        match self {
+            Self::Cluster(link) => link.on_undeliverable(),
+            Self::Promise(_) => Dispatcher::of_process().counts().on_undeliverable(),
+        }
+    }
+
+    /// Returns how long a thread looks for the outcome before it sleeps.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::Cluster(link) => link.patience(),
+            Self::Promise(_) => Limits::default().spin(),
+        }
+    }
+}
