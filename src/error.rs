@@ -246,9 +246,11 @@ impl TaskError {
             Self::Cancelled { .. } => Status::Cancelled,
             Self::TimedOut { .. } => Status::TimedOut,
             Self::EngineLost { .. } | Self::Disconnected => Status::Lost,
-            Self::Overloaded { .. } | Self::NoEngines | Self::UnknownTask { .. } | Self::NotPortable | Self::ShutDown => {
-                Status::Refused
-            }
+            Self::Overloaded { .. }
+            | Self::NoEngines
+            | Self::UnknownTask { .. }
+            | Self::NotPortable
+            | Self::ShutDown => Status::Refused,
             Self::AlreadyTaken | Self::ResultEvicted => Status::Done,
             Self::WouldBlock | Self::NotReady { .. } => Status::Pending,
         }

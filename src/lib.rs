@@ -72,29 +72,34 @@ mod async_result;
 mod promise;
 mod views;
 mod controller;
+pub mod executors;
 mod client;
 mod cluster;
 pub mod block_on;
 
-pub use async_result::{AsyncMapResult, AsyncResult, CancelOnDrop, Reply};
+pub use async_result::{
+    AsCompleted, AsCompletedStream, AsyncMapResult, AsyncResult, Awaitable, CancelOnDrop, Reply, ReturnWhen, Waited,
+    Waiting, as_completed, wait,
+};
 pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
+pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
 pub use ledger::{EngineStatus, QueueStatus};
 pub use limits::Limits;
 pub use messages::{Pending, TaskDone};
 pub use promise::Promise;
 pub use registry::{Registration, Registry};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
-pub use views::{DirectView, EngineView, LoadBalancedView, With};
+pub use views::{DirectView, EngineView, ExecutorView, LoadBalancedView, With};
 
 /// What nearly every program needs: `use callboard::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        AsyncMapResult, AsyncResult, Client, Cluster, Pending, Task, TaskContext, TaskDone, TaskError, TaskFailure,
-        With, task,
+        AsyncMapResult, AsyncResult, Client, Cluster, Executor, ExecutorExt, Pending, Task, TaskContext, TaskDone,
+        TaskError, TaskFailure, With, task,
     };
 }
 

@@ -196,6 +196,11 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         self.many.is_done()
     }
 
+    /// Returns whether all tasks are settled; else has `waker` woken when they are.
+    pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<()> {
+        self.many.poll(waker)
+    }
+
     /// Returns whether all tasks have a value; `None` while some are not settled.
     pub fn successful(&self) -> Option<bool> {
         let state = self.many.state.lock();

@@ -11,7 +11,13 @@ mod single;
 mod cancel_on_drop;
 mod many;
 mod reply;
+mod awaitable;
+mod until;
+mod wait;
+mod as_completed;
 
+pub use as_completed::{AsCompleted, AsCompletedStream, as_completed};
+pub use awaitable::Awaitable;
 pub(crate) use blocking::{block_on, may_block};
 pub use cancel_on_drop::CancelOnDrop;
 pub use many::AsyncMapResult;
@@ -21,3 +27,4 @@ pub(crate) use origin::Origin;
 pub(crate) use promised::Promised;
 pub use reply::Reply;
 pub use single::AsyncResult;
+pub use wait::{ReturnWhen, Waited, Waiting, wait};

@@ -38,6 +38,20 @@ impl Origin {
         }
     }
 
+    /// Cancels the tasks of one executor: those of a cluster by one message.
+    pub(crate) fn cancel_all(tasks: Vec<(TaskId, Self)>, reason: &str) {
+        let mut of_cluster: Option<(Arc<Link>, Vec<TaskId>)> = None;
+        for (task, origin) in tasks {
+            match origin {
+                Self::Promise(promised) => drop(promised.cancel(reason.into())),
+                Self::Cluster(link) => of_cluster.get_or_insert_with(|| (link, Vec::new())).1.push(task),
+            }
+        }
+        if let Some((link, tasks)) = of_cluster {
+            link.cancel(tasks, reason.into());
+        }
+    }
+
     /// Counts one more callback.
     ///
     /// # Errors

@@ -118,12 +118,6 @@ impl Promised {
 
     /// Makes the context in which the promised work runs.
     pub(crate) fn context(&self) -> TaskContext {
-        TaskContext {
-            task: self.id,
-            engine: None,
-            attempt: Attempt(1),
-            label: None,
-            cancel: self.cancel.clone(),
-        }
+        TaskContext { task: self.id, engine: None, attempt: Attempt(1), label: None, cancel: self.cancel.clone() }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
@@ -152,6 +152,11 @@ impl<T: Send + 'static> AsyncResult<T> {
     /// Returns whether the task is settled.
     pub fn ready(&self) -> bool {
         self.one.handover.is_done()
+    }
+
+    /// Returns whether the task is settled; else has `waker` woken when it is.
+    pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<()> {
+        self.one.handover.poll(waker)
     }
 
     /// Returns whether the task has a value; `None` while it is not settled.

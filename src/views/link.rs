@@ -140,7 +140,7 @@ impl Link {
         AsyncResult::new(one, self.clone())
     }
 
-    pub(super) fn try_admit(&self, weight: u32) -> Result<(), TaskError> {
+    pub(crate) fn try_admit(&self, weight: u32) -> Result<(), TaskError> {
         self.parts.admission.try_admit(weight)
     }
 
@@ -163,14 +163,14 @@ impl Link {
         Submission { request, weight: call.weight, waiter: Some(Waiter::new(result, index)) }
     }
 
-    pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
+    pub(crate) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
         if let Err(refused) = self.parts.submissions.push(submissions) {
             // The cluster is gone: dropping the waiters settles them.
             catch::discard(refused);
         }
     }
 
-    pub(super) fn next_id(&self) -> TaskId {
+    pub(crate) fn next_id(&self) -> TaskId {
         TaskId { client: self.client, seq: self.next_seq.fetch_add(1, Ordering::Relaxed) }
     }
 }
@@ -188,6 +188,6 @@ pub(crate) trait Identified {
 }
 
 /// What admission counts for a call: its bytes, at least 1, at most 4 GiB.
-fn weight_of(bytes: usize) -> u32 {
+pub(crate) fn weight_of(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).max(1)
 }

@@ -5,9 +5,11 @@ mod direct;
 mod load_balanced;
 mod with;
 mod link;
+mod aim;
 
+pub use aim::ExecutorView;
 pub use direct::DirectView;
 pub use engine::EngineView;
-pub(crate) use link::{Identified, Link, LinkParts};
+pub(crate) use link::{Identified, Link, LinkParts, weight_of};
 pub use load_balanced::LoadBalancedView;
 pub use with::With;

@@ -1,0 +1,67 @@
+//! What may be asked of a `map` beside its items.
+
+use std::time::{Duration, Instant};
+
+use super::feed::{HandOver, Plan};
+use crate::error::Error;
+use crate::limits::{MAP_AHEAD, MAP_BATCH_MAX};
+
+/// Options of [`map_with`](super::ExecutorExt::map_with); those of `concurrent.futures.Executor.map`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct MapOptions {
+    timeout: Option<Duration>,
+    chunksize: Option<usize>,
+    buffersize: Option<usize>,
+}
+
+impl MapOptions {
+    /// Makes the options of a plain `map`.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how long the whole `map` may take, counted from its call.
+    ///
+    /// The first outcome that is not there by then is `TaskError::TimedOut`, and the last: that item and all
+    /// after it are cancelled. (Python leaves those that run.) Outcomes that are there are still read.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets how many items are handed over together. By default they are handed over as they come.
+    ///
+    /// With threads, too: Python has it for processes only.
+    pub fn chunksize(mut self, items: usize) -> Self {
+        self.chunksize = Some(items);
+        self
+    }
+
+    /// Sets how many items may be submitted and not yet read, at most: also while the next is waited for, where
+    /// Python has one more. Items are counted, not chunks; a chunk is never larger than this.
+    pub fn buffersize(mut self, items: usize) -> Self {
+        self.buffersize = Some(items);
+        self
+    }
+
+    /// Settles what the options leave open.
+    pub(super) fn plan(self, max_workers: usize) -> Result<Plan, Error> {
+        if self.chunksize == Some(0) {
+            return Err(Error::Zero { what: "chunksize" });
+        }
+        if self.buffersize == Some(0) {
+            return Err(Error::Zero { what: "buffersize" });
+        }
+        // Two for each worker at least: one that runs, one that is next.
+        let ahead = self.buffersize.unwrap_or(MAP_AHEAD.max(max_workers.saturating_mul(2)));
+        let hand_over = match self.chunksize {
+            // A larger chunk than the look-ahead could never be handed over.
+            Some(chunk) => HandOver::Together(chunk.min(ahead)),
+            None => HandOver::AsTheyCome { refill: (ahead / 8).clamp(1, MAP_BATCH_MAX) },
+        };
+        // A deadline beyond the end of time is none.
+        let deadline = self.timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
+        Ok(Plan { ahead, hand_over, deadline })
+    }
+}
