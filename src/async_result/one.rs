@@ -106,6 +106,10 @@ impl<T: Send + 'static> Settle for One<T> {
         }
         let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
         let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
-        Some(Box::new(Aftermath { done, callbacks, leftover }))
+        Some(Box::new(Aftermath { done, callbacks: callbacks.into(), more: None, leftover }))
+    }
+
+    fn next_callbacks(&self, _: u32) -> Vec<Callback> {
+        self.handover.next_callbacks()
     }
 }

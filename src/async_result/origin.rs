@@ -40,8 +40,14 @@ impl Origin {
 
     /// Cancels the tasks of one executor: those of a cluster by one message.
     pub(crate) fn cancel_all(tasks: Vec<(TaskId, Self)>, reason: &str) {
+        // What has not started first, or a worker that is free again would start it.
+        let is_queued = |task: &(TaskId, Self)| match &task.1 {
+            Self::Promise(promised) => !promised.has_started(),
+            Self::Cluster(_) => true,
+        };
+        let (queued, running): (Vec<_>, Vec<_>) = tasks.into_iter().partition(is_queued);
         let mut of_cluster: Option<(Arc<Link>, Vec<TaskId>)> = None;
-        for (task, origin) in tasks {
+        for (task, origin) in queued.into_iter().chain(running) {
             match origin {
                 Self::Promise(promised) => drop(promised.cancel(reason.into())),
                 Self::Cluster(link) => of_cluster.get_or_insert_with(|| (link, Vec::new())).1.push(task),

@@ -72,6 +72,10 @@ impl Promised {
         state.waiter.is_some()
     }
 
+    pub(crate) fn has_started(&self) -> bool {
+        self.state.lock().started.is_some()
+    }
+
     /// Takes the call out, to run or to encode it.
     pub(crate) fn take_call(&self) -> Option<Payload> {
         self.state.lock().call.take()

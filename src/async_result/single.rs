@@ -17,7 +17,7 @@ use super::one::One;
 use super::origin::Origin;
 use crate::actors::Spin;
 use crate::error::{Error, TaskError};
-use crate::messages::{Aftermath, Callback, TaskDone};
+use crate::messages::{Aftermath, Callback, MoreCallbacks, TaskDone};
 use crate::task::{Moment, Record, Status, TaskId};
 
 /// The result of a task that runs elsewhere: a future, and what `concurrent.futures.Future` and ipyparallel's
@@ -272,7 +272,8 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.origin.count_callback()?;
         if let Some(callback) = self.one.handover.on_done(callback) {
             let done = Some(TaskDone { record: self.one.record() });
-            self.origin.dispatch(Aftermath { done, callbacks: vec![callback], leftover: None });
+            let more = Some(MoreCallbacks::of(self.one.clone(), 0));
+            self.origin.dispatch(Aftermath { done, callbacks: [callback].into(), more, leftover: None });
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Call, Job};
 use crate::async_result::{Origin, Reply};
 use crate::error::TaskError;
-use crate::messages::{Aftermath, Pending, Settle, Waiter};
+use crate::messages::{Aftermath, Callback, Pending, Settle, Waiter};
 use crate::task::{Outcome, Run, TaskId};
 
 /// The tasks of one executor that are not settled. Clones are the same.
@@ -179,6 +179,10 @@ impl Settle for Tracked {
         let ticket = self.ticket.lock().take();
         drop(ticket);
         aftermath
+    }
+
+    fn next_callbacks(&self, index: u32) -> Vec<Callback> {
+        self.result.next_callbacks(index)
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix::dev::SendError;
 use actix::{Addr, Recipient};
 
 use super::with::Options;
-use crate::actors::{CallbackCounts, Callbacks, Lane, Roster};
+use crate::actors::{CallbackCounts, Callbacks, Dispatcher, Lane, Roster};
 use crate::admission::Admission;
 use crate::async_result::{AsyncResult, One, decode_value, not_decodable};
 use crate::catch;
@@ -65,7 +66,14 @@ impl Link {
     }
 
     pub(crate) fn dispatch(&self, aftermath: Aftermath) {
-        self.parts.callbacks.do_send(Dispatch { batch: vec![aftermath] });
+        match self.parts.callbacks.try_send(Dispatch { batch: vec![aftermath] }) {
+            Ok(()) => {}
+            Err(SendError::Full(message)) => self.parts.callbacks.do_send(message),
+            // The cluster is gone, its results are not.
+            Err(SendError::Closed(message)) => {
+                message.batch.into_iter().for_each(|aftermath| Dispatcher::of_process().dispatch(aftermath));
+            }
+        }
     }
 
     pub(crate) fn on_undeliverable(&self) {
