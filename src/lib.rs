@@ -46,7 +46,21 @@
 //! # Ok::<(), callboard::Error>(())
 //! ```
 //!
-//! **4. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
+//! **4. An executor** is the interface of `concurrent.futures` over everything that runs tasks: a view, a
+//! [`ThreadPoolExecutor`], one of your own; see [`executors`]. [`wait`](fn@wait) and [`as_completed`] take results of
+//! any of them.
+//!
+//! ```
+//! # use callboard::prelude::*;
+//! # #[task] fn square(x: u64) -> u64 { x * x }
+//! # let cluster = Cluster::threads(2).start()?;
+//! let ex = cluster.client().executor();
+//! let squares: Vec<u64> = ex.map(square, 0..5).collect::<Result<_, _>>()?;
+//! assert_eq!(squares, [0, 1, 4, 9, 16]);
+//! # Ok::<(), callboard::Error>(())
+//! ```
+//!
+//! **5. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one

@@ -224,6 +224,22 @@ fn our_threads_named(prefix: &str) -> usize {
 }
 
 #[test]
+fn a_map_keeps_within_what_may_be_pending() {
+    let mut limits = Limits::default();
+    limits.pending_tasks_max = 3;
+    let pool = ThreadPoolExecutor::builder(1).limits(limits.clone()).start().unwrap();
+    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let executors: [Box<dyn Executor>; 2] = [Box::new(pool), Box::new(cluster.client().executor())];
+    for ex in executors {
+        assert_eq!(ex.pending_max(), 3);
+        let mut map = ex.map(square, 0..50);
+        for x in 0..50 {
+            assert_eq!(map.next(), Some(Ok(x * x)), "{}", ex.name());
+        }
+    }
+}
+
+#[test]
 fn a_flooded_thread_pool_refuses_by_name() {
     let mut limits = Limits::default();
     limits.pending_tasks_max = 3;

@@ -307,10 +307,10 @@ fn the_first_exception_is_found_among_many_and_the_order_is_kept() {
 fn as_completed_lets_go_of_what_it_returned_and_takes_a_hundred_thousand() {
     const MANY: usize = 100_000;
     let (promises, results): (Vec<_>, Vec<_>) = (0..MANY).map(|_| Promise::<usize>::new("one of many")).unzip();
-    let mut completed = as_completed(results.into_iter().map(Arc::new));
+    let completed = as_completed(results.into_iter().map(Arc::new));
     let giving = std::thread::spawn(move || promises.into_iter().rev().for_each(|promise| promise.fulfil(1)));
     let mut sum = 0;
-    while let Some(ar) = completed.next() {
+    for ar in completed {
         assert_eq!(Arc::strong_count(&ar), 1);
         sum += ar.get().unwrap();
     }

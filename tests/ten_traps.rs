@@ -158,8 +158,7 @@ fn trap_5_a_buffersize_is_never_exceeded() {
             taken.set(taken.get() + 1);
             most.set(most.get().max(taken.get() - read.get()));
         });
-        let mut map = ex.map_with(MapOptions::new().buffersize(4), square, items).unwrap();
-        while let Some(outcome) = map.next() {
+        for outcome in ex.map_with(MapOptions::new().buffersize(4), square, items).unwrap() {
             outcome.unwrap();
             read.set(read.get() + 1);
         }

@@ -57,6 +57,11 @@ pub trait Executor: Send + Sync + fmt::Debug {
     /// Returns how many tasks it runs at once, now.
     fn max_workers(&self) -> usize;
 
+    /// Returns how many tasks may be pending at once, where that is known: `map` works no further ahead.
+    fn pending_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Takes calls, in the order in which they may start. Must not wait for them, nor for room: what cannot be
     /// taken is [refused](Call::refuse).
     ///
@@ -84,6 +89,10 @@ macro_rules! executor_behind {
 
             fn max_workers(&self) -> usize {
                 (**self).max_workers()
+            }
+
+            fn pending_max(&self) -> usize {
+                (**self).pending_max()
             }
 
             fn execute(&self, calls: Vec<Call<'_>>) {

@@ -38,6 +38,8 @@ pub trait ExecutorExt: Executor {
     /// As `concurrent.futures.Executor.map`, except that
     /// - items are taken as they are needed, about a thousand ahead of what was read, so an input may be endless;
     ///   the first ones are taken and submitted before this returns;
+    /// - it works no further ahead than the executor's [`pending_max`](Executor::pending_max); where others fill it,
+    ///   an item may be `Overloaded`;
     /// - an error is one outcome, and reading on is possible; `collect::<Result<Vec<_>, _>>()` stops at the first
     ///   as Python does;
     /// - reading on a thread that drives a runtime is [`TaskError::WouldBlock`](crate::TaskError::WouldBlock),

@@ -76,11 +76,15 @@ where
             HandOver::Together(chunk) => chunk,
             HandOver::AsTheyCome { refill } => refill,
         };
-        while !self.is_exhausted && self.plan.ahead - unread >= least && !self.is_overdue() {
-            let tasks = self.take(self.plan.ahead - unread);
+        while !self.is_exhausted && self.room(unread) >= least && !self.is_overdue() {
+            let tasks = self.take(self.room(unread));
             unread += tasks.len();
             self.submit(tasks).for_each(&mut keep);
         }
+    }
+
+    fn room(&self, unread: usize) -> usize {
+        self.plan.ahead.saturating_sub(unread)
     }
 
     /// Takes items for one hand-over, at most `room`.

@@ -66,6 +66,11 @@ impl Job {
     ///
     /// Does nothing if the result was cancelled.
     pub fn run(self) {
+        self.run_then(|| ());
+    }
+
+    /// As `run`; between the outcome and its publication does what whoever waits for it must find done.
+    pub(super) fn run_then(self, before_it_settles: impl FnOnce()) {
         if !self.start() {
             return;
         }
@@ -74,9 +79,10 @@ impl Job {
             Some(Payload::Wire(_)) => {
                 Err(TaskError::undecodable(Coded::Arguments, self.kind().name, "they are encoded already"))
             }
-            // Cancelled since.
+            // Cancelled since; or the arguments were freed, and dropping the job says so.
             None => return,
         };
+        before_it_settles();
         self.settle(outcome);
     }
 
@@ -84,7 +90,7 @@ impl Job {
     ///
     /// # Errors
     /// [`TaskError::NotPortable`] if the call cannot leave this process, [`TaskError::Undecodable`] if the codec
-    /// refuses, [`TaskError::Cancelled`] if nobody waits for it any more.
+    /// refuses, [`TaskError::Cancelled`] if nobody waits for it any more, or its arguments were freed.
     pub fn encode(&self) -> Result<WireCall, TaskError> {
         // Taken out meanwhile, so that no lock is held while code of the user's runs.
         let Some(call) = self.promised.take_call() else {

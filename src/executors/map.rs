@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_core::Stream;
+use tokio::runtime::Handle;
 
 use super::feed::Feed;
 use super::{Executor, MapOptions};
@@ -36,7 +37,7 @@ where
     S: Iterator<Item: Task>,
 {
     pub(super) fn start(executor: &'e E, options: MapOptions, tasks: S) -> Result<Self, Error> {
-        let plan = options.plan(executor.max_workers())?;
+        let plan = options.plan(executor)?;
         let mut map = Self { feed: Feed::new(executor, plan, tasks), unread: VecDeque::new() };
         map.fill();
         Ok(map)
@@ -44,7 +45,8 @@ where
 
     /// Returns the same outcomes as a `Stream`, for async code.
     ///
-    /// Items are taken where it is polled. A `timeout` needs a tokio runtime with its timer enabled.
+    /// Items are taken where it is polled. A `timeout` needs tokio's timer: in a runtime that has not enabled it, it
+    /// panics, as `tokio::time` does; outside of tokio it is only looked at when something is settled.
     ///
     /// ```
     /// # use callboard::{ThreadPoolExecutor, prelude::*};
@@ -150,9 +152,13 @@ where
 /// Wakes at the deadline.
 pub(super) type Alarm = Pin<Box<tokio::time::Sleep>>;
 
-/// Returns whether the deadline has passed, or has the task woken then.
+/// Returns whether the deadline has passed, or has the task woken then. Without a tokio runtime nobody wakes it, and
+/// the deadline is only seen where something else does.
 pub(super) fn is_time_up(alarm: &mut Option<Alarm>, deadline: Option<Instant>, cx: &mut Context<'_>) -> bool {
     let Some(deadline) = deadline else { return false };
+    if Handle::try_current().is_err() {
+        return Instant::now() >= deadline;
+    }
     let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
     alarm.as_mut().poll(cx).is_ready()
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Executor;
 use super::feed::{HandOver, Plan};
 use crate::error::Error;
 use crate::limits::{MAP_AHEAD, MAP_BATCH_MAX};
@@ -46,7 +47,7 @@ impl MapOptions {
     }
 
     /// Settles what the options leave open.
-    pub(super) fn plan(self, max_workers: usize) -> Result<Plan, Error> {
+    pub(super) fn plan(self, executor: &(impl Executor + ?Sized)) -> Result<Plan, Error> {
         if self.chunksize == Some(0) {
             return Err(Error::Zero { what: "chunksize" });
         }
@@ -54,7 +55,8 @@ impl MapOptions {
             return Err(Error::Zero { what: "buffersize" });
         }
         // Two for each worker at least: one that runs, one that is next.
-        let ahead = self.buffersize.unwrap_or(MAP_AHEAD.max(max_workers.saturating_mul(2)));
+        let ahead = self.buffersize.unwrap_or(MAP_AHEAD.max(executor.max_workers().saturating_mul(2)));
+        let ahead = ahead.min(executor.pending_max()).max(1);
         let hand_over = match self.chunksize {
             // A larger chunk than the look-ahead could never be handed over.
             Some(chunk) => HandOver::Together(chunk.min(ahead)),

@@ -36,6 +36,7 @@ use crate::messages::Pending;
 pub struct ThreadPoolExecutor {
     shared: Arc<Shared>,
     workers: usize,
+    pending_max: usize,
 }
 
 struct Shared {
@@ -107,7 +108,8 @@ impl ThreadPoolBuilder {
             threads: Mutex::new(Some(threads)),
             is_over: watch::Sender::new(false),
         };
-        Ok(ThreadPoolExecutor { shared: Arc::new(shared), workers: self.workers })
+        let (workers, pending_max) = (self.workers, self.limits.pending_tasks_max);
+        Ok(ThreadPoolExecutor { shared: Arc::new(shared), workers, pending_max })
     }
 }
 
@@ -135,6 +137,10 @@ impl Executor for ThreadPoolExecutor {
         self.workers
     }
 
+    fn pending_max(&self) -> usize {
+        self.pending_max
+    }
+
     fn execute(&self, calls: Vec<Call<'_>>) {
         let Shared { pool, in_flight, admission, .. } = &*self.shared;
         for call in calls {
@@ -148,10 +154,8 @@ impl Executor for ThreadPoolExecutor {
             let Some(job) = in_flight.admit(call) else { continue };
             // While a job is in flight only a shutdown that cancelled it takes the pool away.
             if let Some(pool) = &*pool.read() {
-                pool.spawn_fifo(move || {
-                    let _place = place;
-                    job.run();
-                });
+                // Given back before anybody is woken: whoever then submits finds room.
+                pool.spawn_fifo(move || job.run_then(|| drop(place)));
             }
         }
     }

@@ -54,7 +54,7 @@ where
     S: Iterator<Item: Task>,
 {
     pub(super) fn start(executor: &'e E, options: MapOptions, tasks: S) -> Result<Self, Error> {
-        let plan = options.plan(executor.max_workers())?;
+        let plan = options.plan(executor)?;
         let feed = Feed::new(executor, plan, tasks);
         let mut map = Self { feed, unread: FuturesUnordered::new(), submitted: 0 };
         map.fill();

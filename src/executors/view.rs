@@ -64,6 +64,10 @@ impl<V: ExecutorView> Executor for ViewExecutor<V> {
         self.view.aim().engines_now()
     }
 
+    fn pending_max(&self) -> usize {
+        self.view.aim().link.pending_max()
+    }
+
     fn execute(&self, calls: Vec<Call<'_>>) {
         let aim = self.view.aim();
         let first = self.turns.fetch_add(calls.len(), Ordering::Relaxed);

@@ -61,6 +61,10 @@ impl Link {
         self.parts.limits.spin()
     }
 
+    pub(crate) fn pending_max(&self) -> usize {
+        self.parts.limits.pending_tasks_max
+    }
+
     pub(crate) fn cancel(&self, tasks: Vec<TaskId>, reason: Box<str>) {
         self.parts.cancel.do_send(Cancel { tasks, reason });
     }
