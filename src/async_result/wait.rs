@@ -13,7 +13,7 @@ use super::blocking::{block_on, may_block};
 use super::until::Until;
 use crate::error::Error;
 
-/// When [`wait`] has waited long enough.
+/// When [`wait`] has waited long enough; the constants of `concurrent.futures`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReturnWhen {
     /// When all are settled.
@@ -54,6 +54,18 @@ pub fn wait<R: Awaitable>(results: impl IntoIterator<Item = R>, until: ReturnWhe
 }
 
 /// Results that are waited for: [`get`](Self::get) in blocking code, `.await` in async code.
+///
+/// ```
+/// # use callboard::{ReturnWhen, ThreadPoolExecutor, prelude::*, wait};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// # runtime.block_on(async {
+/// let pool = ThreadPoolExecutor::new(2)?;
+/// let waited = wait((0..4).map(|x| pool.submit(square(x))), ReturnWhen::FirstCompleted).await;
+/// assert!(!waited.done.is_empty());
+/// # Ok::<(), callboard::Error>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is waited for until this is awaited or got"]
 pub struct Waiting<R> {
     results: Vec<R>,

@@ -12,6 +12,20 @@ use crate::task::{Extras, Payload, Run, Task, TaskId, TaskKind};
 use crate::views::weight_of;
 
 /// One call that an [`Executor`](super::Executor) is asked to make.
+///
+/// ```
+/// use callboard::executors::{Call, Job};
+/// use callboard::TaskError;
+///
+/// /// Takes small calls only.
+/// fn take(call: Call<'_>) -> Option<Job> {
+///     if call.weight() > 1 << 20 {
+///         call.refuse(TaskError::Overloaded { what: "bytes", limit: 1 << 20 });
+///         return None;
+///     }
+///     Some(call.into_job())
+/// }
+/// ```
 pub struct Call<'a> {
     payload: Payload,
     kind: &'static TaskKind,

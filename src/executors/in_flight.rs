@@ -16,6 +16,33 @@ use crate::task::{Outcome, Run, TaskId};
 /// The tasks of one executor that are not settled. Clones are the same.
 ///
 /// Bound: as many as the executor takes; each is with the executor anyway.
+///
+/// ```
+/// use callboard::executors::{Call, InFlight};
+/// use callboard::{Reply, prelude::*};
+///
+/// /// Runs each task in `submit` itself: for tests.
+/// #[derive(Debug, Default)]
+/// struct Serial(InFlight);
+///
+/// impl Executor for Serial {
+///     fn name(&self) -> &'static str { "Serial" }
+///     fn max_workers(&self) -> usize { 1 }
+///     fn execute(&self, calls: Vec<Call<'_>>) {
+///         for job in calls.into_iter().filter_map(|call| self.0.admit(call)) {
+///             job.run();
+///         }
+///     }
+///     fn shutdown(&self, pending: Pending) -> Reply<()> { self.0.shutdown(pending) }
+/// }
+///
+/// #[task]
+/// fn square(x: u64) -> u64 { x * x }
+///
+/// let ex = Serial::default();
+/// let ar = ex.submit(square(3));
+/// assert!(ar.ready() && ex.0.is_empty());
+/// ```
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Shared>);
 

@@ -13,6 +13,25 @@ use crate::task::{Outcome, Payload, TaskContext, TaskId, TaskKind, WireCall};
 /// run elsewhere and [`settle`](Self::settle) it.
 ///
 /// Its result may be cancelled meanwhile, and settles at once then; arguments that nobody took out are freed.
+///
+/// ```
+/// use callboard::executors::Job;
+/// use callboard::task::{Outcome, WireCall};
+///
+/// /// Sends a job elsewhere and brings back how it ended.
+/// fn send(job: Job, elsewhere: impl FnOnce(WireCall) -> Outcome) {
+///     match job.encode() {
+///         Ok(call) => {
+///             job.free_arguments();
+///             if job.start() {
+///                 job.settle(elsewhere(call));
+///             }
+///         }
+///         Err(error) => job.settle(Err(error)),
+///     }
+/// }
+/// ```
+///
 /// A job that is dropped settles its result as [`TaskError::Disconnected`].
 #[must_use = "dropping it settles the result as an error"]
 pub struct Job {

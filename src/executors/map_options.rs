@@ -8,6 +8,18 @@ use crate::error::Error;
 use crate::limits::{MAP_AHEAD, MAP_BATCH_MAX};
 
 /// Options of [`map_with`](super::ExecutorExt::map_with); those of `concurrent.futures.Executor.map`.
+///
+/// ```
+/// use callboard::{MapOptions, ThreadPoolExecutor, prelude::*};
+/// use std::time::Duration;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// let ex = ThreadPoolExecutor::new(2)?;
+/// let options = MapOptions::new().timeout(Duration::from_secs(60)).chunksize(2).buffersize(8);
+/// let squares: Vec<u64> = ex.map_with(options, square, 1..).unwrap().take(3).collect::<Result<_, _>>()?;
+/// assert_eq!(squares, [1, 4, 9]);
+/// assert!(ex.map_with(MapOptions::new().buffersize(0), square, 1..).is_err());
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct MapOptions {
