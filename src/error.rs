@@ -107,15 +107,19 @@ pub struct Place {
     pub task: TaskId,
     /// The name of its function.
     pub name: &'static str,
-    /// The engine that ran it.
-    pub engine: EngineId,
+    /// The engine that ran it; `None` for an executor's own thread.
+    pub engine: Option<EngineId>,
     /// Which execution it was.
     pub attempt: Attempt,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (task {}, engine {}, attempt {})", self.name, self.task, self.engine, self.attempt)
+        write!(f, "{} (task {}, ", self.name, self.task)?;
+        if let Some(engine) = self.engine {
+            write!(f, "engine {engine}, ")?;
+        }
+        write!(f, "attempt {})", self.attempt)
     }
 }
 
@@ -212,9 +216,13 @@ pub enum TaskError {
         /// The name of the function, and what the codec said.
         text: Box<str>,
     },
-    /// The cluster went away before the task had an outcome.
-    #[error("the cluster stopped before the task had an outcome")]
+    /// Whoever had the task went away before it had an outcome: the cluster stopped, or a
+    /// [`Promise`](crate::Promise) was dropped.
+    #[error("whoever had the task went away before it had an outcome: the cluster stopped, or its promise was dropped")]
     Disconnected,
+    /// The executor takes no more tasks. Submit before its `shutdown`, or make another.
+    #[error("the executor was shut down; submit before its shutdown(), or make another")]
+    ShutDown,
     /// The value was taken out before (`.await`, `take`, `pipe_to`). Use `get` to read it more than once.
     #[error("the value was already taken; use get() to read it more than once")]
     AlreadyTaken,
@@ -246,7 +254,11 @@ impl TaskError {
             Self::Cancelled { .. } => Status::Cancelled,
             Self::TimedOut { .. } => Status::TimedOut,
             Self::EngineLost { .. } | Self::Disconnected => Status::Lost,
-            Self::Overloaded { .. } | Self::NoEngines | Self::UnknownTask { .. } | Self::NotPortable => Status::Refused,
+            Self::Overloaded { .. }
+            | Self::NoEngines
+            | Self::UnknownTask { .. }
+            | Self::NotPortable
+            | Self::ShutDown => Status::Refused,
             Self::AlreadyTaken | Self::ResultEvicted => Status::Done,
             Self::WouldBlock | Self::NotReady { .. } => Status::Pending,
         }

@@ -46,7 +46,21 @@
 //! # Ok::<(), callboard::Error>(())
 //! ```
 //!
-//! **4. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
+//! **4. An executor** is the interface of `concurrent.futures` over everything that runs tasks: a view, a
+//! [`ThreadPoolExecutor`], one of your own; see [`executors`]. [`wait`](fn@wait) and [`as_completed`] take results of
+//! any of them.
+//!
+//! ```
+//! # use callboard::prelude::*;
+//! # #[task] fn square(x: u64) -> u64 { x * x }
+//! # let cluster = Cluster::threads(2).start()?;
+//! let ex = cluster.client().executor();
+//! let squares: Vec<u64> = ex.map(square, 0..5).collect::<Result<_, _>>()?;
+//! assert_eq!(squares, [0, 1, 4, 9, 16]);
+//! # Ok::<(), callboard::Error>(())
+//! ```
+//!
+//! **5. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
@@ -70,32 +84,40 @@ pub mod ledger;
 mod admission;
 pub mod messages;
 pub mod actors;
+mod attempt;
 mod async_result;
+mod promise;
 mod views;
 mod controller;
+pub mod executors;
 mod client;
 mod cluster;
 pub mod block_on;
 
-pub use async_result::{AsCompletedItems, AsyncMapResult, AsyncResult, CancelOnDrop, IntoIter, Iter, MapStream, Reply};
+pub use async_result::{
+    AsCompleted, AsCompletedItems, AsCompletedStream, AsyncMapResult, AsyncResult, Awaitable, CancelOnDrop, IntoIter,
+    Iter, Reply, ResultStream, ReturnWhen, Waited, Waiting, as_completed, wait,
+};
 pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
+pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
 pub use ledger::{EngineStatus, QueueStatus};
 pub use limits::Limits;
 pub use messages::{Pending, TaskDone};
+pub use promise::Promise;
 pub use registry::{Registration, Registry};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
 pub use task::{Pulled, Pushable};
-pub use views::{DirectView, EngineView, LoadBalancedView, With};
+pub use views::{DirectView, EngineView, ExecutorView, LoadBalancedView, With};
 
 /// What nearly every program needs: `use callboard::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        AsyncMapResult, AsyncResult, Client, Cluster, Pending, Task, TaskContext, TaskDone, TaskError, TaskFailure,
-        With, task,
+        AsyncMapResult, AsyncResult, Client, Cluster, Executor, ExecutorExt, Pending, Task, TaskContext, TaskDone,
+        TaskError, TaskFailure, With, task,
     };
 }
 

@@ -29,6 +29,18 @@ pub const PUSHED_NAMES_MAX: usize = 4_096;
 /// of all engines.
 pub(crate) const TARGET_SETS_MAX: usize = 1024;
 
+/// Most items that a `map` submits ahead of what was read, unless its `buffersize` says otherwise: at a
+/// microsecond a task a millisecond of work, so that the workers have something to do while the reader looks at
+/// a result; and an input without end costs no more memory than this.
+pub(crate) const MAP_AHEAD: usize = 1_024;
+
+/// Most items of a `map` that are handed over together where no `chunksize` says otherwise, and for how long
+/// they may be collected, in microseconds: a hand-over costs about as much as a tiny task, and the first item of
+/// a slow input must not wait for the last.
+pub(crate) const MAP_BATCH_MAX: usize = 128;
+/// See [`MAP_BATCH_MAX`].
+pub(crate) const MAP_BATCH_US_MAX: u64 = 100;
+
 /// How long an idle callback thread stays, in milliseconds: long enough for a burst, short enough that an
 /// idle program has no such threads.
 pub(crate) const CALLBACK_THREAD_IDLE_MS: u64 = 2_000;

@@ -179,7 +179,37 @@ fn each_callback_is_called_once_and_in_the_order_of_registration() {
         let mut back: Vec<u32> = [1, 2].into_iter().filter_map(|callback| place.on_done(callback)).collect();
         let mut called = given(giver).callbacks;
         called.append(&mut back);
+        called.append(&mut place.next_callbacks());
         assert_eq!(called, [1, 2]);
+        assert!(place.next_callbacks().is_empty());
+    });
+}
+
+/// Catches: an end of the calling that is decided before the lock, so that a callback waits in a queue that nobody
+/// looks at; a callback that is called beside an earlier one.
+#[test]
+fn callbacks_that_come_while_others_are_called_are_called_after_them() {
+    loom::model(|| {
+        let (place, giver) = place_and_giver();
+        given(giver);
+        assert_eq!(place.on_done(1), Some(1), "to be called now");
+        let registering = {
+            let place = place.clone();
+            thread::spawn(move || [2, 3].into_iter().filter_map(|callback| place.on_done(callback)).collect::<Vec<_>>())
+        };
+        let mut called = Vec::new();
+        loop {
+            let next = place.next_callbacks();
+            if next.is_empty() {
+                break;
+            }
+            called.extend(next);
+        }
+        // Whoever was given one back after the end calls on.
+        let back = registering.join().expect("registering does not panic");
+        called.extend(back);
+        called.extend(place.next_callbacks());
+        assert_eq!(called, [2, 3]);
     });
 }
 

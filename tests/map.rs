@@ -562,3 +562,68 @@ fn a_cluster_that_ends_settles_what_is_left_of_a_map() {
     assert!(results[5..].iter().all(|result| matches!(result, Err(TaskError::Cancelled { .. }))));
     assert!(rc.load_balanced().map(gated, 0..3).results().unwrap().iter().all(|r| *r == Err(TaskError::Disconnected)));
 }
+
+#[test]
+fn results_of_any_origin_are_joined_in_order_before_and_after_they_are_there() {
+    use callboard::{AsyncMapResult, Promise};
+    let (one, two) = (cluster(2), cluster(1));
+    let (promise, promised) = Promise::new("promised");
+    let done = one.1.load_balanced().apply(square(3));
+    done.wait().unwrap();
+    let ids = [done.id(), promised.id()];
+    let joined = AsyncMapResult::join([done, promised, two.1.load_balanced().apply(square(5))]);
+    assert_eq!(joined.ids().take(2).collect::<Vec<_>>(), ids);
+    eventually("two are there", || joined.progress() == 2);
+    assert_eq!((joined.successful(), joined.iter().next()), (None, Some(Ok(9))));
+    promise.settle(Err(TaskError::NoEngines));
+    assert_eq!(joined.results().unwrap(), [Ok(9), Err(TaskError::NoEngines), Ok(25)]);
+    assert_eq!((joined.successful(), joined.metadata()[0].engine.is_some()), (Some(false), true));
+
+    // Split and joined, a map is what it was; nothing joined is nothing.
+    let map = warm(&one.1).map(square, 0..100);
+    let joined = AsyncMapResult::join(map.split());
+    assert_eq!(joined.get().unwrap(), (0..100).map(|x| x * x).collect::<Vec<_>>());
+    assert_eq!(AsyncMapResult::<u64>::join([]).get().unwrap(), []);
+}
+
+#[test]
+fn cancelling_joined_results_cancels_each_where_it_is() {
+    use callboard::{AsyncMapResult, Promise};
+    static GATE: Gate = Gate::new();
+    #[task]
+    fn gated_one(x: u64) -> u64 {
+        GATE.pass();
+        x
+    }
+    let (one, two) = (cluster(1), cluster(1));
+    let (promise, promised) = Promise::<u64>::new("promised");
+    let views = [one.1.load_balanced(), two.1.load_balanced()];
+    let of_views = views.iter().flat_map(|view| [view.apply(gated_one(1)), view.apply(gated_one(2))]);
+    let joined = AsyncMapResult::join([promised].into_iter().chain(of_views));
+    assert_eq!(joined.cancel("enough"), 5);
+    let cancelled = TaskError::Cancelled { reason: "enough".into() };
+    assert_eq!(joined.results().unwrap(), vec![Err(cancelled); 5]);
+    assert!(promise.is_cancelled());
+    GATE.open();
+}
+
+#[test]
+fn callbacks_of_a_map_run_in_the_order_of_registration_also_those_registered_meanwhile() {
+    let (_cluster, rc) = cluster(1);
+    let ar = rc.load_balanced().map(square, 0..10);
+    let (tell, told) = mpsc::channel();
+    for n in 0..3 {
+        let tell = tell.clone();
+        ar.add_done_callback(move |ar| {
+            if n == 0 {
+                let late = tell.clone();
+                ar.add_done_callback(move |_| late.send(3).unwrap()).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            tell.send(n).unwrap();
+        })
+        .unwrap();
+    }
+    let order: Vec<i32> = (0..4).map(|_| told.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
+    assert_eq!(order, [0, 1, 2, 3]);
+}

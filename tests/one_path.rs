@@ -149,7 +149,7 @@ fn an_error_keeps_its_text_and_says_where() {
     let ar = rc.load_balanced().apply(parse("seven".into()));
     let Err(TaskError::Failed { place, text }) = ar.get() else { panic!("{ar:?}") };
     assert_eq!(&*text, "invalid digit found in string");
-    assert_eq!((place.engine, place.attempt, place.name), (EngineId(0), Attempt(1), "parse"));
+    assert_eq!((place.engine, place.attempt, place.name), (Some(EngineId(0)), Attempt(1), "parse"));
     assert_eq!(ar.successful(), Some(false));
     assert_eq!(ar.metadata().status, Status::Failed);
 }

@@ -11,6 +11,7 @@ mod result_store;
 mod waiting;
 mod records;
 mod callbacks;
+mod dispatcher;
 mod pool;
 mod lane;
 mod spin;
@@ -18,8 +19,8 @@ mod roster;
 mod threads;
 mod end;
 
-pub(crate) use callbacks::CallbackCounts;
 pub use callbacks::Callbacks;
+pub(crate) use dispatcher::{CallbackCounts, Dispatcher};
 pub(crate) use end::End;
 pub use engine::Engine;
 pub(crate) use engine::EngineParts;

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use super::lane::Lane;
 use super::spin::Spin;
 use super::tray::Tray;
+use crate::attempt;
 use crate::catch::{self, user_code};
-use crate::error::{Coded, Place, TaskError};
+use crate::error::{Coded, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
 use crate::task::{
-    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskFailure, TaskId, Value,
-    WireCall,
+    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value, WireCall,
 };
 
 /// One engine's worker.
@@ -79,7 +79,7 @@ impl Worker {
     fn work_on(&self, mut chunk: Box<dyn ChunkRun>, name: &'static str, first: TaskId, cx: &mut TaskContext) {
         self.tray.on_chunk(chunk.rest());
         let started = Instant::now();
-        self.outcomes_of(&mut *chunk, name, cx);
+        attempt::make_each(&mut *chunk, name, cx);
         let ran = started.elapsed();
         let (count, value) = chunk.finish();
         if count == 0 {
@@ -95,38 +95,13 @@ impl Worker {
         catch::discard(self.finished.push([completion]));
     }
 
-    /// The only place, beside the next, where a task's own code is called: what it does becomes an outcome.
+    /// Makes the attempt, if the call can be read.
     fn outcome_of(&self, payload: Payload, cx: &TaskContext) -> Outcome {
         let task = match payload {
             Payload::Typed(task) => task,
             Payload::Wire(call) => self.decode(&call)?,
         };
-        let name = task.kind().short_name();
-        match user_code(move || task.run(cx)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(failure)) => Err(self.failed(name, cx, failure)),
-            Err(message) => Err(self.panicked(name, cx, message)),
-        }
-    }
-
-    /// The same for the items of a map: a panic becomes the outcome of one of them.
-    fn outcomes_of(&self, chunk: &mut dyn ChunkRun, name: &'static str, cx: &mut TaskContext) {
-        while let Err(message) = user_code(|| chunk.run(cx, &|cx, failure| self.failed(name, cx, failure))) {
-            let error = self.panicked(name, cx, message);
-            chunk.on_panic(cx, error);
-        }
-    }
-
-    fn failed(&self, name: &'static str, cx: &TaskContext, failure: TaskFailure) -> TaskError {
-        TaskError::Failed { place: self.place(name, cx), text: failure.into_text().into() }
-    }
-
-    fn panicked(&self, name: &'static str, cx: &TaskContext, message: Box<str>) -> TaskError {
-        TaskError::Panicked { place: self.place(name, cx), message }
-    }
-
-    fn place(&self, name: &'static str, cx: &TaskContext) -> Box<Place> {
-        Box::new(Place { task: cx.task, name, engine: self.engine, attempt: cx.attempt })
+        attempt::make(task, cx)
     }
 
     fn decode(&self, call: &WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {

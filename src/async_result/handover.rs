@@ -20,8 +20,16 @@ pub(super) struct Handover<V, C> {
 #[derive(Debug)]
 enum State<V, C> {
     Pending(Expecting<C>),
-    Done(V),
+    /// `queue` is there while callbacks are called: those that are registered meanwhile wait in it.
+    Done {
+        value: V,
+        queue: Option<Box<Queue<C>>>,
+    },
 }
+
+/// Boxed, so that its place costs a word while nobody calls.
+#[derive(Debug)]
+struct Queue<C>(Vec<C>);
 
 /// Who is to be told. One waker is the rule; the others' place costs nothing while there are none.
 #[derive(Debug)]
@@ -39,7 +47,7 @@ struct Others<C> {
 /// What the giver has to do after it gave.
 #[derive(Debug)]
 pub(super) struct Given<V, C> {
-    /// In the order of registration.
+    /// In the order of registration. Once they were called, [`Handover::next_callbacks`] has those that came since.
     pub(super) callbacks: Vec<C>,
     /// The value, if nobody wants it.
     pub(super) unwanted: Option<V>,
@@ -67,7 +75,8 @@ impl<V, C> Handover<V, C> {
             if self.handles.load(Ordering::Acquire) == 0 {
                 return (told, Some(value));
             }
-            *state = State::Done(value);
+            let are_called = told.others.as_ref().is_some_and(|others| !others.callbacks.is_empty());
+            *state = State::Done { value, queue: are_called.then(Queue::empty) };
             self.is_done.store(true, Ordering::Release);
             (told, None)
         });
@@ -88,21 +97,37 @@ impl<V, C> Handover<V, C> {
                 expecting.add(waker);
                 Poll::Pending
             }
-            State::Done(_) => Poll::Ready(()),
+            State::Done { .. } => Poll::Ready(()),
         })
     }
 
-    /// Registers a callback, or gives it back if the value is there.
+    /// Registers a callback, or gives it back to be called now: then ask for the [next](Self::next_callbacks), too.
     pub(super) fn on_done(&self, callback: C) -> Option<C> {
-        if self.is_done() {
-            return Some(callback);
-        }
         self.state.write(|state| match state {
             State::Pending(expecting) => {
                 expecting.others().callbacks.push(callback);
                 None
             }
-            State::Done(_) => Some(callback),
+            State::Done { queue: Some(queue), .. } => {
+                queue.0.push(callback);
+                None
+            }
+            State::Done { queue, .. } => {
+                *queue = Some(Queue::empty());
+                Some(callback)
+            }
+        })
+    }
+
+    /// Takes the callbacks that were registered while others were called. None ends the calling.
+    pub(super) fn next_callbacks(&self) -> Vec<C> {
+        self.state.write(|state| {
+            let State::Done { queue, .. } = state else { return Vec::new() };
+            let next = queue.as_mut().map(|queue| std::mem::take(&mut queue.0)).unwrap_or_default();
+            if next.is_empty() {
+                *queue = None;
+            }
+            next
         })
     }
 
@@ -123,7 +148,7 @@ impl<V, C> Handover<V, C> {
     pub(super) fn change<R>(&self, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         self.state.write(|state| match state {
             State::Pending(_) => None,
-            State::Done(value) => Some(change(value)),
+            State::Done { value, .. } => Some(change(value)),
         })
     }
 
@@ -131,8 +156,14 @@ impl<V, C> Handover<V, C> {
     pub(super) fn read<R>(&self, look: impl FnOnce(Option<&V>) -> R) -> R {
         self.state.read(|state| match state {
             State::Pending(_) => look(None),
-            State::Done(value) => look(Some(value)),
+            State::Done { value, .. } => look(Some(value)),
         })
+    }
+}
+
+impl<C> Queue<C> {
+    fn empty() -> Box<Self> {
+        Box::new(Self(Vec::new()))
     }
 }
 

@@ -78,9 +78,9 @@ mod tests {
     #[test]
     fn without_a_terminal_a_line_is_printed_when_something_has_changed_and_at_the_end() {
         let cluster = Cluster::threads(1).start().unwrap();
-        let link = cluster.client().load_balanced().map(|_| nothing(), 0..1).link.clone();
+        let origin = cluster.client().load_balanced().map(|_| nothing(), 0..1).origin.clone();
         let many = Many::new(TaskId { client: 1, seq: 1 }, 3, nothing::kind(), None, decode_value::<()>);
-        let result = AsyncMapResult::new(many.clone(), link);
+        let result = AsyncMapResult::new(many.clone(), origin);
         let run =
             Run { status: Status::Done, engine: None, attempt: Attempt(1), started: None, completed: Moment::now() };
         let mut lines = Vec::new();

@@ -17,16 +17,15 @@ use parking_lot::Mutex;
 use super::one::{Decode, One, read_typed, read_wire};
 use crate::catch;
 use crate::error::TaskError;
-use crate::messages::{Aftermath, Callback, Settle};
-use crate::task::{ChunkValue, Extras, Moment, Outcome, Record, Run, Span, Status, TaskId, TaskKind, Value};
+use crate::messages::{Aftermath, Callback, MoreCallbacks, Settle};
+use crate::task::{ChunkValue, Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind, Value};
 use crate::views::Identified;
 
 /// The shared inside of an [`AsyncMapResult`](super::AsyncMapResult).
 pub(crate) struct Many<T> {
     pub(super) kind: &'static TaskKind,
     extras: Option<Arc<Extras>>,
-    /// The first of the tasks, whose ids are counted up from here.
-    first: TaskId,
+    ids: Ids,
     len: u32,
     pub(super) created: Moment,
     decode: Decode<T>,
@@ -34,6 +33,13 @@ pub(crate) struct Many<T> {
     /// How many hold the receiving side. At 0 nobody wants the values any more.
     handles: AtomicU32,
     state: Mutex<State<T>>,
+}
+
+enum Ids {
+    /// Counted up from here.
+    From(TaskId),
+    /// Of results that were joined.
+    Each(Vec<TaskId>),
 }
 
 struct State<T> {
@@ -44,6 +50,8 @@ struct State<T> {
     failed: u32,
     expecting: Vec<(Wish, Waker)>,
     callbacks: Vec<Callback>,
+    /// Those that are registered meanwhile wait: callbacks of one result never run side by side.
+    are_callbacks_called: bool,
     /// Who gets the values instead of the parts, one an item, after a split.
     heirs: Vec<Arc<One<T>>>,
     /// Who has the parts at the moment.
@@ -95,6 +103,16 @@ impl<T: Send + 'static> Many<T> {
         extras: Option<Arc<Extras>>,
         decode: Decode<T>,
     ) -> Arc<Self> {
+        Arc::new(Self::with(Ids::From(first), len, kind, extras, decode))
+    }
+
+    /// Makes a place for results that have ids already.
+    pub(super) fn of_ids(ids: Vec<TaskId>, kind: &'static TaskKind, decode: Decode<T>) -> Arc<Self> {
+        let len = ids.len() as u32;
+        Arc::new(Self::with(Ids::Each(ids), len, kind, None, decode))
+    }
+
+    fn with(ids: Ids, len: u32, kind: &'static TaskKind, extras: Option<Arc<Extras>>, decode: Decode<T>) -> Self {
         let state = State {
             parts: Parts::new(),
             order: Vec::new(),
@@ -102,20 +120,21 @@ impl<T: Send + 'static> Many<T> {
             failed: 0,
             expecting: Vec::new(),
             callbacks: Vec::new(),
+            are_callbacks_called: false,
             heirs: Vec::new(),
             lent_to: None,
         };
-        Arc::new(Self {
+        Self {
             kind,
             extras,
-            first,
+            ids,
             len,
             created: Moment::now(),
             decode,
             is_done: AtomicBool::new(len == 0),
             handles: AtomicU32::new(1),
             state: Mutex::new(state),
-        })
+        }
     }
 
     /// Settles tasks that were never submitted.
@@ -159,10 +178,11 @@ impl<T: Send + 'static> Many<T> {
         self.is_done() || (wish != Wish::All && self.is_fulfilled(&self.state.lock(), wish))
     }
 
-    /// Has a callback called when all are settled; gives it back if they are.
+    /// Has a callback called when all are settled, or gives it back to be called now: then ask for the next, too.
     pub(super) fn on_done(&self, callback: Callback) -> Option<Callback> {
         let mut state = self.state.lock();
-        if self.is_done() {
+        if self.is_done() && !state.are_callbacks_called {
+            state.are_callbacks_called = true;
             return Some(callback);
         }
         state.callbacks.push(callback);
@@ -180,14 +200,14 @@ impl<T: Send + 'static> Many<T> {
         self.state.lock().order.get(nth).copied()
     }
 
-    /// Returns the tasks that are not settled.
-    pub(super) fn pending(&self) -> Vec<Span> {
+    /// Returns the tasks that are not settled, by index and number.
+    pub(super) fn pending(&self) -> Vec<(u32, u32)> {
         let mut settled = self.look(|parts| spans(parts).collect::<Vec<_>>()).unwrap_or_default();
         settled.push((self.len, 0));
         let (mut pending, mut next) = (Vec::new(), 0);
         for (index, count) in settled {
             if index > next {
-                pending.push(Span { first: self.first.plus(next), count: index - next });
+                pending.push((next, index - next));
             }
             next = index + count;
         }
@@ -287,13 +307,34 @@ impl<T: Send + 'static> Drop for Loan<'_, T> {
 
 impl<T> Identified for Many<T> {
     fn id_at(&self, index: u32) -> TaskId {
-        self.first.plus(index)
+        match &self.ids {
+            Ids::From(first) => first.plus(index),
+            Ids::Each(ids) => ids[index as usize],
+        }
     }
 }
 
 impl<T: Send + 'static> Settle for Many<T> {
     fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        let part = self.read(count, run, outcome);
+        self.hang_in(index, self.read(count, run, outcome))
+    }
+
+    fn next_callbacks(&self, _: u32) -> Vec<Callback> {
+        let mut state = self.state.lock();
+        let next = std::mem::take(&mut state.callbacks);
+        state.are_callbacks_called = !next.is_empty();
+        next
+    }
+}
+
+impl<T: Send + 'static> Many<T> {
+    /// Puts one outcome in that has its type already.
+    pub(super) fn put(&self, index: u32, run: Run, result: Result<T, TaskError>) -> Option<Box<Aftermath>> {
+        self.hang_in(index, Part { run, items: Items::Each(vec![Some(result)]) })
+    }
+
+    fn hang_in(&self, index: u32, part: Part<T>) -> Option<Box<Aftermath>> {
+        let count = part.len();
         let mut state = self.state.lock();
         state.settled += count;
         state.failed += part.failed();
@@ -322,14 +363,15 @@ impl<T: Send + 'static> Settle for Many<T> {
             state.expecting = others;
         }
         let callbacks = if is_done { std::mem::take(&mut state.callbacks) } else { Vec::new() };
+        state.are_callbacks_called = !callbacks.is_empty();
         drop(state);
         // Outside the lock: whoever wakes may come back at once.
         wakers.into_iter().for_each(|(_, waker): (Wish, Waker)| catch::wake(waker));
-        let more = part.map_or_else(Vec::new, |part| inherit(&heirs, part));
-        if callbacks.is_empty() && leftover.is_none() && more.is_empty() {
+        let others = part.map_or_else(Vec::new, |part| inherit(&heirs, part));
+        if callbacks.is_empty() && leftover.is_none() && others.is_empty() {
             return None;
         }
-        Some(Box::new(Aftermath { done: None, callbacks, leftover, more }))
+        Some(Box::new(Aftermath { callbacks: callbacks.into(), leftover, others, ..Aftermath::default() }))
     }
 }
 
@@ -396,7 +438,11 @@ fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], mut part: Part<T>) -> Vec<A
     let count = part.len();
     let give = |(at, heir): (u32, &Arc<One<T>>)| {
         let run = Run { status: part.status(at), ..part.run };
-        heir.give(run, part.take(at)).map(|aftermath| *aftermath)
+        let mut aftermath = heir.give(run, part.take(at))?;
+        if !aftermath.callbacks.is_empty() {
+            aftermath.more = Some(MoreCallbacks::of(heir.clone(), 0));
+        }
+        Some(*aftermath)
     };
     (0..count).zip(heirs).filter_map(give).collect()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
@@ -13,13 +13,14 @@ use actix::{Message, Recipient};
 
 use super::blocking::{block_on, may_block};
 use super::many::{Items, Many, Parts, Wish, part_with};
-use super::map_iter::{AsCompletedItems, IntoIter, Iter, MapStream};
+use super::map_iter::{AsCompletedItems, IntoIter, Iter, ResultStream};
+use super::origin::Origin;
 use super::single::AsyncResult;
 use crate::actors::Spin;
 use crate::error::{CompositeError, Error, TaskError};
-use crate::messages::{Aftermath, Callback};
+use crate::messages::{Aftermath, Callback, MoreCallbacks};
 use crate::task::{EngineId, Moment, Record, TaskId};
-use crate::views::{Identified, Link};
+use crate::views::Identified;
 
 /// The results of many tasks, in the order in which they were asked for: of `map`, or of `apply` on a
 /// [`DirectView`](crate::DirectView), one value an engine.
@@ -51,7 +52,7 @@ use crate::views::{Identified, Link};
 /// ```
 pub struct AsyncMapResult<T: Send + 'static> {
     pub(super) many: Arc<Many<T>>,
-    pub(super) link: Arc<Link>,
+    pub(super) origin: Origin,
     on_drop: OnDrop,
 }
 
@@ -63,8 +64,8 @@ enum OnDrop {
 }
 
 impl<T: Send + 'static> AsyncMapResult<T> {
-    pub(crate) fn new(many: Arc<Many<T>>, link: Arc<Link>) -> Self {
-        Self { many, link, on_drop: OnDrop::Detach }
+    pub(crate) fn new(many: Arc<Many<T>>, origin: impl Into<Origin>) -> Self {
+        Self { many, origin: origin.into(), on_drop: OnDrop::Detach }
     }
 
     /// Returns how many tasks there are.
@@ -78,9 +79,8 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     }
 
     /// Returns the ids of the tasks.
-    pub fn ids(&self) -> impl Iterator<Item = TaskId> + use<T> {
-        let first = self.many.id_at(0);
-        (0..self.many.len()).map(move |index| first.plus(index))
+    pub fn ids(&self) -> impl ExactSizeIterator<Item = TaskId> + '_ {
+        (0..self.many.len()).map(|index| self.many.id_at(index))
     }
 
     /// Blocks until all tasks are settled and returns copies of their values, in order.
@@ -181,8 +181,8 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     }
 
     /// Streams the outcomes, in order, each as soon as it is there.
-    pub fn stream(self) -> MapStream<T> {
-        MapStream::new(self)
+    pub fn stream(self) -> ResultStream<T> {
+        ResultStream::new(self)
     }
 
     /// Iterates over the outcomes as tasks complete, each with its position; a stream in async code.
@@ -262,9 +262,9 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     /// Returns how many were not settled.
     pub fn cancel(&self, reason: impl Into<Box<str>>) -> usize {
         let pending = self.many.pending();
-        let count = pending.iter().map(|span| span.count as usize).sum();
+        let count = pending.iter().map(|&(_, count)| count as usize).sum();
         if count > 0 {
-            self.link.cancel(pending, reason.into());
+            self.origin.cancel_items(|index| self.many.id_at(index), &pending, reason.into());
         }
         count
     }
@@ -303,7 +303,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
             Ok(()) => {}
             Err(SendError::Full(message)) => recipient.do_send(message),
-            Err(SendError::Closed(_)) => handle.link.on_undeliverable(),
+            Err(SendError::Closed(_)) => handle.origin.on_undeliverable(),
         })))
     }
 
@@ -312,7 +312,12 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     /// A task that was sent to an engine together with others runs on when its own result is cancelled, and
     /// its outcome is dropped; one that was not sent does not run.
     pub fn split(self) -> Vec<AsyncResult<T>> {
-        self.many.split().into_iter().map(|one| AsyncResult::new(one, self.link.clone())).collect()
+        self.many.split().into_iter().map(|one| AsyncResult::new(one, self.origin.clone())).collect()
+    }
+
+    /// Returns whether all tasks are settled; else has `waker` woken when they are.
+    pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<()> {
+        self.many.poll(Wish::All, waker)
     }
 
     pub(super) fn poll(&self, wish: Wish, cx: &Context<'_>) -> Poll<()> {
@@ -327,7 +332,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         if !may_block() {
             return Err(Error::WouldBlock);
         }
-        let mut spin = Spin::new(self.link.patience());
+        let mut spin = Spin::new(self.origin.patience());
         while spin.again() {
             if self.many.is(wish) {
                 return Ok(true);
@@ -413,13 +418,14 @@ impl<T: Send + 'static> AsyncMapResult<T> {
 
     fn second_handle(&self) -> Self {
         self.many.hold();
-        Self { many: self.many.clone(), link: self.link.clone(), on_drop: OnDrop::Detach }
+        Self { many: self.many.clone(), origin: self.origin.clone(), on_drop: OnDrop::Detach }
     }
 
     fn register(&self, callback: Callback) -> Result<(), Error> {
-        self.link.count_callback()?;
+        self.origin.count_callback()?;
         if let Some(callback) = self.many.on_done(callback) {
-            self.link.dispatch(Aftermath { callbacks: vec![callback], ..Aftermath::default() });
+            let more = Some(MoreCallbacks::of(self.many.clone(), 0));
+            self.origin.dispatch(Aftermath { callbacks: [callback].into(), more, ..Aftermath::default() });
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub struct IntoIter<T: Send + 'static> {
 }
 
 /// The outcomes of a map as a stream, in order; of [`AsyncMapResult::stream`].
-pub struct MapStream<T: Send + 'static>(IntoIter<T>);
+pub struct ResultStream<T: Send + 'static>(IntoIter<T>);
 
 /// The outcomes of a map as tasks complete, each with its position; of [`AsyncMapResult::as_completed`].
 ///
@@ -89,13 +89,13 @@ impl<T: Send + 'static> Iterator for IntoIter<T> {
 
 impl<T: Send + 'static> ExactSizeIterator for IntoIter<T> {}
 
-impl<T: Send + 'static> MapStream<T> {
+impl<T: Send + 'static> ResultStream<T> {
     pub(super) fn new(result: AsyncMapResult<T>) -> Self {
         Self(IntoIter::new(result))
     }
 }
 
-impl<T: Send + 'static> Stream for MapStream<T> {
+impl<T: Send + 'static> Stream for ResultStream<T> {
     type Item = Result<T, TaskError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -203,9 +203,9 @@ impl<T: Send + 'static> fmt::Debug for IntoIter<T> {
     }
 }
 
-impl<T: Send + 'static> fmt::Debug for MapStream<T> {
+impl<T: Send + 'static> fmt::Debug for ResultStream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<MapStream at {} of {:?}>", self.0.next, self.0.result)
+        write!(f, "<ResultStream at {} of {:?}>", self.0.next, self.0.result)
     }
 }
 

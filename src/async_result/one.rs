@@ -17,7 +17,7 @@ use crate::views::Identified;
 pub(crate) struct One<T> {
     pub(super) handover: Handover<Ended<T>, Callback>,
     pub(super) id: TaskId,
-    kind: &'static TaskKind,
+    pub(super) kind: &'static TaskKind,
     extras: Option<Arc<Extras>>,
     created: Moment,
     decode: Decode<T>,
@@ -105,6 +105,10 @@ impl<T> Identified for One<T> {
 }
 
 impl<T: Send + 'static> Settle for One<T> {
+    fn next_callbacks(&self, _: u32) -> Vec<Callback> {
+        self.handover.next_callbacks()
+    }
+
     fn settle(&self, _: u32, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
         let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
         // A value that cannot be read is known only here.
@@ -122,6 +126,6 @@ impl<T: Send + 'static> One<T> {
         }
         let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
         let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
-        Some(Box::new(Aftermath { done, callbacks, leftover, more: Vec::new() }))
+        Some(Box::new(Aftermath { done, callbacks: callbacks.into(), more: None, leftover, others: Vec::new() }))
     }
 }

@@ -16,7 +16,14 @@ use crate::error::Error;
 pub struct Reply<T>(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>);
 
 impl<T> Reply<T> {
-    pub(crate) fn new(answer: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
+    /// Makes a reply of whatever answers: for executors of one's own.
+    ///
+    /// ```
+    /// let reply = callboard::Reply::new(async { Ok(42) });
+    /// assert_eq!(reply.get()?, 42);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn new(answer: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
         Self(Box::pin(answer))
     }
 

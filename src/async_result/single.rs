@@ -14,12 +14,12 @@ use super::blocking::{block_on, may_block};
 use super::cancel_on_drop::CancelOnDrop;
 use super::held::{Held, NotHere};
 use super::one::One;
+use super::origin::Origin;
 use crate::actors::Spin;
 use crate::catch;
 use crate::error::{Error, TaskError};
-use crate::messages::{Aftermath, Callback, TaskDone};
-use crate::task::{Moment, Record, Status, TaskId};
-use crate::views::Link;
+use crate::messages::{Aftermath, Callback, MoreCallbacks, TaskDone};
+use crate::task::{Moment, Record, Run, Status, TaskId, TaskKind};
 
 /// The result of a task that runs elsewhere: a future, and what `concurrent.futures.Future` and ipyparallel's
 /// `AsyncResult` offer beside it.
@@ -44,12 +44,12 @@ use crate::views::Link;
 /// ```
 pub struct AsyncResult<T: Send + 'static> {
     one: Arc<One<T>>,
-    link: Arc<Link>,
+    origin: Origin,
 }
 
 impl<T: Send + 'static> AsyncResult<T> {
-    pub(crate) fn new(one: Arc<One<T>>, link: Arc<Link>) -> Self {
-        Self { one, link }
+    pub(crate) fn new(one: Arc<One<T>>, origin: impl Into<Origin>) -> Self {
+        Self { one, origin: origin.into() }
     }
 
     /// Returns the task's id.
@@ -155,6 +155,11 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.one.handover.is_done()
     }
 
+    /// Returns whether the task is settled; else has `waker` woken when it is.
+    pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<()> {
+        self.one.handover.poll(waker)
+    }
+
     /// Returns whether the task has a value; `None` while it is not settled.
     pub fn successful(&self) -> Option<bool> {
         self.one.handover.read(|ended| ended.map(|ended| ended.run.status == Status::Done))
@@ -175,13 +180,13 @@ impl<T: Send + 'static> AsyncResult<T> {
     ///
     /// It settles as [`TaskError::Cancelled`] soon after. A task that already runs on a thread engine cannot
     /// be stopped: its `TaskContext::is_cancelled` turns true, its slot stays taken until it returns, and
-    /// what it returns is dropped. `abort` in ipyparallel.
+    /// what it returns is dropped. The result of a [`Promise`](crate::Promise), or of an executor that makes
+    /// such, settles before this returns. `abort` in ipyparallel.
     pub fn cancel(&self, reason: impl Into<Box<str>>) -> bool {
         if self.ready() {
             return false;
         }
-        self.link.cancel(vec![self.one.id.into()], reason.into());
-        true
+        self.origin.cancel(self.one.id, reason.into())
     }
 
     /// Has the task cancelled when this is dropped, instead of left to run.
@@ -254,21 +259,40 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
             Ok(()) => {}
             Err(SendError::Full(message)) => recipient.do_send(message),
-            Err(SendError::Closed(_)) => handle.link.on_undeliverable(),
+            Err(SendError::Closed(_)) => handle.origin.on_undeliverable(),
         })))
+    }
+
+    pub(super) fn kind(&self) -> &'static TaskKind {
+        self.one.kind
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    pub(super) fn run(&self) -> Option<Run> {
+        self.one.handover.read(|ended| ended.map(|ended| ended.run))
+    }
+
+    /// Has `then` called with the result once it is settled, on one of the callbacks' threads.
+    pub(super) fn when_done(self, then: impl FnOnce(&mut Self) + Send + 'static) -> Result<(), Error> {
+        let mut handle = self.second_handle();
+        self.register(Callback::Closure(Box::new(move || then(&mut handle))))
     }
 
     /// A handle for a callback.
     fn second_handle(&self) -> Self {
         self.one.handover.hold();
-        Self { one: self.one.clone(), link: self.link.clone() }
+        Self { one: self.one.clone(), origin: self.origin.clone() }
     }
 
     fn register(&self, callback: Callback) -> Result<(), Error> {
-        self.link.count_callback()?;
+        self.origin.count_callback()?;
         if let Some(callback) = self.one.handover.on_done(callback) {
             let done = Some(TaskDone { record: self.one.record() });
-            self.link.dispatch(Aftermath { done, callbacks: vec![callback], ..Aftermath::default() });
+            let more = Some(MoreCallbacks::of(self.one.clone(), 0));
+            self.origin.dispatch(Aftermath { done, callbacks: [callback].into(), more, ..Aftermath::default() });
         }
         Ok(())
     }
@@ -280,7 +304,7 @@ impl<T: Send + 'static> AsyncResult<T> {
         if !may_block() {
             return Err(TaskError::WouldBlock);
         }
-        let mut spin = Spin::new(self.link.patience());
+        let mut spin = Spin::new(self.origin.patience());
         while spin.again() {
             if self.ready() {
                 return Ok(true);
@@ -297,7 +321,7 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.look(Result::clone)?
     }
 
-    fn move_out(&mut self) -> Result<T, TaskError> {
+    pub(super) fn move_out(&mut self) -> Result<T, TaskError> {
         self.when_here(|held| held.replace(Held::Taken))?
     }
 
@@ -375,5 +399,15 @@ impl<T: Send + 'static> fmt::Debug for AsyncResult<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.one.record();
         write!(f, "<AsyncResult {}: {}>", record.name(), record.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_three_words() {
+        assert_eq!(size_of::<AsyncResult<u64>>(), 3 * size_of::<usize>());
     }
 }

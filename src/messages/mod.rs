@@ -35,4 +35,4 @@ pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, Join, Leave, Welcome};
 pub use run::{Recall, Revoke, Run, StopEngine};
 pub use submit::{Cancel, Submission, Submit};
-pub use watch::{Aftermath, Expect, Settle, Waiter, Watch, Watched};
+pub use watch::{Aftermath, Expect, MoreCallbacks, Settle, Waiter, Watch, Watched};

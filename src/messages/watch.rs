@@ -1,5 +1,6 @@
 //! From the Scheduler to the ResultStore, before any engine gets the task.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -51,6 +52,29 @@ pub trait Settle: Send + Sync {
     ///
     /// Called at most once for each index, on the ResultStore's thread: it must not run code of the user's.
     fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>>;
+
+    /// Takes the callbacks that were registered while the ones before were called; none ends the calling.
+    fn next_callbacks(&self, _index: u32) -> Vec<Callback> {
+        Vec::new()
+    }
+}
+
+/// Where to ask for further callbacks once those of an [`Aftermath`] were called: so they never run side by side.
+pub struct MoreCallbacks {
+    result: Arc<dyn Settle>,
+    index: u32,
+}
+
+impl MoreCallbacks {
+    /// Names the result whose callbacks are called.
+    pub fn of(result: Arc<dyn Settle>, index: u32) -> Self {
+        Self { result, index }
+    }
+
+    /// Takes the next callbacks; none is the end.
+    pub fn take(&self) -> Vec<Callback> {
+        self.result.next_callbacks(self.index)
+    }
 }
 
 /// What is left to do after a result was settled, where code of the user's may run.
@@ -59,11 +83,13 @@ pub struct Aftermath {
     /// What to tell subscribers; there if there are callbacks.
     pub done: Option<TaskDone>,
     /// In the order of their registration.
-    pub callbacks: Vec<Callback>,
+    pub callbacks: VecDeque<Callback>,
+    /// Who has the callbacks that come after these.
+    pub more: Option<MoreCallbacks>,
     /// A value that nobody wants, to be dropped.
     pub leftover: Option<Box<dyn Send>>,
     /// What is left of other results, settled with this one.
-    pub more: Vec<Self>,
+    pub others: Vec<Self>,
 }
 
 impl fmt::Debug for Aftermath {
@@ -90,7 +116,7 @@ impl Waiter {
 
     /// Hands over the outcome.
     pub fn settle(mut self, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        self.result.take().and_then(|result| result.settle(self.index, self.count, run, outcome))
+        self.result.take().and_then(|result| settle(result, self.index, self.count, run, outcome))
     }
 
     /// Takes out the place for the first `count` tasks.
@@ -132,10 +158,19 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(result) = self.result.take() else { return };
         let run = Run::none(&TaskError::Disconnected);
-        if let Some(aftermath) = result.settle(self.index, self.count, run, Err(TaskError::Disconnected)) {
+        if let Some(aftermath) = settle(result, self.index, self.count, run, Err(TaskError::Disconnected)) {
             aftermath.carry_out_apart();
         }
     }
+}
+
+/// Settles a result whose callbacks, if there are any, are called next.
+fn settle(result: Arc<dyn Settle>, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+    let mut aftermath = result.settle(index, count, run, outcome)?;
+    if !aftermath.callbacks.is_empty() {
+        aftermath.more = Some(MoreCallbacks::of(result, index));
+    }
+    Some(aftermath)
 }
 
 impl fmt::Debug for Waiter {
@@ -145,13 +180,21 @@ impl fmt::Debug for Waiter {
 }
 
 impl Aftermath {
+    /// Takes the next callback, also of those that were registered since.
+    pub(crate) fn next_callback(&mut self) -> Option<Callback> {
+        if self.callbacks.is_empty() {
+            self.callbacks = self.more.as_ref()?.take().into();
+        }
+        self.callbacks.pop_front()
+    }
+
     /// Does what is left where there is no callbacks' actor any more.
     pub(super) fn carry_out_apart(self) {
         apart::run(move || self.carry_out());
     }
 
-    fn carry_out(self) {
-        for callback in self.callbacks {
+    fn carry_out(mut self) {
+        while let Some(callback) = self.next_callback() {
             match (callback, &self.done) {
                 (Callback::Message(to), Some(done)) => to.do_send(done.clone()),
                 (Callback::Message(_), None) => {}
@@ -163,6 +206,6 @@ impl Aftermath {
             }
         }
         catch::discard(self.leftover);
-        self.more.into_iter().for_each(Self::carry_out);
+        std::mem::take(&mut self.others).into_iter().for_each(Self::carry_out);
     }
 }

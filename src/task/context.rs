@@ -64,7 +64,7 @@ impl TaskContext {
     ///
     /// A long loop asks this now and then, and returns early.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.requested.load(Ordering::Relaxed)
+        self.cancel.is_requested()
     }
 
     /// Waits until the task is cancelled; for `tokio::select!` in an `async` task.
@@ -86,6 +86,10 @@ impl CancelFlag {
         let waker = self.waker.lock().take();
         // Outside the lock: whoever wakes may come back at once.
         waker.into_iter().for_each(catch::wake);
+    }
+
+    pub(crate) fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Relaxed)
     }
 
     /// Makes the flag good for the next task of the same worker.

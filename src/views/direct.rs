@@ -12,9 +12,9 @@ use crate::task::{EngineId, Target, Task};
 /// Several engines, each of which runs every task that the view is given. `rc[:]` in ipyparallel.
 #[derive(Clone)]
 pub struct DirectView {
-    link: Arc<Link>,
-    engines: Arc<[EngineId]>,
-    options: OptionsCell,
+    pub(super) link: Arc<Link>,
+    pub(super) engines: Arc<[EngineId]>,
+    pub(super) options: OptionsCell,
 }
 
 impl DirectView {

@@ -11,9 +11,9 @@ use crate::task::{EngineId, Target, Task};
 /// One engine: each task runs there and nowhere else, in the order of submission. `rc[i]` in ipyparallel.
 #[derive(Clone)]
 pub struct EngineView {
-    link: Arc<Link>,
-    engine: EngineId,
-    options: OptionsCell,
+    pub(super) link: Arc<Link>,
+    pub(super) engine: EngineId,
+    pub(super) options: OptionsCell,
 }
 
 impl EngineView {

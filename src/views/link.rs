@@ -60,12 +60,17 @@ impl Link {
         self.parts.limits.spin()
     }
 
+    pub(crate) fn pending_max(&self) -> usize {
+        self.parts.limits.pending_tasks_max
+    }
+
     pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>) {
         let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason });
         apart::speak(move || cancel.do_send(message));
     }
 
     pub(crate) fn dispatch(&self, aftermath: Aftermath) {
+        // If the cluster is gone, the message carries it out as it is dropped: its results are not gone.
         self.parts.callbacks.do_send(Dispatch { batch: vec![aftermath] });
     }
 
@@ -141,7 +146,7 @@ impl Link {
         AsyncResult::new(one, self.clone())
     }
 
-    pub(super) fn try_admit(&self, count: u32, weight: u32) -> Result<(), TaskError> {
+    pub(crate) fn try_admit(&self, count: u32, weight: u32) -> Result<(), TaskError> {
         self.parts.admission.try_admit(count, weight)
     }
 
@@ -218,7 +223,7 @@ impl Link {
         count
     }
 
-    pub(super) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
+    pub(crate) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {
         if let Err(refused) = self.parts.submissions.push(submissions) {
             // The cluster is gone: dropping the waiters settles them.
             // Each by itself: a second panic while one unwinds would end the process.
@@ -226,7 +231,7 @@ impl Link {
         }
     }
 
-    pub(super) fn next_id(&self) -> TaskId {
+    pub(crate) fn next_id(&self) -> TaskId {
         self.next_ids(1)
     }
 
@@ -257,6 +262,6 @@ pub(crate) trait Identified {
 }
 
 /// What admission counts for a call: its bytes, at least 1, at most 4 GiB.
-fn weight_of(bytes: usize) -> u32 {
+pub(crate) fn weight_of(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).max(1)
 }

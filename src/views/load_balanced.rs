@@ -12,10 +12,10 @@ use crate::task::{EngineId, Target, Task};
 /// Several engines, or all: each task runs on the one with the least to do.
 #[derive(Clone)]
 pub struct LoadBalancedView {
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     /// `None`: all engines, also those that join later.
-    engines: Option<Arc<[EngineId]>>,
-    options: OptionsCell,
+    pub(super) engines: Option<Arc<[EngineId]>>,
+    pub(super) options: OptionsCell,
 }
 
 impl LoadBalancedView {

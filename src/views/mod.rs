@@ -6,9 +6,11 @@ mod load_balanced;
 mod namespace;
 mod with;
 mod link;
+mod aim;
 
+pub use aim::ExecutorView;
 pub use direct::DirectView;
 pub use engine::EngineView;
-pub(crate) use link::{Identified, Link, LinkParts};
+pub(crate) use link::{Identified, Link, LinkParts, weight_of};
 pub use load_balanced::LoadBalancedView;
 pub use with::With;

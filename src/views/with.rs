@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::task::{Extras, Retries, Task};
+use crate::task::{Extras, Retries, Task, TaskKind};
 
 /// How often a task may start again when nobody said: a task that is safe to run twice survives two engines.
 const LOSSES_OF_IDEMPOTENT: u16 = 2;
@@ -24,7 +24,11 @@ impl Options {
 
     /// Returns the retries of a task that any of several engines may run.
     pub(super) fn retries_free<T: Task>(&self) -> Retries {
-        let losses = if T::IDEMPOTENT { LOSSES_OF_IDEMPOTENT } else { 0 };
+        self.retries_free_of(T::kind())
+    }
+
+    pub(super) fn retries_free_of(&self, kind: &TaskKind) -> Retries {
+        let losses = if kind.idempotent { LOSSES_OF_IDEMPOTENT } else { 0 };
         self.retries.unwrap_or(Retries { errors: 0, losses })
     }
 

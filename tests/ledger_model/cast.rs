@@ -88,7 +88,7 @@ pub(crate) fn lost(engine: EngineId, attempt: Attempt) -> TaskError {
 }
 
 pub(crate) fn failed(engine: EngineId, task: TaskId, attempt: Attempt) -> TaskError {
-    let place = Box::new(Place { task, name: "task", engine, attempt });
+    let place = Box::new(Place { task, name: "task", engine: Some(engine), attempt });
     TaskError::Failed { place, text: "no luck".into() }
 }
 

@@ -79,7 +79,11 @@ fn one_of_each(dv: &DirectView, numbers: &[f64]) -> Fallible<[f64; 4]> {
 /// `broadcast`: the same closure on every thread of a pool.
 fn broadcast_times(threads: usize) -> Fallible<Vec<f64>> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    (0..CALLS).map(|_| time(|| Ok(drop(pool.broadcast(|_| ()))))).collect()
+    let broadcast = || {
+        pool.broadcast(|_| ());
+        Ok(())
+    };
+    (0..CALLS).map(|_| time(broadcast)).collect()
 }
 
 fn copy_times(bytes: usize) -> Vec<f64> {

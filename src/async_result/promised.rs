@@ -1,0 +1,134 @@
+//! What is promised outside of a cluster: one outcome, given by whoever holds the promise or by a cancel,
+//! whichever comes first.
+//!
+//! Without the type of the value. A [`Promise`](crate::Promise) and a [`Job`](crate::executors::Job) are its
+//! owners; results and executors share it to cancel.
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::actors::Dispatcher;
+use crate::catch;
+use crate::error::TaskError;
+use crate::messages::Waiter;
+use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind};
+
+/// The shared inside of a promise.
+pub(crate) struct Promised {
+    id: TaskId,
+    kind: &'static TaskKind,
+    cancel: Arc<CancelFlag>,
+    state: Mutex<State>,
+}
+
+/// What of a promise is left to be kept.
+#[derive(Default)]
+struct State {
+    /// Who gets the outcome; `None` once it was given.
+    waiter: Option<Waiter>,
+    /// The call whose value is promised, until somebody runs it.
+    call: Option<Payload>,
+    started: Option<Moment>,
+}
+
+impl TaskId {
+    /// Makes the id of a task that no cluster's client submits.
+    pub(crate) fn of_process() -> Self {
+        // Random, so that ids stay unique over restarts and beside those of clients.
+        static PROCESS: LazyLock<u64> =
+            LazyLock::new(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()));
+        static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
+        Self { client: *PROCESS, seq: NEXT_SEQ.fetch_add(1, Ordering::Relaxed) }
+    }
+}
+
+impl Promised {
+    /// Makes a promise that nobody waits for yet.
+    pub(crate) fn new(id: TaskId, kind: &'static TaskKind, call: Option<Payload>) -> Arc<Self> {
+        let state = Mutex::new(State { waiter: None, call, started: None });
+        Arc::new(Self { id, kind, cancel: Arc::default(), state })
+    }
+
+    /// Names who waits. Before anybody else has the promise.
+    pub(crate) fn watch(&self, waiter: Waiter) {
+        self.state.lock().waiter = Some(waiter);
+    }
+
+    pub(crate) fn id(&self) -> TaskId {
+        self.id
+    }
+
+    pub(crate) fn kind(&self) -> &'static TaskKind {
+        self.kind
+    }
+
+    /// Notes that the work begins; false if nobody waits for it any more.
+    pub(crate) fn start(&self) -> bool {
+        let mut state = self.state.lock();
+        state.started.get_or_insert_with(Moment::now);
+        state.waiter.is_some()
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.state.lock().started.is_some()
+    }
+
+    /// Takes the call out, to run or to encode it.
+    pub(crate) fn take_call(&self) -> Option<Payload> {
+        self.state.lock().call.take()
+    }
+
+    /// Puts the call back; drops it if nobody waits any more.
+    pub(crate) fn put_back(&self, call: Payload) {
+        let mut state = self.state.lock();
+        let unwanted = if state.waiter.is_some() { state.call.replace(call) } else { Some(call) };
+        drop(state);
+        catch::discard(unwanted);
+    }
+
+    /// Gives the outcome. A second one is dropped here; returns whether it was the first.
+    pub(crate) fn settle(&self, outcome: Outcome) -> bool {
+        let State { waiter, call, started } = std::mem::take(&mut *self.state.lock());
+        let Some(waiter) = waiter else {
+            catch::discard((outcome, call));
+            return false;
+        };
+        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
+        let attempt = Attempt(u32::from(started.is_some()));
+        let run = Run { status, engine: None, attempt, started, completed: Moment::now() };
+        if let Some(aftermath) = waiter.settle(run, outcome) {
+            Dispatcher::of_process().dispatch(*aftermath);
+        }
+        // Whoever settles may be an arbiter that cancels, so arguments whose drop runs code go to a thread.
+        match call {
+            Some(call) if call.needs_drop() => Dispatcher::of_process().discard(call),
+            _ => {}
+        }
+        true
+    }
+
+    /// Settles as cancelled, at once, and asks what runs to stop; returns false if it was settled.
+    pub(crate) fn cancel(&self, reason: Box<str>) -> bool {
+        self.cancel.request();
+        self.settle(Err(TaskError::Cancelled { reason }))
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_requested()
+    }
+
+    /// Makes the context in which the promised work runs.
+    pub(crate) fn context(&self) -> TaskContext {
+        TaskContext {
+            task: self.id,
+            engine: None,
+            attempt: Attempt(1),
+            label: None,
+            cancel: self.cancel.clone(),
+            namespace: Arc::default(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A call with the promise of its result: what an executor hands to its threads, or sends elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::async_result::Promised;
+use crate::attempt;
+use crate::catch::{self, user_code};
+use crate::error::{Coded, TaskError};
+use crate::task::{Outcome, Payload, TaskContext, TaskId, TaskKind, WireCall};
+
+/// A call that was taken: [`run`](Self::run) it on a thread of one's own, or [`encode`](Self::encode) it, have it
+/// run elsewhere and [`settle`](Self::settle) it.
+///
+/// Its result may be cancelled meanwhile, and settles at once then; arguments that nobody took out are freed.
+///
+/// ```
+/// use callboard::executors::Job;
+/// use callboard::task::{Outcome, WireCall};
+///
+/// /// Sends a job elsewhere and brings back how it ended.
+/// fn send(job: Job, elsewhere: impl FnOnce(WireCall) -> Outcome) {
+///     match job.encode() {
+///         Ok(call) => {
+///             job.free_arguments();
+///             if job.start() {
+///                 job.settle(elsewhere(call));
+///             }
+///         }
+///         Err(error) => job.settle(Err(error)),
+///     }
+/// }
+/// ```
+///
+/// A job that is dropped settles its result as [`TaskError::Disconnected`].
+#[must_use = "dropping it settles the result as an error"]
+pub struct Job {
+    promised: Arc<Promised>,
+    weight: u32,
+}
+
+impl Job {
+    pub(super) fn new(promised: Arc<Promised>, weight: u32) -> Self {
+        Self { promised, weight }
+    }
+
+    /// Returns the task's id.
+    pub fn id(&self) -> TaskId {
+        self.promised.id()
+    }
+
+    /// Returns what is known of the function.
+    pub fn kind(&self) -> &'static TaskKind {
+        self.promised.kind()
+    }
+
+    /// Returns about how many bytes the call holds, at least 1.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// Settles the result as cancelled, as its holder may.
+    pub(super) fn cancel(&self, reason: &str) {
+        self.promised.cancel(reason.into());
+    }
+
+    /// Returns whether the result was cancelled: nobody waits for the outcome any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.promised.is_cancelled()
+    }
+
+    /// Notes that the call is made now, for the record; returns false if nobody waits for it any more.
+    ///
+    /// [`run`](Self::run) does it itself.
+    pub fn start(&self) -> bool {
+        self.promised.start()
+    }
+
+    /// Returns a context whose `is_cancelled` and `cancelled` follow the result.
+    pub fn context(&self) -> TaskContext {
+        self.promised.context()
+    }
+
+    /// Runs the call here and now, and settles its result. A panic of the task's goes no further.
+    ///
+    /// Does nothing if the result was cancelled.
+    pub fn run(self) {
+        self.run_then(|| ());
+    }
+
+    /// As `run`; between the outcome and its publication does what whoever waits for it must find done.
+    pub(super) fn run_then(self, before_it_settles: impl FnOnce()) {
+        if !self.start() {
+            return;
+        }
+        let outcome = match self.promised.take_call() {
+            Some(Payload::Typed(task)) => attempt::make(task, &self.promised.context()),
+            Some(Payload::Wire(_)) => {
+                Err(TaskError::undecodable(Coded::Arguments, self.kind().name, "they are encoded already"))
+            }
+            // Cancelled since; or the arguments were freed, and dropping the job says so.
+            None => return,
+        };
+        before_it_settles();
+        self.settle(outcome);
+    }
+
+    /// Encodes the arguments. Runs code of the user's; a panic in it is an error.
+    ///
+    /// # Errors
+    /// [`TaskError::NotPortable`] if the call cannot leave this process, [`TaskError::Undecodable`] if the codec
+    /// refuses, [`TaskError::Cancelled`] if nobody waits for it any more, or its arguments were freed.
+    pub fn encode(&self) -> Result<WireCall, TaskError> {
+        // Taken out meanwhile, so that no lock is held while code of the user's runs.
+        let Some(call) = self.promised.take_call() else {
+            return Err(TaskError::Cancelled { reason: "nobody waits for it any more".into() });
+        };
+        let refused = |reason: &str| Err(TaskError::undecodable(Coded::Arguments, self.kind().name, reason));
+        let encoded = match &call {
+            Payload::Wire(wire) => Ok((**wire).clone()),
+            Payload::Typed(task) => match user_code(|| task.encode()) {
+                Ok(Some(Ok(wire))) => Ok(wire),
+                Ok(Some(Err(error))) => refused(&error.to_string()),
+                Ok(None) => Err(TaskError::NotPortable),
+                Err(message) => refused(&message),
+            },
+        };
+        self.promised.put_back(call);
+        encoded
+    }
+
+    /// Frees the arguments: they were encoded, and no other attempt is made from here.
+    pub fn free_arguments(&self) {
+        catch::discard(self.promised.take_call());
+    }
+
+    /// Gives the outcome: a value as it is or as bytes, or why there is none. Late ones are dropped.
+    pub fn settle(self, outcome: Outcome) {
+        self.promised.settle(outcome);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.promised.settle(Err(TaskError::Disconnected));
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<Job {}>", self.kind().short_name())
+    }
+}
