@@ -247,3 +247,18 @@ fn callbacks_of_what_a_stopping_cluster_settles_still_run() {
     drop(slow);
     assert_eq!(told.iter().collect::<Vec<_>>(), vec![true; 50]);
 }
+
+#[test]
+fn a_result_that_outlives_its_cluster_still_calls_back() {
+    let cluster = Cluster::threads(1).start().unwrap();
+    let ar = cluster.client().load_balanced().apply(square(5));
+    assert_eq!(ar.get(), Ok(25));
+    drop(cluster);
+    let (tell, told) = mpsc::channel();
+    for i in 0..3 {
+        let tell = tell.clone();
+        ar.add_done_callback(move |ar| tell.send((i, ar.get())).unwrap()).unwrap();
+    }
+    drop(tell);
+    assert_eq!(told.iter().collect::<Vec<_>>(), [(0, Ok(25)), (1, Ok(25)), (2, Ok(25))]);
+}
