@@ -3,15 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
+use actix::Recipient;
 use serde::de::DeserializeOwned;
 
 use crate::async_result::Reply;
 use crate::controller::Addresses;
+use crate::engine_events::EngineEvents;
 use crate::error::{Coded, Error, TaskError};
 use crate::ledger::QueueStatus;
-use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, TakeIn};
+use crate::messages::{
+    AwaitSettled, EngineEvent, FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe,
+    TakeIn,
+};
 use crate::task::{EngineId, Record, TaskId};
-use crate::views::{DirectView, EngineView, Link, LinkParts, LoadBalancedView};
+use crate::views::{DirectView, EngineView, Link, LinkParts, LoadBalancedView, Selection, find};
 
 /// A client of a cluster. Cheap to clone; clones are the same client.
 #[derive(Clone)]
@@ -46,23 +51,59 @@ impl Client {
     /// # Errors
     /// [`Error::NoSuchEngine`], with the engines there are.
     pub fn engine(&self, index: i64) -> Result<EngineView, Error> {
-        let have = self.ids();
-        let found = match usize::try_from(index) {
-            Ok(id) => have.iter().find(|engine| engine.0 as usize == id),
-            Err(_) => usize::try_from(index.unsigned_abs())
-                .ok()
-                .and_then(|back| have.len().checked_sub(back))
-                .and_then(|at| have.get(at)),
-        };
-        match found {
-            Some(&engine) => Ok(EngineView::new(self.link.clone(), engine)),
-            None => Err(Error::NoSuchEngine { asked: index, have }),
-        }
+        let engine = find(index, &self.ids())?;
+        Ok(EngineView::new(self.link.clone(), engine))
+    }
+
+    /// Returns a view of several of the engines that are there now, each of which runs every task: `rc[0:2]`,
+    /// `rc[[0, -1]]`, `rc[::2]` in ipyparallel.
+    ///
+    /// ```
+    /// use callboard::{every_nth, prelude::*};
+    ///
+    /// let cluster = Cluster::threads(4).start()?;
+    /// let rc = cluster.client();
+    /// assert_eq!(format!("{:?}", rc.engines(..2)?), "<DirectView [0, 1]>");
+    /// assert_eq!(format!("{:?}", rc.engines([0, -1])?), "<DirectView [0, 3]>");
+    /// assert_eq!(format!("{:?}", rc.engines(every_nth(1.., 2))?), "<DirectView [1, 3]>");
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchEngine`] for one of a list that is not there, [`Error::Zero`] for a step of zero.
+    pub fn engines(&self, selection: impl Into<Selection>) -> Result<DirectView, Error> {
+        Ok(self.direct_view(selection.into().among(&self.ids())?))
+    }
+
+    /// Returns a view of these engines, each of which runs every task.
+    ///
+    /// On an engine that is not there a task settles as `EngineLost`; a view of no engines refuses every task.
+    pub fn direct_view(&self, engines: impl IntoIterator<Item = EngineId>) -> DirectView {
+        DirectView::new(self.link.clone(), Some(engines.into_iter().collect()))
     }
 
     /// Returns a view of the engines that are there now; each runs every task. `rc[:]` in ipyparallel.
+    ///
+    /// Engines that join later are not in it: [`every`](Self::every) has them.
     pub fn all(&self) -> DirectView {
-        DirectView::new(self.link.clone(), self.ids().into())
+        self.direct_view(self.ids())
+    }
+
+    /// Returns a view of all engines, at each call those that are there then. `rc.direct_view('all')` in ipyparallel.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// let cluster = Cluster::threads(1).start()?;
+    /// let (frozen, every) = (cluster.client().all(), cluster.client().every());
+    /// cluster.add_threads(2).get()?;
+    /// assert_eq!(frozen.apply(square(2)).get()?, [4]);
+    /// assert_eq!(every.apply(square(2)).get()?, [4, 4, 4]);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn every(&self) -> DirectView {
+        DirectView::new(self.link.clone(), None)
     }
 
     /// Returns a view that gives each task to the least loaded engine, also of those that join later.
@@ -89,6 +130,37 @@ impl Client {
                 _ => Err(Error::ClusterStopped),
             }
         })
+    }
+
+    /// Follows engines that join and leave, from now on.
+    pub fn engine_events(&self) -> EngineEvents {
+        EngineEvents::new(self.link.roster().follow())
+    }
+
+    /// Has an actor told of engines that join and leave, from now on. It is forgotten when it is gone.
+    ///
+    /// Answers [`Error::Overloaded`] if too many are told already.
+    pub fn on_engine_event(&self, to: Recipient<EngineEvent>) -> Reply<()> {
+        let subscribed = self.addresses.scheduler.send(Subscribe { to });
+        Reply::new(async move { subscribed.await.map_err(|_| Error::ClusterStopped)? })
+    }
+
+    /// Waits until every task is settled that this client has submitted before.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// let cluster = Cluster::threads(2).start()?;
+    /// let rc = cluster.client();
+    /// let results: Vec<_> = (0..100).map(|x| rc.load_balanced().apply(square(x))).collect();
+    /// rc.wait().get()?;
+    /// assert!(results.iter().all(|ar| ar.ready()));
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn wait(&self) -> Reply<()> {
+        let before = self.link.next_id();
+        Reply::ask(self.addresses.scheduler.clone().recipient().send(AwaitSettled { before }))
     }
 
     /// Asks where the tasks are.

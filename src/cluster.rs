@@ -9,9 +9,11 @@ use crate::async_result::{Reply, may_block};
 use crate::client::Client;
 use crate::controller::{Addresses, Controller, Plan};
 use crate::error::Error;
+use crate::ledger::Policy;
 use crate::limits::Limits;
-use crate::messages::Pending;
+use crate::messages::{Pending, Retire};
 use crate::registry::Registry;
+use crate::task::EngineId;
 
 /// A controller and the engines that it launched. Owns them: dropping it ends them.
 ///
@@ -33,6 +35,7 @@ pub struct ClusterBuilder {
     threads: usize,
     limits: Limits,
     registry: Option<Registry>,
+    policy: Policy,
 }
 
 impl Cluster {
@@ -49,6 +52,36 @@ impl Cluster {
     /// Returns the addresses of the cluster's actors.
     pub fn addresses(&self) -> &Addresses {
         self.client.addresses()
+    }
+
+    /// Starts `n` more engines, each a thread of this process; answered with their ids when they have joined.
+    ///
+    /// Work that waits goes to them at once, and so does what was sent ahead to others.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// let cluster = Cluster::threads(1).start()?;
+    /// let added = cluster.add_threads(2).get()?;
+    /// assert_eq!(cluster.client().ids()[1..], added);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn add_threads(&self, n: usize) -> Reply<Vec<EngineId>> {
+        match &self.controller {
+            Some(controller) => controller.add_threads(n),
+            None => Reply::new(async { Err(Error::ClusterStopped) }),
+        }
+    }
+
+    /// Lets engines go, in good order: each finishes what it runs; what it had not started moves on without having
+    /// used an attempt, if another engine may run it, else settles as `EngineLost`. Answered when they have left.
+    ///
+    /// What waits for a cluster without engines waits for the next to join.
+    ///
+    /// Answers [`Error::NoSuchEngine`] if one is not there; then none goes.
+    pub fn remove_engines(&self, engines: impl IntoIterator<Item = EngineId>) -> Reply<()> {
+        let retired = self.addresses().scheduler.send(Retire { engines: engines.into_iter().collect() });
+        Reply::new(async move { retired.await.map_err(|_| Error::ClusterStopped)? })
     }
 
     /// Ends the cluster; answered when every task is settled and every thread has ended.
@@ -75,6 +108,19 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets how the scheduler chooses among the engines that may take a task.
+    ///
+    /// ```
+    /// use callboard::{Policy, prelude::*};
+    ///
+    /// let cluster = Cluster::threads(4).policy(Policy::TwoBin).start()?;
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Sets the tasks that engines find by name; by default those that are linked into this program.
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
@@ -95,7 +141,7 @@ impl ClusterBuilder {
             Some(registry) => registry,
             None => Registry::auto()?,
         };
-        let plan = Plan { thread_engines: self.threads, limits: self.limits, registry };
+        let plan = Plan { thread_engines: self.threads, limits: self.limits, registry, policy: self.policy };
         let controller = Controller::start(plan)?;
         let client = Client::new(controller.link.clone(), controller.addresses.clone());
         Ok(Cluster { client, controller: Some(controller) })

@@ -12,11 +12,13 @@ use crate::actors::{
     SchedulerParts, Threads,
 };
 use crate::admission::Admission;
-use crate::async_result::block_on;
+use crate::async_result::{Reply, block_on};
 use crate::error::Error;
+use crate::ledger::Policy;
 use crate::limits::Limits;
 use crate::messages::{Discard, Pending, Stop};
 use crate::registry::Registry;
+use crate::task::EngineId;
 use crate::views::LinkParts;
 
 /// The addresses of a cluster's actors: what its views send to, open to whoever prefers messages.
@@ -24,7 +26,7 @@ use crate::views::LinkParts;
 /// See [`messages`](crate::messages) for what each takes.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Takes `Submit`, `Cancel`, `Join`, `Leave`, `GetStatus`, `Stop`.
+    /// Takes `Submit`, `Cancel`, `Join`, `Leave`, `Retire`, `Subscribe`, `AwaitSettled`, `GetStatus`, `Stop`.
     pub scheduler: Addr<Scheduler>,
     /// Takes `Watch`, `Finished`, `GetRecord`, `GetRecords`, `FetchKept`, `Purge`.
     pub result_store: Addr<ResultStore>,
@@ -37,6 +39,7 @@ pub(crate) struct Plan {
     pub(crate) thread_engines: usize,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
+    pub(crate) policy: Policy,
 }
 
 /// A running controller.
@@ -44,8 +47,16 @@ pub(crate) struct Controller {
     host: Host,
     threads: Arc<Threads>,
     limits: Limits,
+    nursery: Nursery,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
+}
+
+/// Where further engines are made.
+#[derive(Clone)]
+struct Nursery {
+    arbiter: ArbiterHandle,
+    parts: EngineParts,
 }
 
 /// Whose arbiter the actors are on.
@@ -58,6 +69,7 @@ enum Host {
 
 /// What `set_up` made.
 struct Started {
+    nursery: Nursery,
     addresses: Addresses,
     link: LinkParts,
 }
@@ -74,7 +86,7 @@ impl Controller {
         };
         let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
         match started {
-            Ok(Started { addresses, link }) => Ok(Self { host, threads, limits, addresses, link }),
+            Ok(Started { nursery, addresses, link }) => Ok(Self { host, threads, limits, nursery, addresses, link }),
             Err(error) => {
                 host.stop();
                 // Engines that did start end with the arbiter; the error to report is the first one.
@@ -82,6 +94,17 @@ impl Controller {
                 Err(error)
             }
         }
+    }
+
+    /// Starts more thread engines.
+    pub(crate) fn add_threads(&self, n: usize) -> Reply<Vec<EngineId>> {
+        let (tell, told) = oneshot::channel();
+        let (Nursery { arbiter, parts }, scheduler) = (self.nursery.clone(), self.addresses.scheduler.clone());
+        // Where the arbiter is gone, the sender is dropped with this, and that is the answer.
+        let _ = arbiter.spawn(async move {
+            let _ = tell.send(join(&parts, &scheduler, n).await);
+        });
+        Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
     }
 
     /// Settles everything, ends every thread but `asker`, who waits for it. Blocks.
@@ -144,7 +167,7 @@ impl Host {
 
 /// Starts the actors on the present arbiter.
 async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
-    let Plan { thread_engines, limits, registry } = plan;
+    let Plan { thread_engines, limits, registry, policy } = plan;
     let counts = Arc::new(CallbackCounts::default());
     let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
     let (submissions, finished) = (Lane::new(), Lane::new());
@@ -168,6 +191,7 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
             counts: counts.clone(),
             roster: roster.clone(),
             submissions: submissions.clone(),
+            policy,
         })
     });
     let result_store = store.expect("`create` runs its closure before it returns");
@@ -179,9 +203,8 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         threads,
         patience: limits.spin(),
     };
-    for _ in 0..thread_engines {
-        Engine::join(parts.clone(), scheduler.clone().recipient()).await?;
-    }
+    join(&parts, &scheduler, thread_engines).await?;
+    let nursery = Nursery { arbiter: Arbiter::current(), parts };
     let link = LinkParts {
         limits,
         submissions,
@@ -191,5 +214,14 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         callbacks: callbacks.clone(),
         counts,
     };
-    Ok(Started { addresses: Addresses { scheduler, result_store, callbacks }, link })
+    Ok(Started { nursery, addresses: Addresses { scheduler, result_store, callbacks }, link })
+}
+
+/// Starts thread engines on the present arbiter; returns their ids when they have joined.
+async fn join(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usize) -> Result<Vec<EngineId>, Error> {
+    let mut ids = Vec::with_capacity(n);
+    for _ in 0..n {
+        ids.push(Engine::join(parts.clone(), scheduler.clone().recipient()).await?);
+    }
+    Ok(ids)
 }

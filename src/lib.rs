@@ -89,6 +89,7 @@ mod async_result;
 mod promise;
 mod views;
 mod controller;
+mod engine_events;
 pub mod executors;
 mod client;
 mod cluster;
@@ -102,16 +103,17 @@ pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
+pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
 pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
-pub use ledger::{EngineStatus, QueueStatus};
+pub use ledger::{EngineStatus, Policy, QueueStatus};
 pub use limits::Limits;
-pub use messages::{Pending, TaskDone};
+pub use messages::{EngineEvent, Pending, TaskDone};
 pub use promise::Promise;
 pub use registry::{Registration, Registry};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
 pub use task::{Pulled, Pushable};
-pub use views::{DirectView, EngineView, ExecutorView, LoadBalancedView, With};
+pub use views::{DirectView, EngineView, ExecutorView, LoadBalancedView, Selection, With, every_nth};
 
 /// What nearly every program needs: `use callboard::prelude::*;`.
 pub mod prelude {

@@ -25,6 +25,12 @@ pub const RECALL_LOOK_MS: u64 = 2;
 /// few enough that one that makes up names is told before it fills the memory.
 pub const PUSHED_NAMES_MAX: usize = 4_096;
 
+/// Engines that came or went and that a subscriber has not taken note of; then it is told how many it missed.
+pub const ENGINE_EVENTS_MAX: usize = 1_024;
+
+/// Actors that are told of engines that come and go.
+pub(crate) const ENGINE_SUBSCRIBERS_MAX: usize = 1_024;
+
 /// Most distinct sets of engines that views may aim at before unused ones are forgotten: each is a bitmap
 /// of all engines.
 pub(crate) const TARGET_SETS_MAX: usize = 1024;

@@ -67,6 +67,7 @@ struct World {
     returns: VecDeque<(EngineId, Vec<HandBack>)>,
     revocations: VecDeque<(EngineId, TaskId)>,
     recalls: VecDeque<EngineId>,
+    dismissals: VecDeque<EngineId>,
     next_seq: u64,
 }
 
@@ -74,6 +75,8 @@ struct World {
 enum Event {
     Join { slots: u8 },
     Leave { engine: u8 },
+    Retire { engine: u8 },
+    HearDismissal,
     Map { items: u8, to_one: Option<u8>, chunksize: u8 },
     Single { to_one: Option<u8> },
     Cancel { from: u8, count: u8 },
@@ -93,6 +96,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         1 => (1..3_u8).prop_map(|slots| Event::Join { slots }),
         1 => any::<u8>().prop_map(|engine| Event::Leave { engine }),
+        1 => any::<u8>().prop_map(|engine| Event::Retire { engine }),
+        2 => Just(Event::HearDismissal),
         4 => (0..60_u8, to_one(), 0..12_u8).prop_map(|(items, to_one, chunksize)| Event::Map { items, to_one, chunksize }),
         2 => to_one().prop_map(|to_one| Event::Single { to_one }),
         3 => (any::<u8>(), 1..30_u8).prop_map(|(from, count)| Event::Cancel { from, count }),
@@ -123,6 +128,7 @@ impl World {
             returns: VecDeque::new(),
             revocations: VecDeque::new(),
             recalls: VecDeque::new(),
+            dismissals: VecDeque::new(),
             next_seq: 0,
         }
     }
@@ -135,6 +141,20 @@ impl World {
                 drop(self.sims.remove(&engine));
                 self.returns.retain(|(from, _)| *from != engine);
                 let orders = self.ledger.on_leave(engine, "it was unplugged");
+                self.carry_out(orders);
+            }
+            Event::Retire { engine } => self.with(*engine, |world, engine| {
+                let orders = world.ledger.on_retire(engine, "it was asked to go");
+                world.carry_out(orders);
+            }),
+            Event::HearDismissal => {
+                let Some(engine) = self.dismissals.pop_front() else { return };
+                if let Some(sim) = self.sims.remove(&engine) {
+                    // A chunk all of whose items were taken back is nothing.
+                    let has_nothing = sim.running.iter().all(|run| run.chunk.is_some() && rest_of(run).is_none());
+                    assert!(sim.tray.is_empty() && has_nothing, "it is dismissed when it has nothing left");
+                }
+                let orders = self.ledger.on_leave(engine, "it was asked to go");
                 self.carry_out(orders);
             }
             Event::Map { items, to_one, chunksize } => self.submit(u64::from(*items), *to_one, *chunksize),
@@ -278,6 +298,7 @@ impl World {
                 }
                 Order::Revoke { engine, task } => self.revocations.push_back((engine, task)),
                 Order::Recall { engine } => self.recalls.push_back(engine),
+                Order::Dismiss { engine } => self.dismissals.push_back(engine),
                 Order::Settle { tasks, attempt, .. } => {
                     let Span { first, count } = tasks;
                     self.store(SettledTask { id: first, count, engine: None, attempt, ran: None, won: 0 });
@@ -313,6 +334,9 @@ impl World {
         for round in 0..100_000 {
             for _ in 0..self.recalls.len() {
                 self.play(&Event::HearRecall);
+            }
+            for _ in 0..self.dismissals.len() {
+                self.play(&Event::HearDismissal);
             }
             for _ in 0..self.revocations.len() {
                 self.hear_revoke();

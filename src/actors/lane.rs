@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::spin::Spin;
 use crate::apart;
 use crate::limits::BATCH_TASKS_MAX;
+use crate::messages::{Completion, Submission};
 
 /// The sending side. Shared by as many threads as like.
 #[derive(Debug)]
@@ -28,17 +29,35 @@ pub(crate) struct Lane<T> {
     inner: Mutex<Inner<T>>,
 }
 
+/// What a lane carries: each may stand for several tasks.
+pub(crate) trait Counted {
+    /// Returns how many tasks it is.
+    fn tasks(&self) -> usize {
+        1
+    }
+}
+
+impl Counted for Completion {}
+
+impl Counted for Submission {
+    fn tasks(&self) -> usize {
+        self.request.payload.count() as usize
+    }
+}
+
 #[derive(Debug)]
 struct Inner<T> {
     items: VecDeque<T>,
+    /// How many tasks they are.
+    tasks: usize,
     /// There while the actor sleeps.
     sleeper: Option<Waker>,
     is_closed: bool,
 }
 
-impl<T: Send + 'static> Lane<T> {
+impl<T: Counted + Send + 'static> Lane<T> {
     pub(crate) fn new() -> Arc<Self> {
-        let inner = Inner { items: VecDeque::new(), sleeper: None, is_closed: false };
+        let inner = Inner { items: VecDeque::new(), tasks: 0, sleeper: None, is_closed: false };
         Arc::new(Self { has_items: AtomicBool::new(false), inner: Mutex::new(inner) })
     }
 
@@ -51,7 +70,9 @@ impl<T: Send + 'static> Lane<T> {
         if inner.is_closed {
             return Err(items.into_iter().collect());
         }
+        let before = inner.items.len();
         inner.items.extend(items);
+        inner.tasks += inner.items.range(before..).map(Counted::tasks).sum::<usize>();
         self.has_items.store(true, Ordering::Release);
         let sleeper = inner.sleeper.take();
         drop(inner);
@@ -66,6 +87,11 @@ impl<T: Send + 'static> Lane<T> {
         self.inner.lock().items.len()
     }
 
+    /// Returns how many tasks these are.
+    pub(super) fn tasks(&self) -> usize {
+        self.inner.lock().tasks
+    }
+
     /// Takes the next batch, if there is one.
     pub(super) fn take(&self) -> Option<Vec<T>> {
         if !self.has_items.load(Ordering::Acquire) {
@@ -74,6 +100,7 @@ impl<T: Send + 'static> Lane<T> {
         let mut inner = self.inner.lock();
         let count = inner.items.len().min(BATCH_TASKS_MAX);
         let batch: Vec<T> = inner.items.drain(..count).collect();
+        inner.tasks -= batch.iter().map(Counted::tasks).sum::<usize>();
         if inner.items.is_empty() {
             self.has_items.store(false, Ordering::Release);
             // A burst's capacity is given back, or memory would not return to where it was.
@@ -97,12 +124,13 @@ impl<T: Send + 'static> Lane<T> {
         let mut inner = self.inner.lock();
         inner.is_closed = true;
         inner.sleeper = None;
+        inner.tasks = 0;
         std::mem::take(&mut inner.items).into()
     }
 }
 
 /// The receiving side: batches of at most [`BATCH_TASKS_MAX`] items. Never ends; closes the lane when dropped.
-pub(crate) struct LaneStream<T: Send + 'static> {
+pub(crate) struct LaneStream<T: Counted + Send + 'static> {
     lane: Arc<Lane<T>>,
     spin: Spin,
     is_asleep: bool,
@@ -110,7 +138,7 @@ pub(crate) struct LaneStream<T: Send + 'static> {
     abandon: fn(Vec<T>),
 }
 
-impl<T: Send + 'static> LaneStream<T> {
+impl<T: Counted + Send + 'static> LaneStream<T> {
     pub(crate) fn new(lane: Arc<Lane<T>>, patience: Duration) -> Self {
         Self { lane, spin: Spin::new(patience), is_asleep: false, abandon: apart::discard }
     }
@@ -122,7 +150,7 @@ impl<T: Send + 'static> LaneStream<T> {
     }
 }
 
-impl<T: Send + 'static> Stream for LaneStream<T> {
+impl<T: Counted + Send + 'static> Stream for LaneStream<T> {
     type Item = Vec<T>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<T>>> {
@@ -148,7 +176,7 @@ impl<T: Send + 'static> Stream for LaneStream<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for LaneStream<T> {
+impl<T: Counted + Send + 'static> Drop for LaneStream<T> {
     fn drop(&mut self) {
         (self.abandon)(self.lane.close());
     }
@@ -162,6 +190,10 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    impl<A, B> Counted for (A, B) {}
+    impl Counted for i32 {}
+    impl<T> Counted for Arc<T> {}
 
     /// Counts how often it is woken, and wakes the thread that made it.
     struct Sleeper {
@@ -186,7 +218,7 @@ mod tests {
         }
     }
 
-    fn poll<T: Send + 'static>(stream: &mut LaneStream<T>, sleeper: &Arc<Sleeper>) -> Option<Vec<T>> {
+    fn poll<T: Counted + Send + 'static>(stream: &mut LaneStream<T>, sleeper: &Arc<Sleeper>) -> Option<Vec<T>> {
         match Pin::new(stream).poll_next(&mut Context::from_waker(&Waker::from(sleeper.clone()))) {
             Poll::Ready(batch) => Some(batch.expect("a lane never ends")),
             Poll::Pending => None,
@@ -262,6 +294,7 @@ mod tests {
     #[test]
     fn an_item_whose_drop_panics_does_not_keep_the_others_in_a_closed_lane() {
         struct Bad(#[expect(dead_code, reason = "held to be dropped")] Arc<()>);
+        impl Counted for Bad {}
         impl Drop for Bad {
             fn drop(&mut self) {
                 panic!("dropped");

@@ -16,6 +16,7 @@ mod pool;
 mod lane;
 mod spin;
 mod roster;
+mod barrier;
 mod threads;
 mod end;
 

@@ -1,8 +1,10 @@
-//! The engines there are, for clients to read without asking.
+//! The engines there are, for clients to read without asking, and who hears of those that come and go.
 
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{broadcast, watch};
 
+use crate::limits::ENGINE_EVENTS_MAX;
+use crate::messages::EngineEvent;
 use crate::task::EngineId;
 
 /// The engines' ids in order; written by the Scheduler only.
@@ -11,11 +13,17 @@ pub(crate) struct Roster {
     ids: RwLock<Vec<EngineId>>,
     /// `None` once the cluster ends.
     count: watch::Sender<Option<usize>>,
+    /// `None` once the cluster ends.
+    events: Mutex<Option<broadcast::Sender<EngineEvent>>>,
 }
 
 impl Roster {
     pub(crate) fn new() -> Self {
-        Self { ids: RwLock::default(), count: watch::Sender::new(Some(0)) }
+        Self {
+            ids: RwLock::default(),
+            count: watch::Sender::new(Some(0)),
+            events: Mutex::new(Some(broadcast::Sender::new(ENGINE_EVENTS_MAX))),
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<EngineId> {
@@ -27,17 +35,20 @@ impl Roster {
         // Ids are given in rising order, so the list stays sorted.
         ids.push(id);
         self.set_count(ids.len());
+        self.tell(EngineEvent::Joined { engine: id });
     }
 
-    pub(crate) fn remove(&self, id: EngineId) {
+    pub(crate) fn remove(&self, id: EngineId, cause: &str) {
         let mut ids = self.ids.write();
         ids.retain(|&other| other != id);
         self.set_count(ids.len());
+        self.tell(EngineEvent::Left { engine: id, cause: cause.into() });
     }
 
     /// Tells whoever follows that no engine joins any more.
     pub(crate) fn close(&self) {
         self.count.send_replace(None);
+        drop(self.events.lock().take());
     }
 
     /// Follows how many engines there are; `None` once the cluster ends.
@@ -45,8 +56,20 @@ impl Roster {
         self.count.subscribe()
     }
 
+    /// Follows the engines that come and go from now on; `None` if the cluster has ended.
+    pub(crate) fn follow(&self) -> Option<broadcast::Receiver<EngineEvent>> {
+        self.events.lock().as_ref().map(broadcast::Sender::subscribe)
+    }
+
     fn set_count(&self, count: usize) {
         self.count
             .send_if_modified(|there| there.as_mut().is_some_and(|there| std::mem::replace(there, count) != count));
+    }
+
+    fn tell(&self, event: EngineEvent) {
+        if let Some(events) = &*self.events.lock() {
+            // An `Err` is nobody who listens.
+            let _ = events.send(event);
+        }
     }
 }

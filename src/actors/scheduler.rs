@@ -1,20 +1,25 @@
 //! The Scheduler: takes tasks in, asks the ledger which engine gets which, and carries out its orders.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix::dev::SendError;
 use actix::prelude::*;
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
+use super::barrier::Barrier;
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
 use crate::apart;
-use crate::ledger::{Assignment, Ledger, Order, QueueStatus, Request};
-use crate::limits::{Limits, RECALL_LOOK_MS};
+use crate::error::Error;
+use crate::ledger::{Assignment, Ledger, Order, Policy, QueueStatus, Request};
+use crate::limits::{ENGINE_SUBSCRIBERS_MAX, Limits, RECALL_LOOK_MS};
 use crate::messages::{
-    Cancel, Completion, Discard, EngineAddress, Expect, Finished, GetStatus, HandedBack, Join, Leave, Pending, Recall,
-    Revoke, Run, Settled, Stop, Submission, Submit, TakeIn, Watch, Watched,
+    AwaitSettled, Cancel, Completion, Discard, EngineAddress, EngineEvent, Expect, Finished, GetStatus, HandedBack,
+    Join, Leave, Pending, Recall, Retire, Revoke, Run, Settled, Stop, StopEngine, Submission, Submit, Subscribe,
+    TakeIn, Watch, Watched,
 };
 use crate::task::{EngineId, Extras, Moment};
 
@@ -36,7 +41,16 @@ pub struct Scheduler {
     alarm: Option<(Moment, SpawnHandle)>,
     is_look_set: bool,
     stopping: Option<Vec<oneshot::Sender<()>>>,
+    /// Who waits for engines that are to go.
+    retiring: HashMap<EngineId, Vec<oneshot::Sender<()>>>,
+    /// Who is told of engines that come and go.
+    subscribers: Vec<Recipient<EngineEvent>>,
+    /// Who waits for tasks that were pending.
+    barriers: Vec<Barrier>,
 }
+
+/// Why an engine left that was asked to.
+const REMOVED: &str = "it was removed from the cluster";
 
 /// How many batches are taken in before a cancel lets other messages through: some milliseconds.
 const BATCHES_PER_CANCEL: usize = 16;
@@ -55,12 +69,13 @@ pub(crate) struct SchedulerParts {
     pub(crate) counts: Arc<CallbackCounts>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) submissions: Arc<Lane<Submission>>,
+    pub(crate) policy: Policy,
 }
 
 impl Scheduler {
     pub(crate) fn new(parts: SchedulerParts) -> Self {
         Self {
-            ledger: Ledger::new(&parts.limits),
+            ledger: Ledger::with_policy(&parts.limits, parts.policy, RandomState::new().hash_one(0)),
             engines: HashMap::new(),
             store: parts.store,
             callbacks: parts.callbacks,
@@ -72,6 +87,9 @@ impl Scheduler {
             alarm: None,
             is_look_set: false,
             stopping: None,
+            retiring: HashMap::new(),
+            subscribers: Vec::new(),
+            barriers: Vec::new(),
         }
     }
 }
@@ -126,6 +144,10 @@ impl Handler<Settled> for Scheduler {
 
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let orders = self.ledger.on_settled(&msg.batch);
+        self.barriers.retain_mut(|barrier| {
+            // To the last: a barrier that has opened stays open.
+            msg.batch.iter().fold(true, |_, task| barrier.on_settled(task))
+        });
         self.carry_out(orders, ctx);
         self.answer_stop();
     }
@@ -185,6 +207,7 @@ impl Handler<Join> for Scheduler {
         let (id, orders) = self.ledger.on_join(msg.offer);
         self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new() });
         self.roster.add(id);
+        self.tell(&EngineEvent::Joined { engine: id });
         tracing::debug!(engine = %id, slots = msg.offer.slots, "engine joined");
         self.carry_out(orders, ctx);
         MessageResult(id)
@@ -198,11 +221,69 @@ impl Handler<Leave> for Scheduler {
         if self.engines.remove(&msg.engine).is_none() {
             return;
         }
-        self.roster.remove(msg.engine);
+        self.roster.remove(msg.engine, &msg.cause);
+        self.tell(&EngineEvent::Left { engine: msg.engine, cause: (*msg.cause).into() });
+        // Dropping the senders tells those who asked it to go.
+        self.retiring.remove(&msg.engine);
         tracing::debug!(engine = %msg.engine, cause = %msg.cause, "engine left");
         let orders = self.ledger.on_leave(msg.engine, &msg.cause);
         self.carry_out(orders, ctx);
         self.answer_stop();
+    }
+}
+
+impl Handler<Retire> for Scheduler {
+    type Result = ResponseFuture<Result<(), Error>>;
+
+    fn handle(&mut self, msg: Retire, ctx: &mut Context<Self>) -> Self::Result {
+        if let Some(unknown) = msg.engines.iter().find(|&engine| !self.engines.contains_key(engine)) {
+            let error = Error::NoSuchEngine { asked: unknown.0.into(), have: self.roster.ids() };
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        // What was bound to them before is lost with this cause, and not because they are gone.
+        self.take_in(ctx);
+        let mut leaving = Vec::new();
+        for engine in msg.engines {
+            let (tell, told) = oneshot::channel();
+            self.retiring.entry(engine).or_default().push(tell);
+            leaving.push(told);
+            let orders = self.ledger.on_retire(engine, REMOVED);
+            self.carry_out(orders, ctx);
+        }
+        Box::pin(async {
+            for left in leaving {
+                // The sender is dropped when the engine has left.
+                let _ = left.await;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Handler<Subscribe> for Scheduler {
+    type Result = Result<(), Error>;
+
+    fn handle(&mut self, msg: Subscribe, _: &mut Context<Self>) -> Self::Result {
+        self.subscribers.retain(Recipient::connected);
+        if self.subscribers.len() >= ENGINE_SUBSCRIBERS_MAX {
+            return Err(Error::Overloaded { what: "subscribers of engine events", limit: ENGINE_SUBSCRIBERS_MAX });
+        }
+        self.subscribers.push(msg.to);
+        Ok(())
+    }
+}
+
+impl Handler<AwaitSettled> for Scheduler {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, msg: AwaitSettled, ctx: &mut Context<Self>) -> ResponseFuture<()> {
+        self.take_in(ctx);
+        let (tell, told) = oneshot::channel();
+        self.barriers.extend(Barrier::new(self.ledger.pending_before(msg.before), tell));
+        Box::pin(async {
+            // The sender is dropped when nothing is left.
+            let _ = told.await;
+        })
     }
 }
 
@@ -212,7 +293,7 @@ impl Handler<GetStatus> for Scheduler {
     fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
         let (undeliverable_callbacks, panicked_callbacks) = self.counts.read();
         let status = self.ledger.status();
-        let handed_over = self.submissions.len();
+        let handed_over = self.submissions.tasks();
         MessageResult(QueueStatus {
             pending: status.pending + handed_over,
             queued: status.queued + handed_over,
@@ -283,6 +364,12 @@ impl Scheduler {
                     if let Some(desk) = self.engines.get(&engine) {
                         desk.address.recall.do_send(Recall);
                     }
+                }
+                Order::Dismiss { engine } => {
+                    if let Some(desk) = self.engines.get(&engine) {
+                        desk.address.stop.do_send(StopEngine);
+                    }
+                    ctx.notify(Leave { engine, cause: REMOVED.into() });
                 }
                 Order::Settle { tasks, attempt, error } => finished.push(Completion {
                     id: tasks.first,
@@ -360,6 +447,19 @@ impl Scheduler {
             scheduler.is_look_set = false;
             let orders = scheduler.ledger.on_look();
             scheduler.carry_out(orders, ctx);
+        });
+    }
+
+    /// Tells subscribers of an engine that came or went; forgets those that are gone.
+    fn tell(&mut self, event: &EngineEvent) {
+        self.subscribers.retain(|to| match to.try_send(event.clone()) {
+            Ok(()) => true,
+            // A full mailbox is the subscriber's own.
+            Err(SendError::Full(event)) => {
+                to.do_send(event);
+                true
+            }
+            Err(SendError::Closed(_)) => false,
         });
     }
 

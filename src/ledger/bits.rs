@@ -35,6 +35,10 @@ impl Bits {
         }
     }
 
+    pub(super) fn contains(&self, i: usize) -> bool {
+        self.words.get(i / WORD).is_some_and(|word| word & (1 << (i % WORD)) != 0)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.summary.iter().all(|&s| s == 0)
     }

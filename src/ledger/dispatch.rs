@@ -32,6 +32,12 @@ impl Ledger {
 
     /// Gives an engine as much as it may take, from its queues in turn.
     pub(super) fn refill(&mut self, engine: u32, orders: &mut Vec<Order>) {
+        if self.fleet.get(engine).is_retiring {
+            if self.fleet.get(engine).outstanding == 0 {
+                orders.push(Order::Dismiss { engine: self.fleet.get(engine).id });
+            }
+            return;
+        }
         let ahead = self.fleet.ahead();
         let mut is_draining = false;
         while let Some(line) = self.next_line(engine) {
@@ -143,7 +149,7 @@ impl Ledger {
         orders.push(Order::Run { engine: to, assignment });
     }
 
-    fn engine_for(&self, slot: u32, line: Line) -> Option<u32> {
+    fn engine_for(&mut self, slot: u32, line: Line) -> Option<u32> {
         let cost_ns = self.cost_ns(slot);
         match line {
             Line::Direct(place) => {
@@ -151,7 +157,10 @@ impl Ledger {
                 (!engine.is_draining && engine.can_take(cost_ns, self.fleet.ahead())).then_some(place)
             }
             Line::Set(super::queues::ANY) => self.fleet.pick(None, cost_ns),
-            Line::Set(set) => self.fleet.pick(Some(&self.sets.get(set).members), cost_ns),
+            Line::Set(set) => {
+                let Self { fleet, sets, .. } = self;
+                fleet.pick(Some(&sets.get(set).members), cost_ns)
+            }
             Line::None => None,
         }
     }

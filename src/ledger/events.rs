@@ -10,6 +10,7 @@ use super::entry::{Entry, Line, Place};
 use super::estimates::Estimates;
 use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask};
 use super::placement::{Ahead, Engine, Fleet};
+use super::policy::Policy;
 use super::queues::{ANY, LOCAL, TargetSets};
 use crate::error::TaskError;
 use crate::limits::Limits;
@@ -36,8 +37,13 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Makes an empty ledger.
+    /// Makes an empty ledger that gives tasks to the least loaded engines.
     pub fn new(limits: &Limits) -> Self {
+        Self::with_policy(limits, Policy::LeastLoad, 0)
+    }
+
+    /// Makes an empty ledger that chooses engines in its own way; at random, if that is its way, from this seed.
+    pub fn with_policy(limits: &Limits, policy: Policy, seed: u64) -> Self {
         // An estimate is never more than this, so a task that is not known to be shorter counts as the whole backlog.
         let backlog_ns = limits.engine_backlog_us.saturating_mul(1_000).min(u32::MAX.into());
         let ahead = Ahead { backlog_ns, outstanding: limits.engine_outstanding_max };
@@ -46,7 +52,7 @@ impl Ledger {
             index: HashTable::new(),
             pieces: BTreeMap::new(),
             sets: TargetSets::new(),
-            fleet: Fleet::new(ahead),
+            fleet: Fleet::new(ahead, policy, seed),
             estimates: Estimates::default(),
             deadlines: Deadlines::default(),
             pending: 0,
@@ -90,6 +96,27 @@ impl Ledger {
         }
         for set in left.sets.iter() {
             self.on_member_left(set as u32, place, engine, cause, &mut orders);
+        }
+        orders
+    }
+
+    /// An engine is to go, in good order: it gets nothing more, hands back what it has not started, and leaves when
+    /// it has returned what it runs. What waits for it and no other is lost.
+    pub fn on_retire(&mut self, engine: EngineId, cause: &str) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let Some(place) = self.fleet.find(engine) else { return orders };
+        self.fleet.get_mut(place).is_retiring = true;
+        self.fleet.list(place);
+        let waiting = self.fleet.get_mut(place).direct.drain(|_| true);
+        for ticket in waiting {
+            if self.is_good(ticket) {
+                self.lose(ticket.slot, engine, cause, &mut orders);
+            }
+        }
+        if self.fleet.get(place).outstanding > 0 {
+            orders.push(Order::Recall { engine });
+        } else {
+            orders.push(Order::Dismiss { engine });
         }
         orders
     }
@@ -179,6 +206,16 @@ impl Ledger {
     /// Returns how many tasks are accepted and not settled.
     pub fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// Returns those of a client's tasks that come before one and are accepted and not confirmed as settled.
+    pub fn pending_before(&self, task: TaskId) -> Vec<Span> {
+        let is_pending = |entry: &&Entry| entry.id.client == task.client && !matches!(entry.place, Place::Ghost(_));
+        let before = |entry: &Entry| {
+            let count = u64::from(entry.count).min(task.seq.saturating_sub(entry.id.seq));
+            (count > 0).then_some(Span { first: entry.id, count: count as u32 })
+        };
+        self.entries.iter().map(|(_, entry)| entry).filter(is_pending).filter_map(before).collect()
     }
 
     /// Returns where the tasks are.

@@ -12,6 +12,7 @@ mod dispatch;
 mod endings;
 mod recall;
 mod placement;
+mod policy;
 mod queues;
 mod estimates;
 mod deadlines;
@@ -19,3 +20,4 @@ mod bits;
 
 pub use events::Ledger;
 pub use orders::{Assignment, EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask};
+pub use policy::Policy;

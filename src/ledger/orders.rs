@@ -45,6 +45,11 @@ pub enum Order {
         /// The engine.
         engine: EngineId,
     },
+    /// The engine has nothing left and is to leave: it was asked to.
+    Dismiss {
+        /// The engine.
+        engine: EngineId,
+    },
     /// Tell the result store how tasks ended.
     Settle {
         /// The tasks.

@@ -4,11 +4,14 @@
 //! expected to run for less than the backlog limit: so tiny tasks are sent ahead by the thousand, and no
 //! task waits behind a long one while another engine is idle.
 
+use std::collections::BTreeSet;
+
 use hashbrown::HashMap;
 
 use slab::Slab;
 
 use super::bits::{Bits, Mask};
+use super::policy::{Policy, Random};
 use super::queues::Queue;
 use crate::task::EngineId;
 
@@ -37,6 +40,12 @@ pub(super) struct Engine {
     pub(super) is_recalled: bool,
     /// Where the round over its queues goes on: 0 is its own queue, `s + 1` that of set `s`.
     pub(super) turn: usize,
+    /// Nothing more is sent to it, and it leaves when it has returned what it has.
+    pub(super) is_retiring: bool,
+    /// The count of tasks given when it was last given one.
+    pub(super) last_given: u64,
+    /// Where it stands in line, and since which count.
+    in_line: Option<(usize, u64)>,
     /// Under which load it is listed.
     level: Option<u8>,
     /// Whether it is listed as one that has more than it can run at once.
@@ -51,7 +60,7 @@ pub(super) struct Ahead {
 }
 
 /// Loads are told apart by powers of two: 0 is an idle slot.
-const LEVELS: usize = 8;
+pub(super) const LEVELS: usize = 8;
 
 /// How many engines of one load are tried for a task that may just not fit.
 const TRIES: usize = 4;
@@ -64,7 +73,15 @@ pub(super) struct Fleet {
     levels: [Bits; LEVELS],
     /// Those that have more than they can run at once, and were not asked for it.
     givers: Bits,
+    /// The idle ones and the others that may take more, by when they were last given a task; kept for `Lru` only.
+    lines: [BTreeSet<(u64, u32)>; 2],
+    /// One above the highest place there ever was.
+    highest: usize,
+    /// How often a task was given to some engine.
+    given: u64,
     ahead: Ahead,
+    pub(super) policy: Policy,
+    pub(super) random: Random,
 }
 
 impl Engine {
@@ -81,6 +98,9 @@ impl Engine {
             movable: 0,
             is_silent: false,
             is_recalled: false,
+            is_retiring: false,
+            last_given: 0,
+            in_line: None,
             turn: 0,
             level: None,
             is_giver: false,
@@ -92,6 +112,9 @@ impl Engine {
         let room_ns = ahead.backlog_ns.saturating_mul(self.slots.into());
         // With several slots there may be room for a long task too, but it waits for an idle one.
         let is_short = cost_ns < ahead.backlog_ns;
+        if self.is_retiring {
+            return false;
+        }
         self.outstanding < self.slots
             || (is_short
                 && !self.is_recalled
@@ -106,7 +129,7 @@ impl Engine {
     }
 
     fn level_now(&self, ahead: Ahead) -> Option<u8> {
-        if self.is_draining {
+        if self.is_draining || self.is_retiring {
             return None;
         }
         if self.outstanding < self.slots {
@@ -118,8 +141,19 @@ impl Engine {
 }
 
 impl Fleet {
-    pub(super) fn new(ahead: Ahead) -> Self {
-        Self { engines: Slab::new(), by_id: HashMap::new(), levels: Default::default(), givers: Bits::default(), ahead }
+    pub(super) fn new(ahead: Ahead, policy: Policy, seed: u64) -> Self {
+        Self {
+            engines: Slab::new(),
+            by_id: HashMap::new(),
+            levels: Default::default(),
+            givers: Bits::default(),
+            lines: Default::default(),
+            highest: 0,
+            given: 0,
+            ahead,
+            policy,
+            random: Random::new(seed),
+        }
     }
 
     pub(super) fn ahead(&self) -> Ahead {
@@ -155,6 +189,7 @@ impl Fleet {
         let id = engine.id;
         let place = self.engines.insert(engine) as u32;
         self.by_id.insert(id, place);
+        self.highest = self.highest.max(place as usize + 1);
         self.list(place);
         place
     }
@@ -166,12 +201,18 @@ impl Fleet {
             self.levels[level as usize].remove(place as usize);
         }
         self.givers.remove(place as usize);
+        if let Some((line, given)) = engine.in_line {
+            self.lines[line].remove(&(given, place));
+        }
         engine
     }
 
     /// Notes that a task or a piece was sent; `movable` of its tasks might run elsewhere.
     pub(super) fn on_sent(&mut self, place: u32, cost_ns: u32, movable: u32) {
+        self.given += 1;
+        let given = self.given;
         let engine = self.get_mut(place);
+        engine.last_given = given;
         if engine.outstanding == 0 {
             engine.is_silent = false;
         }
@@ -235,10 +276,11 @@ impl Fleet {
         }
         let engine = self.get_mut(place);
         let (old, new) = (engine.level, engine.level_now(ahead));
+        engine.level = new;
+        self.line_up(place);
         if old == new {
             return;
         }
-        engine.level = new;
         if let Some(level) = old {
             self.levels[level as usize].remove(place as usize);
         }
@@ -247,10 +289,27 @@ impl Fleet {
         }
     }
 
+    /// Returns how many places there are; some may be empty.
+    pub(super) fn places(&self) -> usize {
+        self.highest
+    }
+
+    /// Returns the engines of one load that may take more.
+    pub(super) fn listed(&self, level: usize) -> &Bits {
+        &self.levels[level]
+    }
+
+    /// Returns whether there is an engine at this place, one of `members`, that may take a task now.
+    pub(super) fn may_take(&self, place: u32, members: Option<&Bits>, cost_ns: u32) -> bool {
+        let Some(engine) = self.engines.get(place as usize) else { return false };
+        let is_member = members.is_none_or(|members| members.contains(place as usize));
+        is_member && engine.level.is_some() && engine.can_take(cost_ns, self.ahead)
+    }
+
     /// Returns the least loaded engine of `members` (all, if `None`) that may take a task now.
     ///
     /// Of equals the first is taken: it ran last, and its thread is likely awake.
-    pub(super) fn pick(&self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
+    pub(super) fn least_loaded(&self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
         let levels = if u64::from(cost_ns) < self.ahead.backlog_ns { LEVELS } else { 1 };
         for level in &self.levels[..levels] {
             let mut from = 0;
@@ -263,5 +322,35 @@ impl Fleet {
             }
         }
         None
+    }
+
+    /// Returns the engine of `members` that may take a task now and was given one the longest time ago.
+    pub(super) fn first_in_line(&self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
+        let [idle, busy] = &self.lines;
+        let is_good = |&&(_, place): &&(u64, u32)| self.may_take(place, members, cost_ns);
+        let first_idle = idle.iter().find(is_good);
+        // A long task waits for an idle slot.
+        let is_short = u64::from(cost_ns) < self.ahead.backlog_ns;
+        let first_busy = if is_short { busy.iter().find(is_good) } else { None };
+        first_idle.into_iter().chain(first_busy).min().map(|&(_, place)| place)
+    }
+
+    /// Lines an engine up by when it was last given a task, if it may take one and somebody asks.
+    fn line_up(&mut self, place: u32) {
+        if self.policy != Policy::Lru {
+            return;
+        }
+        let engine = &mut self.engines[place as usize];
+        let now = engine.level.map(|level| (usize::from(level > 0), engine.last_given));
+        let before = std::mem::replace(&mut engine.in_line, now);
+        if before == now {
+            return;
+        }
+        if let Some((line, given)) = before {
+            self.lines[line].remove(&(given, place));
+        }
+        if let Some((line, given)) = now {
+            self.lines[line].insert((given, place));
+        }
     }
 }

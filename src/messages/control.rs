@@ -31,6 +31,14 @@ pub struct Stop {
 #[rtype(result = "()")]
 pub struct TakeIn;
 
+/// Asks the Scheduler to answer when every task is settled that a client has submitted before one of its own.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct AwaitSettled {
+    /// The first task of the client that is not waited for.
+    pub before: TaskId,
+}
+
 /// Asks the Scheduler where the tasks are.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "QueueStatus")]

@@ -1,5 +1,7 @@
 //! How engines come and go.
 
+use std::sync::Arc;
+
 use actix::{Message, Recipient};
 
 use super::{Recall, Revoke, Run, StopEngine};
@@ -36,6 +38,47 @@ pub struct EngineAddress {
 pub struct Welcome {
     /// The id.
     pub id: EngineId,
+}
+
+/// Asks the Scheduler to let engines go, in good order: each finishes what it runs, and the rest moves on. Answered
+/// when all have left.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Retire {
+    /// The engines.
+    pub engines: Vec<EngineId>,
+}
+
+/// Tells a subscriber that an engine came or went.
+#[derive(Clone, Debug, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+#[non_exhaustive]
+pub enum EngineEvent {
+    /// It is there now.
+    Joined {
+        /// The engine.
+        engine: EngineId,
+    },
+    /// It is gone, for good: its id is not given again.
+    Left {
+        /// The engine.
+        engine: EngineId,
+        /// What became of it.
+        cause: Arc<str>,
+    },
+    /// The subscriber was too slow: so many events are lost to it. `Client::ids` has the engines there are.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Asks the Scheduler to tell an actor of engines that come and go.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct Subscribe {
+    /// The actor. It is forgotten when it is gone.
+    pub to: Recipient<EngineEvent>,
 }
 
 /// Tells the Scheduler that an engine is gone.

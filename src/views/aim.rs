@@ -16,18 +16,18 @@ pub trait ExecutorView: HasOptions + fmt::Debug + Send + Sync + 'static {
 }
 
 /// What an executor needs of its view.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Aim<'v> {
     pub(crate) link: &'v Arc<Link>,
     pub(crate) options: &'v Options,
     engines: Engines<'v>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Engines<'v> {
     One(EngineId),
     /// Each task goes to one of these, in turn.
-    InTurn(&'v [EngineId]),
+    InTurn(Arc<[EngineId]>),
     /// Each task goes to the best of these; `None` for all.
     Best(Option<&'v Arc<[EngineId]>>),
 }
@@ -35,12 +35,12 @@ enum Engines<'v> {
 impl Aim<'_> {
     /// Returns where the task goes that is the `turn`th.
     pub(crate) fn target(&self, turn: usize) -> Result<Target, TaskError> {
-        Ok(match self.engines {
-            Engines::One(engine) => Target::One(engine),
-            Engines::InTurn([]) => return Err(TaskError::NoEngines),
+        Ok(match &self.engines {
+            Engines::One(engine) => Target::One(*engine),
+            Engines::InTurn(engines) if engines.is_empty() => return Err(TaskError::NoEngines),
             Engines::InTurn(engines) => Target::One(engines[turn % engines.len()]),
             Engines::Best(None) => Target::Any,
-            Engines::Best(Some(engines)) => Target::Of(engines.clone()),
+            Engines::Best(Some(engines)) => Target::Of((*engines).clone()),
         })
     }
 
@@ -55,8 +55,8 @@ impl Aim<'_> {
     pub(crate) fn engines_now(&self) -> usize {
         let now = self.link.roster().ids();
         let there = |engines: &[EngineId]| engines.iter().filter(|engine| now.binary_search(engine).is_ok()).count();
-        match self.engines {
-            Engines::One(engine) => there(&[engine]),
+        match &self.engines {
+            Engines::One(engine) => there(&[*engine]),
             Engines::InTurn(engines) => there(engines),
             Engines::Best(None) => now.len(),
             Engines::Best(Some(engines)) => there(engines),
@@ -78,7 +78,7 @@ impl ExecutorView for EngineView {
 
 impl ExecutorView for DirectView {
     fn aim(&self) -> Aim<'_> {
-        Aim { link: &self.link, options: &self.options.0, engines: Engines::InTurn(&self.engines) }
+        Aim { link: &self.link, options: &self.options.0, engines: Engines::InTurn(self.targets()) }
     }
 }
 

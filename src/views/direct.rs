@@ -13,18 +13,30 @@ use crate::task::{EngineId, Target, Task};
 #[derive(Clone)]
 pub struct DirectView {
     pub(super) link: Arc<Link>,
-    pub(super) engines: Arc<[EngineId]>,
+    /// `None`: all engines, at each call those that are there then.
+    pub(super) engines: Option<Arc<[EngineId]>>,
     pub(super) options: OptionsCell,
 }
 
 impl DirectView {
-    pub(crate) fn new(link: Arc<Link>, engines: Arc<[EngineId]>) -> Self {
+    pub(crate) fn new(link: Arc<Link>, engines: Option<Arc<[EngineId]>>) -> Self {
         Self { link, engines, options: OptionsCell::default() }
     }
 
-    /// Returns the engines, in the order of the results.
-    pub fn targets(&self) -> &[EngineId] {
-        &self.engines
+    /// Returns the engines, in the order of the results; of [`Client::every`](crate::Client::every) those that are
+    /// there now.
+    pub fn targets(&self) -> Arc<[EngineId]> {
+        self.engines.clone().unwrap_or_else(|| self.link.roster().ids().into())
+    }
+
+    /// Returns how many engines these are.
+    pub fn len(&self) -> usize {
+        self.targets().len()
+    }
+
+    /// Returns whether these are no engines: then every task is refused.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub(super) fn link(&self) -> &Arc<Link> {
@@ -39,15 +51,15 @@ impl DirectView {
     ///
     /// A view without engines refuses: the result is settled at once, with `NoEngines`.
     pub fn apply<T: Task>(&self, task: T) -> AsyncMapResult<T::Output> {
-        let options = &self.options.0;
-        let places = self.engines.len().max(1) as u32;
+        let (engines, options) = (self.targets(), &self.options.0);
+        let places = engines.len().max(1) as u32;
         let many = self.link.many::<T>(places, options);
-        if self.engines.is_empty() {
+        if engines.is_empty() {
             many.refuse(0, 1, TaskError::NoEngines);
         }
-        let tasks = std::iter::repeat_n(task, self.engines.len());
+        let tasks = std::iter::repeat_n(task, engines.len());
         let call = |(&engine, task)| Call::of(Target::One(engine), options.retries_bound(), task);
-        let calls = self.engines.iter().zip(tasks).map(call);
+        let calls = engines.iter().zip(tasks).map(call);
         self.link.submit_many(&many, options, calls);
         AsyncMapResult::new(many, self.link.clone())
     }
@@ -80,12 +92,13 @@ impl DirectView {
         let options = &self.options.0;
         let tasks: Vec<T> = items.into_iter().map(f).collect();
         let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
-        if self.engines.is_empty() {
+        let engines = self.targets();
+        if engines.is_empty() {
             many.refuse(0, tasks.len() as u32, TaskError::NoEngines);
         }
-        let parts = parts_of(tasks, self.engines.len()).into_iter().filter(|part| !part.is_empty());
+        let parts = parts_of(tasks, engines.len()).into_iter().filter(|part| !part.is_empty());
         let call = |(&engine, part)| Call::of_many(Target::One(engine), options.retries_bound(), part);
-        let calls = self.engines.iter().zip(parts).map(call);
+        let calls = engines.iter().zip(parts).map(call);
         self.link.submit_many(&many, options, calls);
         AsyncMapResult::new(many, self.link.clone())
     }
@@ -111,6 +124,7 @@ impl HasOptions for DirectView {
 
 impl fmt::Debug for DirectView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<DirectView {:?}>", self.engines)
+        let is_lazy = if self.engines.is_none() { "every " } else { "" };
+        write!(f, "<DirectView {is_lazy}{:?}>", self.targets())
     }
 }

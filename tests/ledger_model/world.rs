@@ -344,8 +344,8 @@ impl World {
                     }
                     Effect::Expect(task, attempt)
                 }
-                Order::Settle { .. } | Order::Expect { .. } | Order::Recall { .. } => {
-                    unreachable!("each task is alone, and nobody looks")
+                Order::Settle { .. } | Order::Expect { .. } | Order::Recall { .. } | Order::Dismiss { .. } => {
+                    unreachable!("each task is alone, nobody looks, and no engine is asked to go")
                 }
                 Order::Discard(payload) => {
                     drop(payload);
