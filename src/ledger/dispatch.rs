@@ -118,8 +118,9 @@ impl Ledger {
 
     /// Sends an engine as many tasks of an entry as it is to get. Returns whether these were all.
     fn send_portion(&mut self, slot: u32, engine: u32, orders: &mut Vec<Order>) -> bool {
-        let portion = self.portion(slot, engine, self.cost_ns(slot));
-        let is_all = portion == self.entry(slot).count;
+        let count = self.entry(slot).count;
+        let portion = if count == 1 { 1 } else { self.portion(slot, engine, self.cost_ns(slot)) };
+        let is_all = portion == count;
         let sent = if is_all { slot } else { self.cut_front(slot, portion) };
         if self.entry(sent).payload.as_ref().is_some_and(Payload::is_void) {
             // Each was cancelled by itself, and is settled by itself.

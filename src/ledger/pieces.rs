@@ -20,9 +20,6 @@ impl Ledger {
     /// Returns how many tasks of an entry an engine is to get, given what each is expected to take.
     pub(super) fn portion(&self, slot: u32, engine: u32, cost_ns: u32) -> u32 {
         let entry = self.entry(slot);
-        if entry.count == 1 {
-            return 1;
-        }
         // Whoever may start again, or is kept by its own id, travels alone.
         let is_alone = entry.retries.errors > 0 || entry.extras.as_ref().is_some_and(|extras| extras.keep);
         if is_alone {

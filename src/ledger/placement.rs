@@ -246,6 +246,14 @@ impl Fleet {
         }
     }
 
+    fn on_giver(&mut self, place: u32, is_giver: bool) {
+        if is_giver {
+            self.givers.insert(place as usize);
+        } else {
+            self.givers.remove(place as usize);
+        }
+    }
+
     pub(super) fn has_idle(&self) -> bool {
         !self.levels[0].is_empty()
     }
@@ -267,17 +275,15 @@ impl Fleet {
         let ahead = self.ahead;
         let engine = self.get_mut(place);
         let is_giver = engine.movable > engine.slots && !engine.is_recalled;
-        if std::mem::replace(&mut engine.is_giver, is_giver) != is_giver {
-            if is_giver {
-                self.givers.insert(place as usize);
-            } else {
-                self.givers.remove(place as usize);
-            }
-        }
-        let engine = self.get_mut(place);
+        let was_giver = std::mem::replace(&mut engine.is_giver, is_giver);
         let (old, new) = (engine.level, engine.level_now(ahead));
         engine.level = new;
-        self.line_up(place);
+        if was_giver != is_giver {
+            self.on_giver(place, is_giver);
+        }
+        if self.policy == Policy::Lru {
+            self.line_up(place);
+        }
         if old == new {
             return;
         }
@@ -337,9 +343,6 @@ impl Fleet {
 
     /// Lines an engine up by when it was last given a task, if it may take one and somebody asks.
     fn line_up(&mut self, place: u32) {
-        if self.policy != Policy::Lru {
-            return;
-        }
         let engine = &mut self.engines[place as usize];
         let now = engine.level.map(|level| (usize::from(level > 0), engine.last_given));
         let before = std::mem::replace(&mut engine.in_line, now);
