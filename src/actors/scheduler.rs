@@ -1,10 +1,12 @@
 //! The Scheduler: takes tasks in, asks the ledger which engine gets which, and carries out its orders.
 
+mod engines;
+mod questions;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::dev::SendError;
 use actix::prelude::*;
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
@@ -13,13 +15,11 @@ use super::barrier::Barrier;
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
 use crate::apart;
-use crate::error::Error;
-use crate::ledger::{Assignment, Ledger, Order, Policy, QueueStatus, Request};
-use crate::limits::{ENGINE_SUBSCRIBERS_MAX, Limits, RECALL_LOOK_MS};
+use crate::ledger::{Assignment, Ledger, Order, Policy, Request};
+use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
-    AwaitSettled, Cancel, Completion, Discard, EngineAddress, EngineEvent, Expect, Finished, GetStatus, HandedBack,
-    Join, Leave, Pending, Recall, Retire, Revoke, Run, Settled, Stop, StopEngine, Submission, Submit, Subscribe,
-    TakeIn, Watch, Watched,
+    Cancel, Completion, Discard, EngineAddress, EngineEvent, Expect, Finished, HandedBack, Leave, Recall, Revoke, Run,
+    Settled, StopEngine, Submission, Submit, Watch, Watched,
 };
 use crate::task::{EngineId, Extras, Moment};
 
@@ -200,139 +200,6 @@ impl Handler<CancelAfter> for Scheduler {
     }
 }
 
-impl Handler<Join> for Scheduler {
-    type Result = MessageResult<Join>;
-
-    fn handle(&mut self, msg: Join, ctx: &mut Context<Self>) -> Self::Result {
-        let (id, orders) = self.ledger.on_join(msg.offer);
-        self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new() });
-        self.roster.add(id);
-        self.tell(&EngineEvent::Joined { engine: id });
-        tracing::debug!(engine = %id, slots = msg.offer.slots, "engine joined");
-        self.carry_out(orders, ctx);
-        MessageResult(id)
-    }
-}
-
-impl Handler<Leave> for Scheduler {
-    type Result = ();
-
-    fn handle(&mut self, msg: Leave, ctx: &mut Context<Self>) {
-        if self.engines.remove(&msg.engine).is_none() {
-            return;
-        }
-        self.roster.remove(msg.engine, &msg.cause);
-        self.tell(&EngineEvent::Left { engine: msg.engine, cause: (*msg.cause).into() });
-        // Dropping the senders tells those who asked it to go.
-        self.retiring.remove(&msg.engine);
-        tracing::debug!(engine = %msg.engine, cause = %msg.cause, "engine left");
-        let orders = self.ledger.on_leave(msg.engine, &msg.cause);
-        self.carry_out(orders, ctx);
-        self.answer_stop();
-    }
-}
-
-impl Handler<Retire> for Scheduler {
-    type Result = ResponseFuture<Result<(), Error>>;
-
-    fn handle(&mut self, msg: Retire, ctx: &mut Context<Self>) -> Self::Result {
-        if let Some(unknown) = msg.engines.iter().find(|&engine| !self.engines.contains_key(engine)) {
-            let error = Error::NoSuchEngine { asked: unknown.0.into(), have: self.roster.ids() };
-            return Box::pin(std::future::ready(Err(error)));
-        }
-        // What was bound to them before is lost with this cause, and not because they are gone.
-        self.take_in(ctx);
-        let mut leaving = Vec::new();
-        for engine in msg.engines {
-            let (tell, told) = oneshot::channel();
-            self.retiring.entry(engine).or_default().push(tell);
-            leaving.push(told);
-            let orders = self.ledger.on_retire(engine, REMOVED);
-            self.carry_out(orders, ctx);
-        }
-        Box::pin(async {
-            for left in leaving {
-                // The sender is dropped when the engine has left.
-                let _ = left.await;
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Handler<Subscribe> for Scheduler {
-    type Result = Result<(), Error>;
-
-    fn handle(&mut self, msg: Subscribe, _: &mut Context<Self>) -> Self::Result {
-        self.subscribers.retain(Recipient::connected);
-        if self.subscribers.len() >= ENGINE_SUBSCRIBERS_MAX {
-            return Err(Error::Overloaded { what: "subscribers of engine events", limit: ENGINE_SUBSCRIBERS_MAX });
-        }
-        self.subscribers.push(msg.to);
-        Ok(())
-    }
-}
-
-impl Handler<AwaitSettled> for Scheduler {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, msg: AwaitSettled, ctx: &mut Context<Self>) -> ResponseFuture<()> {
-        self.take_in(ctx);
-        let (tell, told) = oneshot::channel();
-        self.barriers.extend(Barrier::new(self.ledger.pending_before(msg.before), tell));
-        Box::pin(async {
-            // The sender is dropped when nothing is left.
-            let _ = told.await;
-        })
-    }
-}
-
-impl Handler<GetStatus> for Scheduler {
-    type Result = MessageResult<GetStatus>;
-
-    fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
-        let (undeliverable_callbacks, panicked_callbacks) = self.counts.read();
-        let status = self.ledger.status();
-        let handed_over = self.submissions.tasks();
-        MessageResult(QueueStatus {
-            pending: status.pending + handed_over,
-            queued: status.queued + handed_over,
-            undeliverable_callbacks,
-            panicked_callbacks,
-            ..status
-        })
-    }
-}
-
-impl Handler<Stop> for Scheduler {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, msg: Stop, ctx: &mut Context<Self>) -> ResponseFuture<()> {
-        self.take_in(ctx);
-        // No engine joins any more: whoever waits for some is told.
-        self.roster.close();
-        let (settled, answer) = oneshot::channel();
-        self.stopping.get_or_insert_default().push(settled);
-        if msg.pending == Pending::Cancel {
-            let orders = self.ledger.on_cancel_all("the cluster was shut down");
-            self.carry_out(orders, ctx);
-        }
-        self.answer_stop();
-        Box::pin(async {
-            // A dropped sender is an arbiter that is gone, and its tasks with it.
-            let _ = answer.await;
-        })
-    }
-}
-
-impl Handler<TakeIn> for Scheduler {
-    type Result = ();
-
-    fn handle(&mut self, _: TakeIn, ctx: &mut Context<Self>) {
-        self.take_in(ctx);
-    }
-}
-
 impl Scheduler {
     /// Takes in what callers pushed before they sent the message at hand: messages do not overtake tasks.
     fn take_in(&mut self, ctx: &mut Context<Self>) {
@@ -447,19 +314,6 @@ impl Scheduler {
             scheduler.is_look_set = false;
             let orders = scheduler.ledger.on_look();
             scheduler.carry_out(orders, ctx);
-        });
-    }
-
-    /// Tells subscribers of an engine that came or went; forgets those that are gone.
-    fn tell(&mut self, event: &EngineEvent) {
-        self.subscribers.retain(|to| match to.try_send(event.clone()) {
-            Ok(()) => true,
-            // A full mailbox is the subscriber's own.
-            Err(SendError::Full(event)) => {
-                to.do_send(event);
-                true
-            }
-            Err(SendError::Closed(_)) => false,
         });
     }
 

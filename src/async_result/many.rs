@@ -1,11 +1,9 @@
 //! The shared inside of an [`AsyncMapResult`](super::AsyncMapResult): where the result store puts the
 //! outcomes of many tasks, a part at a time.
 //!
-//! A part is what came together: the items that an engine ran in one go, or one task. The result store only
-//! hangs it in; the values are looked at by whoever wants them, on their own thread. Meanwhile the parts are
+//! The result store only hangs a part in; the values are looked at by whoever wants them, on their own thread. Meanwhile the parts are
 //! lent out, because no code of the user's runs under the lock.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Poll, Waker};
@@ -14,11 +12,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::one::{Decode, One, read_typed, read_wire};
+use super::one::{Decode, One};
+use super::part::{Items, Part, Parts, part_with, spans_of};
 use crate::catch;
 use crate::error::TaskError;
 use crate::messages::{Aftermath, Callback, MoreCallbacks, Settle};
-use crate::task::{ChunkValue, Extras, Moment, Outcome, Record, Run, Status, TaskId, TaskKind, Value};
+use crate::task::{Extras, Moment, Outcome, Record, Run, TaskId, TaskKind};
 use crate::views::Identified;
 
 /// The shared inside of an [`AsyncMapResult`](super::AsyncMapResult).
@@ -56,32 +55,6 @@ struct State<T> {
     heirs: Vec<Arc<One<T>>>,
     /// Who has the parts at the moment.
     lent_to: Option<ThreadId>,
-}
-
-/// The parts by the index of their first item.
-pub(super) type Parts<T> = BTreeMap<u32, Part<T>>;
-
-/// What came together.
-pub(super) struct Part<T> {
-    pub(super) run: Run,
-    pub(super) items: Items<T>,
-}
-
-pub(super) enum Items<T> {
-    /// An outcome each; `None` once its value was taken.
-    Each(Vec<Option<Result<T, TaskError>>>),
-    /// None of so many has a value, for one reason.
-    None(TaskError, u32),
-}
-
-impl<T> Drop for Items<T> {
-    fn drop(&mut self) {
-        let Self::Each(items) = self else { return };
-        if std::mem::needs_drop::<T>() {
-            // One by one: the second panic of a list that is dropped as a whole would end the process.
-            std::mem::take(items).into_iter().for_each(catch::discard);
-        }
-    }
 }
 
 /// What somebody waits for.
@@ -202,7 +175,7 @@ impl<T: Send + 'static> Many<T> {
 
     /// Returns the tasks that are not settled, by index and number.
     pub(super) fn pending(&self) -> Vec<(u32, u32)> {
-        let mut settled = self.look(|parts| spans(parts).collect::<Vec<_>>()).unwrap_or_default();
+        let mut settled = self.look(|parts| spans_of(parts).collect::<Vec<_>>()).unwrap_or_default();
         settled.push((self.len, 0));
         let (mut pending, mut next) = (Vec::new(), 0);
         for (index, count) in settled {
@@ -271,20 +244,6 @@ impl<T: Send + 'static> Many<T> {
             thread::sleep(LENT_POLL);
         }
     }
-
-    /// Gives the values of a part their type.
-    fn read(&self, count: u32, run: Run, outcome: Outcome) -> Part<T> {
-        let items = match outcome {
-            Ok(value) => read_values(self.kind, self.decode, value, count),
-            Err(error) => Items::None(error, count),
-        };
-        let status = match &items {
-            // A value that cannot be read is known only here.
-            Items::None(error, _) => error.status(),
-            Items::Each(_) => run.status,
-        };
-        Part { run: Run { status, ..run }, items }
-    }
 }
 
 /// How long a thread sleeps before it asks again for parts that another thread looks at.
@@ -316,7 +275,7 @@ impl<T> Identified for Many<T> {
 
 impl<T: Send + 'static> Settle for Many<T> {
     fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        self.hang_in(index, self.read(count, run, outcome))
+        self.hang_in(index, Part::read(self.kind, self.decode, count, run, outcome))
     }
 
     fn next_callbacks(&self, _: u32) -> Vec<Callback> {
@@ -375,64 +334,6 @@ impl<T: Send + 'static> Many<T> {
     }
 }
 
-impl<T> Part<T> {
-    pub(super) fn len(&self) -> u32 {
-        match &self.items {
-            Items::Each(items) => items.len() as u32,
-            Items::None(_, count) => *count,
-        }
-    }
-
-    /// Returns how the item at this place of the part ended.
-    pub(super) fn status(&self, at: u32) -> Status {
-        match &self.items {
-            Items::None(error, _) => error.status(),
-            Items::Each(items) => match &items[at as usize] {
-                Some(Err(error)) => error.status(),
-                Some(Ok(_)) => Status::Done,
-                None => self.run.status,
-            },
-        }
-    }
-
-    /// Copies an outcome.
-    pub(super) fn copy(&self, at: u32) -> Result<T, TaskError>
-    where
-        T: Clone,
-    {
-        match &self.items {
-            Items::None(error, _) => Err(error.clone()),
-            Items::Each(items) => items[at as usize].clone().unwrap_or(Err(TaskError::AlreadyTaken)),
-        }
-    }
-
-    /// Moves an outcome out.
-    pub(super) fn take(&mut self, at: u32) -> Result<T, TaskError> {
-        match &mut self.items {
-            Items::None(error, _) => Err(error.clone()),
-            Items::Each(items) => items[at as usize].take().unwrap_or(Err(TaskError::AlreadyTaken)),
-        }
-    }
-
-    fn failed(&self) -> u32 {
-        match &self.items {
-            Items::None(_, count) => *count,
-            Items::Each(_) if self.run.status == Status::Done => 0,
-            Items::Each(items) => items.iter().filter(|item| matches!(item, Some(Err(_)))).count() as u32,
-        }
-    }
-}
-
-/// Finds the part that an item is in, and its place there.
-pub(super) fn part_with<T>(parts: &Parts<T>, index: u32) -> Option<(u32, u32)> {
-    let (&first, part) = parts.range(..=index).next_back()?;
-    (index - first < part.len()).then_some((first, index - first))
-}
-
-fn spans<T>(parts: &Parts<T>) -> impl Iterator<Item = (u32, u32)> {
-    parts.iter().map(|(&index, part)| (index, part.len()))
-}
-
 /// Gives each item of a part to its own result. Returns what is left to do.
 fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], mut part: Part<T>) -> Vec<Aftermath> {
     let count = part.len();
@@ -445,22 +346,4 @@ fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], mut part: Part<T>) -> Vec<A
         Some(*aftermath)
     };
     (0..count).zip(heirs).filter_map(give).collect()
-}
-
-/// Gives the values of a part their type back: those of a chunk, or that of a single task.
-fn read_values<T: Send + 'static>(kind: &TaskKind, decode: Decode<T>, value: Value, count: u32) -> Items<T> {
-    let read = match value {
-        Value::Typed(value) => match value.into_any().downcast::<ChunkValue<T>>() {
-            Ok(mut chunk) if chunk.results.len() == count as usize => {
-                return Items::Each(std::mem::take(&mut chunk.results).into_iter().map(Some).collect());
-            }
-            Ok(chunk) => read_typed(kind, chunk),
-            Err(value) => read_typed(kind, value),
-        },
-        Value::Wire(value) => read_wire(kind, decode, &value),
-    };
-    match read {
-        Ok(value) => Items::Each(vec![Some(Ok(value))]),
-        Err(error) => Items::None(error, count),
-    }
 }

@@ -1,6 +1,5 @@
 //! The results of many tasks, in order.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -12,14 +11,15 @@ use actix::dev::SendError;
 use actix::{Message, Recipient};
 
 use super::blocking::{block_on, may_block};
-use super::many::{Items, Many, Parts, Wish, part_with};
+use super::many::{Many, Wish};
 use super::map_iter::{AsCompletedItems, IntoIter, Iter, ResultStream};
 use super::origin::Origin;
+use super::part::{Items, Parts, part_with};
 use super::single::AsyncResult;
 use crate::actors::Spin;
 use crate::error::{CompositeError, Error, TaskError};
 use crate::messages::{Aftermath, Callback, MoreCallbacks};
-use crate::task::{EngineId, Moment, Record, TaskId};
+use crate::task::TaskId;
 use crate::views::Identified;
 
 /// The results of many tasks, in the order in which they were asked for: of `map`, or of `apply` on a
@@ -192,71 +192,6 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         AsCompletedItems::new(self)
     }
 
-    /// Blocks until all tasks are settled and returns copies of their values by the engine that made them.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
-    pub fn by_engine(&self) -> Result<BTreeMap<EngineId, Vec<T>>, Error>
-    where
-        T: Clone,
-    {
-        let values = self.get()?;
-        let mut by_engine: BTreeMap<EngineId, Vec<T>> = BTreeMap::new();
-        for (value, record) in values.into_iter().zip(self.metadata()) {
-            // A task with a value ran on an engine.
-            if let Some(engine) = record.engine {
-                by_engine.entry(engine).or_default().push(value);
-            }
-        }
-        Ok(by_engine)
-    }
-
-    /// Blocks until all tasks are settled and returns a copy of the one value that each engine made:
-    /// `get_dict` in ipyparallel.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get); [`Error::SeveralOnOneEngine`] if an engine ran more than one of the tasks.
-    pub fn get_dict(&self) -> Result<BTreeMap<EngineId, T>, Error>
-    where
-        T: Clone,
-    {
-        let one = |(engine, mut values): (EngineId, Vec<T>)| match (values.len(), values.pop()) {
-            (1, Some(value)) => Ok((engine, value)),
-            (tasks, _) => Err(Error::SeveralOnOneEngine { engine, tasks }),
-        };
-        self.by_engine()?.into_iter().map(one).collect()
-    }
-
-    /// Returns what is known of each task.
-    pub fn metadata(&self) -> Vec<Record> {
-        let records = |parts: &mut Parts<T>| (0..self.many.len()).map(|index| self.record(parts, index)).collect();
-        self.many.look(records).unwrap_or_default()
-    }
-
-    /// Returns the time from the submission to the last outcome, or to now while some are missing.
-    pub fn elapsed(&self) -> Duration {
-        self.wall_time().unwrap_or_else(|| Moment::now().since(self.many.created))
-    }
-
-    /// Returns the time from the submission to the last outcome; `None` while some are missing.
-    pub fn wall_time(&self) -> Option<Duration> {
-        let last = |parts: &mut Parts<T>| parts.values().map(|part| part.run.completed).max();
-        let last = self.ready().then(|| self.many.look(last))??;
-        Some(last.map_or(Duration::ZERO, |last| last.since(self.many.created)))
-    }
-
-    /// Returns how long the tasks ran, all added up: the time that one engine would have taken; `None` while
-    /// some are not settled.
-    ///
-    /// Divided by [`wall_time`](Self::wall_time) it is the speed-up.
-    pub fn serial_time(&self) -> Option<Duration> {
-        let sum = |parts: &mut Parts<T>| {
-            let ran = parts.values().filter_map(|part| Some(part.run.completed.since(part.run.started?)));
-            ran.sum()
-        };
-        self.ready().then(|| self.many.look(sum))?
-    }
-
     /// Cancels the tasks that are not settled, as [`AsyncResult::cancel`]; those that are keep their values.
     ///
     /// Returns how many were not settled.
@@ -367,14 +302,6 @@ impl<T: Send + 'static> AsyncMapResult<T> {
             Some((0..part.len()).map(|at| part.take(at)).collect())
         };
         Some((index as usize, self.many.look(take).flatten().unwrap_or_default()))
-    }
-
-    fn record(&self, parts: &Parts<T>, index: u32) -> Record {
-        let run = part_with(parts, index).map(|(part, at)| {
-            let part = &parts[&part];
-            crate::task::Run { status: part.status(at), ..part.run }
-        });
-        self.many.record(index, run)
     }
 
     /// Copies the outcomes of tasks that are all settled.
