@@ -1,15 +1,24 @@
 //! The IPython Parallel tutorial "Futures", cell by cell.
 //!
-//! `cargo run --release --example tutorial`; with a number after `--`, seconds are that much shorter or longer.
+//! `cargo run --release --example tutorial`; two numbers after `--` are how long a second is and the exponent of the
+//! largest array, 1 and 24 on the page.
+
+#[path = "../src/bin/callboard/huge_pages.rs"]
+mod huge_pages;
 
 use std::collections::hash_map::RandomState;
 use std::error::Error;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::io::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use callboard::ThreadPoolExecutor;
 use callboard::prelude::*;
+
+/// The arrays below are large, and numpy, which the page uses, asks for huge pages.
+#[global_allocator]
+static ALLOCATOR: huge_pages::HugePages = huge_pages::HugePages;
 
 /// Makes `n` random numbers between 0 and 1 and computes their 2-norm.
 #[task]
@@ -38,11 +47,36 @@ fn sleep_task(ms: u64) -> u32 {
     std::process::id()
 }
 
+/// `str` of Python.
+#[task]
+fn to_text(x: u32) -> String {
+    x.to_string()
+}
+
+/// Makes an array of `n` ones and computes its 2-norm.
+#[task(name = "task")]
+fn norm_of_ones(n: usize) -> f64 {
+    let array = vec![1.0_f64; n];
+    // In eight lanes, so that the processor adds that many at once.
+    let mut sums = [0.0; 8];
+    for chunk in array.chunks(8) {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x * x;
+        }
+    }
+    sums.iter().sum::<f64>().sqrt()
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let second = Duration::from_secs_f64(match std::env::args().nth(1) {
+    let mut arguments = std::env::args().skip(1);
+    let second = Duration::from_secs_f64(match arguments.next() {
         Some(argument) => argument.parse().map_err(|_| format!("not a number of seconds: {argument}"))?,
         None => 1.0,
     });
+    let largest: f64 = match arguments.next() {
+        Some(argument) => argument.parse().map_err(|_| format!("not an exponent of 2: {argument}"))?,
+        None => 24.0,
+    };
 
     // A cluster of four engines, and a view of all of them: rc[:].
     let cluster = Cluster::threads(4).start()?;
@@ -81,7 +115,61 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     })?;
 
+    // Every view has an executor; the assignment of work depends on the view.
+    let ex_all = rc.all().executor();
+    println!("{:?}", ex_all.view().targets());
+    let even_lbview = rc.load_balanced_view(rc.ids().into_iter().step_by(2));
+    let ex_even = even_lbview.executor();
+    for pid in ex_even.map(|_| getpid(), 0..10) {
+        println!("{}", pid?);
+    }
+    // Usually one wants that of all engines.
+    let ex = rc.executor();
+    println!("{:?}", ex.view());
+
+    comparing_executors(&rc, largest)?;
     cluster.shutdown(Pending::Finish).get()?;
+    Ok(())
+}
+
+/// The same work with the same API, by different mechanisms.
+fn comparing_executors(rc: &Client, largest: f64) -> Result<(), Box<dyn Error>> {
+    let executors: Vec<Box<dyn Executor>> =
+        vec![Box::new(ThreadPoolExecutor::new(4)?), Box::new(rc.executor_on(rc.ids())), Box::new(rc.all().executor())];
+    for executor in &executors {
+        println!("{}", executor.name());
+        let texts: Vec<String> = executor.map(to_text, 0..5).collect::<Result<_, _>>()?;
+        println!("{texts:?}");
+    }
+
+    // numpy.logspace(20, 24, 16, base=2, dtype=int)
+    let sizes: Vec<usize> = (0..16).map(|i| (largest - 4.0 + 4.0 * f64::from(i) / 15.0).exp2() as usize).collect();
+    println!("{sizes:?}");
+
+    println!("Local time:");
+    let local = || -> Vec<f64> { sizes.iter().map(|&n| norm_of_ones(n).call()).collect() };
+    let reference = local();
+    // The second time: the first one also waits for the system to find so much memory.
+    let start = Instant::now();
+    drop(local());
+    println!("Wall time: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+
+    const LOOPS: usize = 10;
+    for executor in &executors {
+        println!("{}", executor.name());
+        let mut times = Vec::with_capacity(LOOPS);
+        for _ in 0..LOOPS {
+            let start = Instant::now();
+            let norms: Vec<f64> = executor.map(norm_of_ones, sizes.iter().copied()).collect::<Result<_, _>>()?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+            if norms != reference {
+                return Err(format!("{norms:?} != {reference:?}").into());
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        println!("{LOOPS} loops, best: {:.1} ms, median: {:.1} ms per loop", times[0], times[LOOPS / 2]);
+        executor.shutdown(Pending::Finish).get()?;
+    }
     Ok(())
 }
 

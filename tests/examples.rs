@@ -9,12 +9,19 @@ use support::{eventually, example};
 /// Runs an example to its end and compares what it prints.
 #[track_caller]
 fn check(name: &str, expected: &[&str]) {
-    let mut child = Command::new(example(name)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(run(name, &[]).lines().collect::<Vec<_>>(), expected, "{name}");
+}
+
+/// Runs an example to its end and returns what it prints.
+#[track_caller]
+fn run(name: &str, arguments: &[&str]) -> String {
+    let mut child =
+        Command::new(example(name)).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(&format!("{name} ends"), || child.try_wait().unwrap().is_some());
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {}\n{out}\n{err}", output.status);
-    assert_eq!(out.lines().collect::<Vec<_>>(), expected, "{name}\n{err}");
+    out.into_owned()
 }
 
 #[test]
@@ -36,4 +43,36 @@ fn an_actor_asks_a_view() {
             "the square is 49; 2 answered",
         ],
     );
+}
+
+#[test]
+fn views_and_executors() {
+    check(
+        "03_views_and_executors",
+        &[
+            "<EngineView 3> <DirectView [0, 3]>",
+            "<DirectView [0, 2]> runs on [0, 2]",
+            "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]",
+            "100 121 144 and then [2, 1, 0]",
+            "ThreadPoolExecutor, 2 at once: [1331, 1728, 2197]",
+            "      ViewExecutor, 4 at once: [1331, 1728, 2197]",
+            "      ViewExecutor, 2 at once: [1331, 1728, 2197]",
+            "      ViewExecutor, 4 at once: [1331, 1728, 2197]",
+        ],
+    );
+}
+
+#[test]
+fn comparing_executors() {
+    // The program itself compares the results of each with the local reference.
+    let out = run("04_comparing_executors", &["18"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 7, "{out}");
+    assert!(lines[1].trim_start().starts_with("this thread"), "{out}");
+    for line in &lines[1..] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [.., best, "ms", median, "ms"] = words[..] else { panic!("{line}") };
+        let [best, median]: [f64; 2] = [best, median].map(|time| time.parse().unwrap());
+        assert!(best <= median, "{line}");
+    }
 }

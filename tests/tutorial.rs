@@ -5,14 +5,14 @@ use std::process::Command;
 #[test]
 fn the_tutorial_prints_what_the_page_shows() {
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5"])
+        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "20"])
         .output()
         .expect("cargo runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
 
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 10, "{out}");
+    assert_eq!(lines.len(), 37, "{out}");
     assert_eq!(lines[0], "<DirectView [0, 1, 2, 3]>");
     assert!(["<AsyncResult random_norm: pending>", "<AsyncResult random_norm: done>"].contains(&lines[1]), "{out}");
     let norm: f64 = lines[2].parse().expect("a norm");
@@ -21,9 +21,27 @@ fn the_tutorial_prints_what_the_page_shows() {
     let pid = lines[4].strip_prefix("I got PID: ").expect("the callback's line");
     assert_eq!(lines[5], pid);
     // 1, 2, 3 and 4 seconds of work: as many ticks of the background before each line.
-    for (i, line) in lines[6..].iter().enumerate() {
+    for (i, line) in lines[6..10].iter().enumerate() {
         let pids = format!("[{pid}, {pid}, {pid}, {pid}]");
         assert_eq!(*line, format!("{}{pids}", ". ".repeat(i + 1)), "{out}");
+    }
+
+    assert_eq!(lines[10], "[0, 1, 2, 3]");
+    assert_eq!(lines[11..21], [pid; 10]);
+    assert_eq!(lines[21], "<LoadBalancedView all>");
+    let executors = ["ThreadPoolExecutor", "ViewExecutor", "ViewExecutor"];
+    for (pair, executor) in lines[22..28].chunks(2).zip(executors) {
+        assert_eq!(pair, [executor, r#"["0", "1", "2", "3", "4"]"#]);
+    }
+    // The sizes of the page, 16 times smaller.
+    let sizes = "[65536, 78841, 94848, 114104, 137270, 165140, 198668, 239002, \
+                 287526, 345901, 416127, 500611, 602248, 724520, 871616, 1048576]";
+    assert_eq!(lines[28], sizes);
+    assert_eq!(lines[29], "Local time:");
+    assert!(lines[30].starts_with("Wall time: ") && lines[30].ends_with(" ms"), "{out}");
+    for (pair, executor) in lines[31..].chunks(2).zip(executors) {
+        assert_eq!(pair[0], executor);
+        assert!(pair[1].starts_with("10 loops, best: ") && pair[1].ends_with(" ms per loop"), "{out}");
     }
 }
 
