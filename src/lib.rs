@@ -46,7 +46,24 @@
 //! # Ok::<(), callboard::Error>(())
 //! ```
 //!
-//! **4. An executor** is the interface of `concurrent.futures` over everything that runs tasks: a view, a
+//! **4. Many at once.** `map` makes a task of each item; how many travel together is chosen by how long they run.
+//! One that fails leaves the others their values and places.
+//!
+//! ```
+//! # use callboard::prelude::*;
+//! # #[task] fn square(x: u64) -> u64 { x * x }
+//! # let cluster = Cluster::threads(2).start()?;
+//! # let view = cluster.client().load_balanced();
+//! let ar = view.map(square, 0..10_000);
+//! for (position, outcome) in ar.iter().enumerate().take(3) { // as they come, in order
+//!     assert_eq!(outcome?, (position * position) as u64);
+//! }
+//! let squares: Vec<u64> = ar.get()?; // all of them
+//! # assert_eq!(squares.len(), 10_000);
+//! # Ok::<(), callboard::Error>(())
+//! ```
+//!
+//! **5. An executor** is the interface of `concurrent.futures` over everything that runs tasks: a view, a
 //! [`ThreadPoolExecutor`], one of your own; see [`executors`]. [`wait`](fn@wait) and [`as_completed`] take results of
 //! any of them.
 //!
@@ -60,8 +77,11 @@
 //! # Ok::<(), callboard::Error>(())
 //! ```
 //!
-//! **5. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
+//! **6. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
+//!
+//! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, and
+//! embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
 //! task travels through them is told in `ARCHITECTURE.md`.
@@ -132,7 +152,19 @@ pub mod __private {
     pub use serde;
 }
 
-/// The README's program is compiled and run with the documentation's.
+/// The programs of the README and of the guide are compiled and run with the documentation's.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-mod readme {}
+mod pages {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/tasks.md")]
+    mod tasks {}
+    #[doc = include_str!("../docs/views.md")]
+    mod views {}
+    #[doc = include_str!("../docs/results-and-callbacks.md")]
+    mod results_and_callbacks {}
+    #[doc = include_str!("../docs/executors.md")]
+    mod executors {}
+    #[doc = include_str!("../docs/embedding.md")]
+    mod embedding {}
+}
