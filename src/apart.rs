@@ -1,7 +1,7 @@
-//! Where code of the user's runs once its cluster cannot run it any more: a few plain threads of the whole
-//! process, started when there is work and ended when there is none.
+//! Where code of the user's runs that no cluster can run: a few plain threads of the whole process, started when
+//! there is work and ended when there is none.
 //!
-//! An arbiter that ends without a word leaves calls, values and callbacks behind. Their code may block, and may
+//! Results of promises belong to no cluster, and call back here. And an arbiter that ends without a word leaves calls, values and callbacks behind. Their code may block, and may
 //! hold the very cluster that ends: on the arbiter it would wait for itself.
 //!
 //! Bound: each job is the rest of a task that admission counted, or a callback that was counted.

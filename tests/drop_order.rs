@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use callboard::prelude::*;
+use callboard::{EngineEvent, Promise, ReturnWhen, ThreadPoolExecutor, as_completed, wait};
 use cap::Cap;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,11 @@ impl From<Result<Token, TaskError>> for Piped {
     }
 }
 
+impl Handler<EngineEvent> for Listener {
+    type Result = ();
+    fn handle(&mut self, _: EngineEvent, _: &mut Context<Self>) {}
+}
+
 impl Handler<Piped> for Listener {
     type Result = ();
     fn handle(&mut self, _: Piped, _: &mut Context<Self>) {}
@@ -100,6 +106,62 @@ type Piece = Box<dyn Send>;
 
 fn busy_for(random: &mut Random) -> busy {
     busy(token(), [0, 1, 3, 20_000][random.below(4)])
+}
+
+/// What one can hold of maps, executors, promises, and of engines that come and go.
+fn many_at_once(cluster: &Cluster, random: &mut Random, hold: &mut impl FnMut(Piece)) {
+    let rc = cluster.client();
+    let view = rc.load_balanced().with().chunksize([0, 1, 5][random.below(3)]);
+    let some = |random: &mut Random| (0..random.below(30)).map(|_| busy_for(random)).collect::<Vec<_>>();
+    let same = |task| task;
+
+    hold(Box::new(view.map(same, some(random))));
+    hold(Box::new(view.map(same, some(random)).cancel_on_drop()));
+    hold(Box::new(rc.every().map(same, some(random))));
+    hold(Box::new(view.map(same, some(random)).split()));
+    hold(Box::new(AsyncMapResult::join(some(random).into_iter().map(|task| view.apply(task)))));
+    hold(Box::new(AsyncMapResult::join(view.map(same, some(random)).split()).cancel_on_drop()));
+    let carried = token();
+    let map = view.map(same, some(random));
+    let _ = map.add_done_callback(move |ar| drop((carried, ar.progress())));
+    hold(Box::new(map.stream()));
+    hold(Box::new(view.map(same, some(random)).as_completed()));
+    hold(Box::new(view.map(same, some(random)).cancel_on_drop().into_iter()));
+
+    hold(Box::new(wait(some(random).into_iter().map(|task| view.apply(task)), ReturnWhen::AllCompleted)));
+    hold(Box::new(as_completed(some(random).into_iter().map(|task| view.apply(task)))));
+    let (promise, promised) = Promise::new("promised");
+    let carried = token();
+    let _ = promised.add_done_callback(move |_| drop(carried));
+    hold(Box::new(promised));
+    match random.below(3) {
+        0 => promise.fulfil(token()),
+        1 => hold(Box::new(promise)),
+        _ => drop(promise),
+    }
+
+    let pool = ThreadPoolExecutor::new(2).unwrap();
+    let executors: [Box<dyn Executor>; 3] = [Box::new(pool), Box::new(rc.executor()), Box::new(rc.every().executor())];
+    for executor in executors {
+        // A pool of threads finishes what is detached; here that would take its time.
+        hold(Box::new(executor.submit(busy_for(random)).cancel_on_drop()));
+        // Maps borrow their executor: half read, they go first, and cancel the rest.
+        drop(executor.map(same, some(random)));
+        drop(executor.map_unordered(same, some(random)).into_stream());
+        if random.below(2) == 0 {
+            hold(Box::new(executor.shutdown(Pending::Cancel)));
+        }
+        hold(Box::new(executor));
+    }
+
+    let _ = rc.all().push("token", token());
+    hold(Box::new(rc.all().pull::<Token>("token")));
+    hold(Box::new(rc.engine_events()));
+    hold(Box::new(rc.wait()));
+    hold(Box::new(cluster.add_threads(1)));
+    if random.below(2) == 0 {
+        hold(Box::new(cluster.remove_engines(rc.ids())));
+    }
 }
 
 /// A cluster, and everything that one can hold of it.
@@ -167,10 +229,13 @@ fn world(random: &mut Random) -> Vec<Piece> {
     // What is behind it may still be in the queue when its cluster ends.
     hold(Box::new(view_of_inner.apply(busy_for(random))));
 
+    many_at_once(&cluster, random, &mut hold);
+
     // Subscribers, where there are actors.
     if System::is_registered() {
         let listener = Listener(token()).start();
         let _ = done.on_done(listener.clone().recipient());
+        hold(Box::new(rc.on_engine_event(listener.clone().recipient())));
         let told = view.apply(busy_for(random));
         let _ = told.on_done(listener.clone().recipient());
         let _ = told.pipe_to(listener.clone().recipient::<Piped>());

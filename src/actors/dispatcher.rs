@@ -10,13 +10,14 @@ use actix::dev::SendError;
 
 use super::pool::Pool;
 use super::threads::Threads;
-use crate::catch;
 use crate::limits::Limits;
 use crate::messages::{Aftermath, Callback, TaskDone};
+use crate::{apart, catch};
 
 /// What callbacks of results go through.
 pub(crate) struct Dispatcher {
-    pool: Pool,
+    /// A cluster's own threads; `None`: those of the process.
+    pool: Option<Pool>,
     counts: Arc<CallbackCounts>,
 }
 
@@ -31,13 +32,12 @@ pub(crate) struct CallbackCounts {
 
 impl Dispatcher {
     pub(super) fn new(limits: &Limits, threads: Arc<Threads>, counts: Arc<CallbackCounts>) -> Self {
-        Self { pool: Pool::new(limits.callback_threads_max, threads), counts }
+        Self { pool: Some(Pool::new(limits.callback_threads_max, threads)), counts }
     }
 
-    /// Returns the one for results that belong to no cluster. Its threads end when idle.
+    /// Returns the one for results that belong to no cluster.
     pub(crate) fn of_process() -> &'static Self {
-        static OF_PROCESS: LazyLock<Dispatcher> =
-            LazyLock::new(|| Dispatcher::new(&Limits::default(), Arc::default(), Arc::default()));
+        static OF_PROCESS: LazyLock<Dispatcher> = LazyLock::new(|| Dispatcher { pool: None, counts: Arc::default() });
         &OF_PROCESS
     }
 
@@ -66,7 +66,7 @@ impl Dispatcher {
     /// Has a thread call a closure and what comes after it.
     fn go_on(&self, first: Box<dyn FnOnce() + Send>, mut aftermath: Aftermath) {
         let counts = self.counts.clone();
-        self.pool.run(Box::new(move || {
+        self.run(move || {
             counts.run(first);
             while let Some(callback) = aftermath.next_callback() {
                 match callback {
@@ -74,17 +74,24 @@ impl Dispatcher {
                     Callback::Closure(closure) => counts.run(closure),
                 }
             }
-        }));
+        });
     }
 
     /// Drops a value of the user's on one of the threads.
     pub(crate) fn discard(&self, value: impl Send + 'static) {
-        self.pool.run(Box::new(move || catch::discard(value)));
+        self.run(move || catch::discard(value));
     }
 
     /// Drops values of the user's there, each by itself: a second panic while one unwinds would end the process.
     pub(super) fn discard_each<T: Send + 'static>(&self, values: Vec<T>) {
-        self.pool.run(Box::new(move || values.into_iter().for_each(catch::discard)));
+        self.run(move || values.into_iter().for_each(catch::discard));
+    }
+
+    fn run(&self, job: impl FnOnce() + Send + 'static) {
+        match &self.pool {
+            Some(pool) => pool.run(Box::new(job)),
+            None => apart::run(job),
+        }
     }
 }
 
