@@ -160,7 +160,11 @@ impl Client {
     /// ```
     pub fn wait(&self) -> Reply<()> {
         let before = self.link.next_id();
-        Reply::ask(self.addresses.scheduler.clone().recipient().send(AwaitSettled { before }))
+        let (taken_in, store) = (self.addresses.scheduler.send(TakeIn), self.addresses.result_store.clone());
+        Reply::new(async move {
+            taken_in.await.map_err(|_| Error::ClusterStopped)?;
+            store.send(AwaitSettled { before }).await.map_err(|_| Error::ClusterStopped)
+        })
     }
 
     /// Asks where the tasks are.

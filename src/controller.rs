@@ -26,9 +26,9 @@ use crate::views::LinkParts;
 /// See [`messages`](crate::messages) for what each takes.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// Takes `Submit`, `Cancel`, `Join`, `Leave`, `Retire`, `Subscribe`, `AwaitSettled`, `GetStatus`, `Stop`.
+    /// Takes `Submit`, `Cancel`, `Join`, `Leave`, `Retire`, `Subscribe`, `GetStatus`, `Stop`.
     pub scheduler: Addr<Scheduler>,
-    /// Takes `Watch`, `Finished`, `GetRecord`, `GetRecords`, `FetchKept`, `Purge`.
+    /// Takes `Watch`, `Finished`, `GetRecord`, `GetRecords`, `FetchKept`, `AwaitSettled`, `Purge`.
     pub result_store: Addr<ResultStore>,
     /// Takes `Dispatch`, `Discard`.
     pub callbacks: Addr<Callbacks>,
@@ -221,7 +221,7 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
 async fn join(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usize) -> Result<Vec<EngineId>, Error> {
     let mut ids = Vec::with_capacity(n);
     for _ in 0..n {
-        ids.push(Engine::join(parts.clone(), scheduler.clone().recipient()).await?);
+        ids.push(Engine::join(parts.clone(), scheduler.clone()).await?);
     }
     Ok(ids)
 }

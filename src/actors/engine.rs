@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
+use super::Scheduler;
 use super::lane::Lane;
 use super::spin::Spin;
 use super::threads::Threads;
@@ -13,7 +15,7 @@ use super::worker::Worker;
 use crate::apart;
 use crate::error::Error;
 use crate::ledger::{Assignment, EngineOffer, HandBack};
-use crate::messages::{Completion, EngineAddress, HandedBack, Join, Recall, Revoke, Run, StopEngine, Welcome};
+use crate::messages::{Completion, EngineAddress, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
 use crate::registry::Registry;
 use crate::task::EngineId;
 
@@ -22,6 +24,8 @@ pub struct Engine {
     id: Option<EngineId>,
     tray: Arc<Tray>,
     parts: EngineParts,
+    /// Until it has started.
+    joining: Option<Joining>,
 }
 
 /// What an engine is made of.
@@ -34,26 +38,36 @@ pub(crate) struct EngineParts {
     pub(crate) patience: Duration,
 }
 
-impl Engine {
-    pub(crate) fn new(parts: EngineParts) -> Self {
-        Self { id: None, tray: Arc::default(), parts }
-    }
+/// Who asked for an engine, and whom it joins.
+struct Joining {
+    scheduler: Addr<Scheduler>,
+    tell: oneshot::Sender<Result<EngineId, Error>>,
+}
 
-    /// Starts an engine on the present arbiter, and has the scheduler take it in.
+impl Engine {
+    /// Starts an engine on the present arbiter; returns its id when it has joined.
     ///
     /// # Errors
     /// Where the arbiter is gone, or there is no thread for the worker.
-    pub(crate) async fn join(parts: EngineParts, scheduler: Recipient<Join>) -> Result<EngineId, Error> {
-        let engine = Self::new(parts).start();
-        let address = EngineAddress {
-            run: engine.clone().recipient(),
-            revoke: engine.clone().recipient(),
-            recall: engine.clone().recipient(),
-            stop: engine.clone().recipient(),
+    pub(crate) async fn join(parts: EngineParts, scheduler: Addr<Scheduler>) -> Result<EngineId, Error> {
+        let (tell, told) = oneshot::channel();
+        let joining = Some(Joining { scheduler, tell });
+        Self { id: None, tray: Arc::default(), parts, joining }.start();
+        told.await.unwrap_or(Err(Error::ClusterStopped))
+    }
+
+    /// Starts the worker.
+    fn begin(&mut self, id: EngineId) -> Result<EngineId, Error> {
+        self.id = Some(id);
+        let worker = Worker {
+            engine: id,
+            tray: self.tray.clone(),
+            registry: self.parts.registry.clone(),
+            finished: self.parts.finished.clone(),
+            handed_back: self.parts.handed_back.clone(),
+            spin: Spin::new(self.parts.patience),
         };
-        let offer = EngineOffer { slots: 1, is_local: true };
-        let id = scheduler.send(Join { offer, address }).await.map_err(|_| Error::ClusterStopped)?;
-        engine.send(Welcome { id }).await.map_err(|_| Error::ClusterStopped)??;
+        self.parts.threads.spawn(format!("cb-engine-{id}"), move || worker.run())?;
         Ok(id)
     }
 
@@ -76,22 +90,27 @@ impl Engine {
 
 impl Actor for Engine {
     type Context = Context<Self>;
-}
 
-impl Handler<Welcome> for Engine {
-    type Result = Result<(), Error>;
-
-    fn handle(&mut self, msg: Welcome, _: &mut Context<Self>) -> Result<(), Error> {
-        self.id = Some(msg.id);
-        let worker = Worker {
-            engine: msg.id,
-            tray: self.tray.clone(),
-            registry: self.parts.registry.clone(),
-            finished: self.parts.finished.clone(),
-            handed_back: self.parts.handed_back.clone(),
-            spin: Spin::new(self.parts.patience),
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let Some(Joining { scheduler, tell }) = self.joining.take() else { return };
+        let address = EngineAddress {
+            run: ctx.address().recipient(),
+            revoke: ctx.address().recipient(),
+            recall: ctx.address().recipient(),
+            stop: ctx.address().recipient(),
         };
-        self.parts.threads.spawn(format!("cb-engine-{}", msg.id), move || worker.run())
+        let offer = EngineOffer { slots: 1, is_local: true };
+        let joined = scheduler.send(Join { offer, address }).into_actor(self);
+        // No message is handled before: an engine without an id could hand nothing back.
+        ctx.wait(joined.map(move |id, engine, ctx| {
+            let begun = id.map_err(|_| Error::ClusterStopped).and_then(|id| engine.begin(id));
+            if let (Err(error), Some(id)) = (&begun, engine.id) {
+                scheduler.do_send(Leave { engine: id, cause: error.to_string().into() });
+                ctx.stop();
+            }
+            // Who asked may have gone away.
+            let _ = tell.send(begun);
+        }));
     }
 }
 

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::Callbacks;
+use super::barrier::Barrier;
 use super::lane::{Lane, LaneStream};
 use super::records::Records;
 use super::waiting::Waiting;
@@ -16,8 +17,8 @@ use crate::error::{Error, TaskError};
 use crate::ledger::SettledTask;
 use crate::limits::Limits;
 use crate::messages::{
-    Aftermath, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge, Settled, Waiter,
-    Watch, Watched,
+    Aftermath, AwaitSettled, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge,
+    Settled, Waiter, Watch, Watched,
 };
 use crate::task::{Moment, Outcome, Record, Run, Span, Status, TaskId, Value};
 
@@ -30,6 +31,8 @@ pub struct ResultStore {
     admission: Arc<Admission>,
     /// Who asked for the kept value of a task that is not settled.
     asking: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
+    /// Who waits for tasks that were pending.
+    barriers: Vec<Barrier>,
     /// What engines push; taken by `started`.
     finished: Option<LaneStream<Completion>>,
 }
@@ -74,6 +77,7 @@ impl ResultStore {
             callbacks: parts.callbacks,
             admission: parts.admission,
             asking: HashMap::new(),
+            barriers: Vec::new(),
             finished: Some(LaneStream::new(parts.finished, parts.limits.spin())),
         }
     }
@@ -84,7 +88,7 @@ impl ResultStore {
         let tasks = Span { first: id, count };
         let started = ran.map(|ran| now.before(ran));
         let (mut won, mut next) = (0, id);
-        let Self { waiting, records, asking, .. } = self;
+        let Self { waiting, records, asking, barriers, .. } = self;
         // The scheduler's own word is not an attempt's, and is never stale.
         waiting.complete(tasks, engine.map(|_| attempt), |watched| {
             let span = watched.span();
@@ -93,6 +97,7 @@ impl ResultStore {
             let outcome = take_front(&mut outcome, span.count);
             next = span.last().plus(1);
             won += span.count;
+            barriers.iter_mut().for_each(|barrier| barrier.on_settled(span));
             let Watched { kind, extras, submitted, weight, waiter, .. } = watched;
             decided.released.add(span.count, weight);
             let started = started.map(|started| started.max(submitted));
@@ -176,6 +181,21 @@ impl Handler<Finished> for ResultStore {
         if !left.is_empty() {
             self.callbacks.do_send(Dispatch { batch: left });
         }
+        // After the results: whoever hears of it finds them settled.
+        self.barriers.retain(|barrier| !barrier.is_open());
+    }
+}
+
+impl Handler<AwaitSettled> for ResultStore {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, msg: AwaitSettled, _: &mut Context<Self>) -> ResponseFuture<()> {
+        let (tell, told) = oneshot::channel();
+        self.barriers.extend(Barrier::new(self.waiting.before(msg.before), tell));
+        Box::pin(async {
+            // The sender is dropped when nothing is left.
+            let _ = told.await;
+        })
     }
 }
 

@@ -11,7 +11,6 @@ use actix::prelude::*;
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
-use super::barrier::Barrier;
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
 use crate::apart;
@@ -45,8 +44,6 @@ pub struct Scheduler {
     retiring: HashMap<EngineId, Vec<oneshot::Sender<()>>>,
     /// Who is told of engines that come and go.
     subscribers: Vec<Recipient<EngineEvent>>,
-    /// Who waits for tasks that were pending.
-    barriers: Vec<Barrier>,
 }
 
 /// Why an engine left that was asked to.
@@ -89,7 +86,6 @@ impl Scheduler {
             stopping: None,
             retiring: HashMap::new(),
             subscribers: Vec::new(),
-            barriers: Vec::new(),
         }
     }
 }
@@ -144,10 +140,6 @@ impl Handler<Settled> for Scheduler {
 
     fn handle(&mut self, msg: Settled, ctx: &mut Context<Self>) {
         let orders = self.ledger.on_settled(&msg.batch);
-        self.barriers.retain_mut(|barrier| {
-            // To the last: a barrier that has opened stays open.
-            msg.batch.iter().fold(true, |_, task| barrier.on_settled(task))
-        });
         self.carry_out(orders, ctx);
         self.answer_stop();
     }

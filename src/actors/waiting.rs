@@ -62,6 +62,16 @@ impl Waiting {
         self.find(task).map(|row| &self.tasks[row as usize].watched)
     }
 
+    /// Returns those of a client's tasks that come before this one.
+    pub(super) fn before(&self, task: TaskId) -> impl Iterator<Item = Span> + '_ {
+        let before = move |(_, row): (usize, &Row)| {
+            let Span { first, count } = row.watched.span();
+            let count = u64::from(count).min(task.seq.saturating_sub(first.seq)) as u32;
+            (first.client == task.client && count > 0).then_some(Span { first, count })
+        };
+        self.tasks.iter().filter_map(before)
+    }
+
     /// Takes what the span has of each good row out of the table, one after the other.
     fn cut_out(&mut self, tasks: Span, is_good: impl Fn(&Row) -> bool, mut each: impl FnMut(&mut Self, Row)) {
         if tasks.count == 1 && self.pieces.is_empty() {

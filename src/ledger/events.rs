@@ -208,16 +208,6 @@ impl Ledger {
         self.pending
     }
 
-    /// Returns those of a client's tasks that come before one and are accepted and not confirmed as settled.
-    pub fn pending_before(&self, task: TaskId) -> Vec<Span> {
-        let is_pending = |entry: &&Entry| entry.id.client == task.client && !matches!(entry.place, Place::Ghost(_));
-        let before = |entry: &Entry| {
-            let count = u64::from(entry.count).min(task.seq.saturating_sub(entry.id.seq));
-            (count > 0).then_some(Span { first: entry.id, count: count as u32 })
-        };
-        self.entries.iter().map(|(_, entry)| entry).filter(is_pending).filter_map(before).collect()
-    }
-
     /// Returns where the tasks are.
     pub fn status(&self) -> QueueStatus {
         let mut engines: Vec<EngineStatus> = self

@@ -31,7 +31,7 @@ pub struct Stop {
 #[rtype(result = "()")]
 pub struct TakeIn;
 
-/// Asks the Scheduler to answer when every task is settled that a client has submitted before one of its own.
+/// Asks the ResultStore to answer when every task is settled that a client has submitted before one of its own.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct AwaitSettled {

@@ -32,14 +32,6 @@ pub struct EngineAddress {
     pub stop: Recipient<StopEngine>,
 }
 
-/// Tells an engine the id that the Scheduler gave it; from here on it runs tasks.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Result<(), Error>")]
-pub struct Welcome {
-    /// The id.
-    pub id: EngineId,
-}
-
 /// Asks the Scheduler to let engines go, in good order: each finishes what it runs, and the rest moves on. Answered
 /// when all have left.
 #[derive(Clone, Debug, Message)]

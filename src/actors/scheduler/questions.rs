@@ -4,23 +4,8 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::Scheduler;
-use crate::actors::barrier::Barrier;
 use crate::ledger::QueueStatus;
-use crate::messages::{AwaitSettled, GetStatus, Pending, Stop, TakeIn};
-
-impl Handler<AwaitSettled> for Scheduler {
-    type Result = ResponseFuture<()>;
-
-    fn handle(&mut self, msg: AwaitSettled, ctx: &mut Context<Self>) -> ResponseFuture<()> {
-        self.take_in(ctx);
-        let (tell, told) = oneshot::channel();
-        self.barriers.extend(Barrier::new(self.ledger.pending_before(msg.before), tell));
-        Box::pin(async {
-            // The sender is dropped when nothing is left.
-            let _ = told.await;
-        })
-    }
-}
+use crate::messages::{GetStatus, Pending, Stop, TakeIn};
 
 impl Handler<GetStatus> for Scheduler {
     type Result = MessageResult<GetStatus>;
