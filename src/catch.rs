@@ -13,6 +13,13 @@ use crate::limits::PANIC_TEXT_BYTES_MAX;
 ///
 /// # Errors
 /// The panic's message, if it panicked.
+///
+/// ```
+/// use callboard::catch::user_code;
+///
+/// assert_eq!(user_code(|| 1 + 1), Ok(2));
+/// assert_eq!(user_code(|| -> u32 { panic!("no luck") }), Err("no luck".into()));
+/// ```
 pub fn user_code<R>(code: impl FnOnce() -> R) -> Result<R, Box<str>> {
     catch_unwind(AssertUnwindSafe(code)).map_err(message_of)
 }

@@ -19,6 +19,20 @@ use crate::task::{EngineId, Record, TaskId};
 use crate::views::{DirectView, EngineView, Link, LinkParts, LoadBalancedView, Selection, find};
 
 /// A client of a cluster. Cheap to clone; clones are the same client.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(4).start()?;
+/// let rc = cluster.client();
+/// assert_eq!((rc.len(), rc.ids()[3].0), (4, 3));
+/// let results: Vec<_> = (0..10).map(|x| rc.load_balanced().apply(square(x))).collect();
+/// rc.wait().get()?;
+/// assert!(results.iter().all(|ar| ar.ready()));
+/// assert_eq!(rc.queue_status().get()?.settled, 10);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Client {
     link: Arc<Link>,

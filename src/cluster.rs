@@ -23,12 +23,32 @@ use crate::task::EngineId;
 /// Dropping it cancels what is pending. On a plain thread it waits until the tasks that run have returned
 /// and every thread has ended, for at most `limits.stop_wait_ms_max`; on a thread that drives a runtime it
 /// does not wait, and the end comes in the background: there, prefer `cluster.shutdown(..).await`.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// assert_eq!(cluster.client().load_balanced().apply(square(3)).get()?, 9);
+/// cluster.shutdown(Pending::Finish).get()?; // or drop it
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct Cluster {
     client: Client,
     controller: Option<Controller>,
 }
 
 /// What a cluster is to be made of; [`start`](ClusterBuilder::start) makes it.
+///
+/// ```
+/// use callboard::{Limits, Policy, prelude::*};
+///
+/// let mut limits = Limits::default();
+/// limits.pending_tasks_max = 10_000;
+/// let cluster = Cluster::threads(2).limits(limits).policy(Policy::Lru).start()?;
+/// assert_eq!(cluster.client().len(), 2);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Default)]
 #[must_use = "a cluster starts with .start()"]
 pub struct ClusterBuilder {

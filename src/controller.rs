@@ -24,6 +24,19 @@ use crate::views::LinkParts;
 /// The addresses of a cluster's actors: what its views send to, open to whoever prefers messages.
 ///
 /// See [`messages`](crate::messages) for what each takes.
+///
+/// ```
+/// use callboard::messages::GetStatus;
+/// use callboard::prelude::*;
+///
+/// # actix::System::new().block_on(async {
+/// let cluster = Cluster::threads(2).start()?;
+/// let status = cluster.addresses().scheduler.send(GetStatus).await.expect("it is there");
+/// assert_eq!(status.engines.len(), 2);
+/// # cluster.shutdown(Pending::Finish).await
+/// # })?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// Takes `Submit`, `Cancel`, `Join`, `Leave`, `Retire`, `Subscribe`, `GetStatus`, `Stop`.

@@ -8,6 +8,16 @@ use std::time::Duration;
 use crate::task::{Attempt, EngineId, Status, TaskId};
 
 /// Your call was refused; nothing was done.
+///
+/// ```
+/// use callboard::{Error, prelude::*};
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// let error = cluster.client().engine(7).unwrap_err();
+/// assert!(matches!(&error, Error::NoSuchEngine { asked: 7, have } if have.len() == 2));
+/// assert_eq!(error.to_string(), "no engine 7 here; engines are [0, 1]");
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -101,6 +111,18 @@ pub enum Error {
 }
 
 /// Which execution of which task an error is about.
+///
+/// ```
+/// use callboard::prelude::*;
+/// #[task]
+/// fn fall() { panic!("over") }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let ar = cluster.client().load_balanced().apply(fall());
+/// let Err(TaskError::Panicked { place, message }) = ar.get() else { panic!("it panics") };
+/// assert_eq!((place.task, place.name, &*message), (ar.id(), "fall", "over"));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The task.
@@ -142,6 +164,20 @@ impl fmt::Display for Coded {
 }
 
 /// A task ended without a value, or its value cannot be had.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// fn half(x: u32) -> Result<u32, String> { if x % 2 == 0 { Ok(x / 2) } else { Err(format!("{x} is odd")) } }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// match cluster.client().load_balanced().apply(half(7)).get() {
+///     Err(TaskError::Failed { text, .. }) => assert_eq!(&*text, "7 is odd"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskError {
@@ -266,6 +302,17 @@ impl TaskError {
 }
 
 /// Some tasks of many ended without a value; the others' values are in the result they came from.
+///
+/// ```
+/// use callboard::{CompositeError, Error, prelude::*};
+/// # #[task] fn half(x: u32) -> Result<u32, String> { if x % 2 == 0 { Ok(x / 2) } else { Err("odd".into()) } }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let ar = cluster.client().load_balanced().map(half, [2, 3, 4]);
+/// let Err(Error::Composite(CompositeError { errors, total })) = ar.get() else { panic!("3 is odd") };
+/// assert_eq!((errors[0].0, errors.len(), total), (1, 1, 3));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompositeError {
     /// The position of each failed task among all, and how it ended.

@@ -52,6 +52,18 @@ pub(crate) const MAP_BATCH_US_MAX: u64 = 100;
 pub(crate) const CALLBACK_THREAD_IDLE_MS: u64 = 2_000;
 
 /// The bounds of one cluster. Hitting one is an error to the caller, never memory.
+///
+/// ```
+/// use callboard::{Limits, prelude::*};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let mut limits = Limits::default();
+/// limits.pending_tasks_max = 100;
+/// let cluster = Cluster::threads(1).limits(limits).start()?;
+/// let refused = cluster.client().load_balanced().map(square, 0..101).results()?;
+/// assert!(matches!(refused[0], Err(TaskError::Overloaded { what: "tasks", limit: 100 })));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -51,6 +51,18 @@ fn decode<T: Task>(call: &WireCall) -> Result<Box<dyn ErasedTask>, postcard::Err
 }
 
 /// The tasks that an engine can find by name.
+///
+/// ```
+/// use callboard::{Registry, Task, prelude::*};
+/// #[task(name = "doc::square")]
+/// fn square(x: u64) -> u64 { x * x }
+///
+/// let registry = Registry::auto()?; // every task that is linked into this program
+/// assert_eq!(registry.kind(square::kind().key), Some(square::kind()));
+/// let only_this = Registry::new().with::<square>()?;
+/// assert_eq!(only_this.kinds(), [square::kind()]);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Default, Clone)]
 pub struct Registry {
     tasks: HashMap<u64, Registration>,

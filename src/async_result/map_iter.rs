@@ -11,6 +11,19 @@ use super::map::AsyncMapResult;
 use crate::error::TaskError;
 
 /// Copies of the outcomes of a map, in order, each as soon as it is there; of [`AsyncMapResult::iter`].
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// # let cluster = Cluster::threads(2).start()?;
+/// let ar = cluster.client().load_balanced().map(square, 0..4);
+/// let mut sum = 0;
+/// for square in &ar {
+///     sum += square?;
+/// }
+/// assert_eq!(sum, 14);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct Iter<'a, T: Send + 'static> {
     result: &'a AsyncMapResult<T>,
     next: u32,
@@ -18,17 +31,52 @@ pub struct Iter<'a, T: Send + 'static> {
 
 /// The outcomes of a map, moved out in order, each as soon as it is there; of `IntoIterator` for
 /// [`AsyncMapResult`].
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// # let cluster = Cluster::threads(2).start()?;
+/// let ar = cluster.client().load_balanced().map(square, 0..4);
+/// assert_eq!(ar.into_iter().sum::<Result<u64, _>>()?, 14);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct IntoIter<T: Send + 'static> {
     result: AsyncMapResult<T>,
     next: u32,
 }
 
 /// The outcomes of a map as a stream, in order; of [`AsyncMapResult::stream`].
+///
+/// ```
+/// use callboard::prelude::*;
+/// use futures_util::StreamExt;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// # let cluster = Cluster::threads(2).start()?;
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let mut squares = cluster.client().load_balanced().map(square, 0..4).stream();
+/// let mut sum = 0;
+/// while let Some(square) = squares.next().await {
+///     sum += square?;
+/// }
+/// assert_eq!(sum, 14);
+/// # Ok::<(), callboard::Error>(()) })?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct ResultStream<T: Send + 'static>(IntoIter<T>);
 
 /// The outcomes of a map as tasks complete, each with its position; of [`AsyncMapResult::as_completed`].
 ///
 /// An iterator on plain threads, a stream in async code.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// # let cluster = Cluster::threads(2).start()?;
+/// for (position, square) in cluster.client().load_balanced().map(square, 0..4).as_completed() {
+///     assert_eq!(square?, (position * position) as u64);
+/// }
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct AsCompletedItems<T: Send + 'static> {
     result: AsyncMapResult<T>,
     /// How many parts were taken.

@@ -12,6 +12,18 @@ use crate::error::Error;
 /// An answer on its way: `.get()` in blocking code, `.await` in async code.
 ///
 /// The question was asked when this was made, waited for or not.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// let rc = cluster.client();
+/// assert_eq!(rc.queue_status().get()?.pending, 0); // on a plain thread
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// assert_eq!(rc.queue_status().await?.pending, 0); // in async code
+/// # Ok::<(), callboard::Error>(()) })?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[must_use = "the answer comes when this is awaited or got"]
 pub struct Reply<T>(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>);
 

@@ -20,6 +20,16 @@ type Outcome<S> = Result<OutputOf<S>, TaskError>;
 
 /// The outcomes of [`map`](super::ExecutorExt::map): a blocking iterator; a stream by
 /// [`into_stream`](Self::into_stream). Dropping it cancels what was not read.
+///
+/// ```
+/// use callboard::{ThreadPoolExecutor, prelude::*};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// let ex = ThreadPoolExecutor::new(2)?;
+/// let mut squares = ex.map(square, 1..);
+/// assert_eq!(squares.next(), Some(Ok(1)));
+/// drop(squares); // the rest is cancelled
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[must_use = "dropping it cancels its tasks"]
 pub struct Map<'e, E, S>
 where

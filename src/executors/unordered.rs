@@ -22,6 +22,16 @@ type Placed<S> = (usize, Result<OutputOf<S>, TaskError>);
 /// [`into_stream`](Self::into_stream). Dropping it cancels what was not read.
 ///
 /// Where it ends with `TimedOut` or `WouldBlock`, the position is that of the first item that was not read.
+///
+/// ```
+/// use callboard::{ThreadPoolExecutor, prelude::*};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+/// let ex = ThreadPoolExecutor::new(2)?;
+/// let mut positions: Vec<usize> = ex.map_unordered(square, 0..3).map(|(position, _)| position).collect();
+/// positions.sort_unstable();
+/// assert_eq!(positions, [0, 1, 2]);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[must_use = "dropping it cancels its tasks"]
 pub struct Unordered<'e, E, S>
 where

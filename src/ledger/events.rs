@@ -17,6 +17,26 @@ use crate::limits::Limits;
 use crate::task::{EngineId, Moment, Span, TaskId};
 
 /// Which task is where.
+///
+/// ```
+/// use callboard::Limits;
+/// use callboard::ledger::{EngineOffer, Ledger, Order, Request};
+/// use callboard::task::{Closure, ErasedTask, Moment, Payload, Retries, Target, TaskId};
+///
+/// let mut ledger = Ledger::new(&Limits::default());
+/// let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true });
+/// let call: Box<dyn ErasedTask> = Box::new(Closure(|| 42));
+/// let request = Request {
+///     id: TaskId { client: 7, seq: 0 },
+///     kind: call.kind(),
+///     payload: Payload::Typed(call),
+///     target: Target::Any,
+///     retries: Retries::default(),
+///     extras: None,
+/// };
+/// let orders = ledger.on_submit(Moment::FIRST, vec![request]);
+/// assert!(matches!(&orders[..], [Order::Run { engine: to, .. }] if *to == engine));
+/// ```
 #[derive(Debug)]
 pub struct Ledger {
     pub(super) entries: Slab<Entry>,

@@ -142,6 +142,15 @@ pub struct EngineStatus {
 }
 
 /// Where the tasks are, at one moment.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// let status = cluster.client().queue_status().get()?;
+/// assert_eq!((status.pending, status.engines.len(), status.engines[1].outstanding), (0, 2, 0));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueStatus {
     /// Tasks accepted and not settled.

@@ -7,6 +7,17 @@ use super::placement::{Engine, Fleet, LEVELS};
 ///
 /// Whatever the policy, an engine may take a task only while it has an idle slot, or is expected to be through
 /// with what it has soon; a task that no engine may take waits, and goes to the first that may.
+///
+/// ```
+/// use callboard::{Policy, prelude::*};
+/// # #[task] fn engine(cx: &TaskContext) -> u32 { cx.engine().map_or(0, |engine| engine.0) }
+///
+/// let cluster = Cluster::threads(3).policy(Policy::Lru).start()?;
+/// let view = cluster.client().load_balanced();
+/// let engines: Vec<u32> = (0..6).map(|_| view.apply(engine()).get()).collect::<Result<_, _>>()?;
+/// assert_eq!(engines, [0, 1, 2, 0, 1, 2]);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Policy {

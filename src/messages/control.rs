@@ -9,6 +9,17 @@ use crate::ledger::QueueStatus;
 use crate::task::{Record, TaskId};
 
 /// What becomes of tasks that are pending when a cluster or an executor is shut down.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let ar = cluster.client().load_balanced().apply(square(2));
+/// cluster.shutdown(Pending::Finish).get()?;
+/// assert_eq!(ar.get()?, 4);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
     /// They are finished first.

@@ -9,6 +9,23 @@ use crate::task::Span;
 /// Asks the Scheduler to have tasks run.
 ///
 /// A task that comes through here by hand has not passed admission: give it the weight 0.
+///
+/// ```
+/// use callboard::messages::{Submission, Submit};
+/// use callboard::ledger::Request;
+/// use callboard::task::{Payload, Retries, Target};
+/// use callboard::{Task, TaskId, prelude::*};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let id = TaskId { client: 7, seq: 0 };
+/// let (kind, payload) = (square::kind(), Payload::of(square(6)));
+/// let request = Request { id, kind, payload, target: Target::Any, retries: Retries::default(), extras: None };
+/// let submission = Submission { request, weight: 0, waiter: None };
+/// cluster.addresses().scheduler.do_send(Submit { batch: vec![submission] });
+/// assert_eq!(cluster.client().fetch::<u64>(id).get()?, 36); // nobody waits, so it is kept
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Submit {

@@ -19,6 +19,16 @@ use crate::error::TaskError;
 /// Calls of one function.
 ///
 /// An item that was cancelled on the way is a hole: the others keep their places.
+///
+/// ```
+/// use callboard::prelude::*;
+/// use callboard::task::{Chunk, ErasedTask};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let mut chunk = Chunk::new((0..10).map(square));
+/// let front = chunk.split_front(4).expect("it has more than that");
+/// assert_eq!((front.count(), chunk.count()), (4, 6));
+/// ```
 pub struct Chunk<T: Task> {
     items: VecDeque<Option<T>>,
     /// How many of them are not holes.

@@ -11,6 +11,20 @@ use super::{Attempt, EngineId, Namespace, TaskId};
 use crate::catch;
 
 /// Handed to a task that asks for it (`cx: &TaskContext` as first parameter).
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// fn who(cx: &TaskContext) -> (Option<u32>, u32, bool) {
+///     (cx.engine().map(|engine| engine.0), cx.attempt().0, cx.is_cancelled())
+/// }
+///
+/// assert_eq!(who().call(), (None, 1, false)); // here
+/// let cluster = Cluster::threads(1).start()?;
+/// assert_eq!(cluster.client().engine(0)?.apply(who()).get()?, (Some(0), 1, false));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TaskContext {
     pub(crate) task: TaskId,

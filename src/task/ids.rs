@@ -7,6 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
 /// The name of one task: made by the client that submits it, unique over all clients and restarts.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let rc = cluster.client();
+/// let ar = rc.load_balanced().with().keep().apply(square(4));
+/// let id = ar.id();
+/// drop(ar);
+/// assert_eq!(rc.fetch::<u64>(id).get()?, 16);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskId {
     /// The client that submitted the task; drawn at random when the client is made.
@@ -37,6 +50,15 @@ impl TaskId {
 }
 
 /// A run of tasks of one client: `count` of them, counted up from `first`. The items of a map are one.
+///
+/// ```
+/// use callboard::task::{Span, TaskId};
+///
+/// let id = |seq| TaskId { client: 7, seq };
+/// let items = Span { first: id(10), count: 5 };
+/// assert!(items.contains(id(14)) && !items.contains(id(15)));
+/// assert_eq!(items.common(Span { first: id(13), count: 9 }), Some(Span { first: id(13), count: 2 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// The first task.
@@ -86,6 +108,14 @@ impl fmt::Debug for TaskId {
 ///
 /// Because it is never given again it also tells incarnations apart: an engine that was lost and comes
 /// back is another engine.
+///
+/// ```
+/// use callboard::{EngineId, prelude::*};
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// assert_eq!(cluster.client().ids(), [EngineId(0), EngineId(1)]);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EngineId(pub u32);
 
@@ -115,6 +145,15 @@ impl fmt::Display for Attempt {
 ///
 /// Everything below the actors gets the present moment as a parameter, so that it can be tested and
 /// simulated with a clock of the test's own.
+///
+/// ```
+/// use callboard::Moment;
+/// use std::time::Duration;
+///
+/// let earlier = Moment::from_nanos(1_000);
+/// let later = earlier.after(Duration::from_micros(2));
+/// assert_eq!((later.as_nanos(), later.since(earlier)), (3_000, Duration::from_micros(2)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Moment(NonZeroU64);
 

@@ -26,6 +26,13 @@ use crate::error::TaskError;
 pub type Outcome = Result<Value, TaskError>;
 
 /// Where a task is in its life; see the table above.
+///
+/// ```
+/// use callboard::{Status, TaskError};
+///
+/// assert_eq!(TaskError::NoEngines.status(), Status::Refused);
+/// assert_eq!(Status::TimedOut.to_string(), "timed out");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Not settled yet: queued, sent or running.
@@ -85,6 +92,19 @@ impl Run {
 }
 
 /// What is remembered of a task: the answer to `ar.metadata()`.
+///
+/// ```
+/// use callboard::{Status, prelude::*};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let ar = cluster.client().load_balanced().with().label("one").apply(square(3));
+/// ar.wait()?;
+/// let record = ar.metadata();
+/// assert_eq!((record.name(), record.status, record.label.as_deref()), ("square", Status::Done, Some("one")));
+/// assert!(record.submitted <= record.started.unwrap() && record.run_time().is_some());
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The task.

@@ -10,6 +10,18 @@ use crate::error::TaskError;
 use crate::task::{EngineId, Retries, Target, TaskKind};
 
 /// A view that has an executor; sealed.
+///
+/// ```
+/// use callboard::{ExecutorView, ViewExecutor, prelude::*};
+///
+/// fn workers<V: ExecutorView>(executor: &ViewExecutor<V>) -> usize {
+///     executor.max_workers()
+/// }
+/// let cluster = Cluster::threads(3).start()?;
+/// let rc = cluster.client();
+/// assert_eq!((workers(&rc.executor()), workers(&rc.engine(0)?.executor())), (3, 1));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub trait ExecutorView: HasOptions + fmt::Debug + Send + Sync + 'static {
     #[doc(hidden)]
     fn aim(&self) -> Aim<'_>;

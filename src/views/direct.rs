@@ -10,6 +10,18 @@ use crate::error::TaskError;
 use crate::task::{EngineId, Target, Task};
 
 /// Several engines, each of which runs every task that the view is given. `rc[:]` in ipyparallel.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(3).start()?;
+/// let dv = cluster.client().all();
+/// assert_eq!(format!("{dv:?}"), "<DirectView [0, 1, 2]>");
+/// assert_eq!(dv.apply(square(3)).get()?, [9, 9, 9]); // each runs it
+/// assert_eq!(dv.map(square, 0..5).get()?, [0, 1, 4, 9, 16]); // each runs a part
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct DirectView {
     pub(super) link: Arc<Link>,

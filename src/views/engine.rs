@@ -9,6 +9,19 @@ use crate::async_result::AsyncResult;
 use crate::task::{EngineId, Target, Task};
 
 /// One engine: each task runs there and nowhere else, in the order of submission. `rc[i]` in ipyparallel.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(2).start()?;
+/// let one = cluster.client().engine(-1)?;
+/// let ar = one.apply(square(5));
+/// assert_eq!((ar.get()?, ar.metadata().engine), (25, Some(one.id())));
+/// let text = one.apply_fn(|| "a closure, in this process".to_string());
+/// assert_eq!(text.get()?.len(), 26);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct EngineView {
     pub(super) link: Arc<Link>,

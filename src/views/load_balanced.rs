@@ -10,6 +10,18 @@ use crate::limits::MAP_PORTION_TASKS;
 use crate::task::{EngineId, Target, Task};
 
 /// Several engines, or all: each task runs on the one with the least to do.
+///
+/// ```
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let cluster = Cluster::threads(4).start()?;
+/// let rc = cluster.client();
+/// let even = rc.load_balanced_view(rc.ids().into_iter().step_by(2));
+/// assert_eq!(even.apply(square(5)).get()?, 25);
+/// assert_eq!(rc.load_balanced().map(square, 0..4).get()?, [0, 1, 4, 9]);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct LoadBalancedView {
     pub(super) link: Arc<Link>,
