@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use callboard::prelude::*;
-use callboard::{AsyncResult, Error};
+use callboard::{AsyncResult, EngineEvent, Error, Promise, ReturnWhen, ThreadPoolExecutor, wait};
+use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,6 +56,8 @@ async fn suite(polled: Polled) {
     values(&rc).await;
     callbacks(&rc).await;
     cancel_and_deadline(&rc).await;
+    maps_and_executors(&rc).await;
+    engines_come_and_go(&cluster).await;
     blocking(&rc, polled).await;
     shutdown(cluster).await;
     two_clusters().await;
@@ -107,6 +110,40 @@ async fn cancel_and_deadline(rc: &Client) {
     let deadline = Duration::from_millis(5);
     assert_eq!(view.with().deadline(deadline).apply(until_cancelled()).await, Err(TaskError::TimedOut { deadline }));
     assert_eq!(rc.all().apply(square(2)).await, Ok(vec![4, 4]), "an overdue task is asked to stop");
+}
+
+async fn maps_and_executors(rc: &Client) {
+    let squares = || (0..1_000).map(|x| x * x).collect::<Vec<u64>>();
+    assert_eq!(rc.load_balanced().map(square, 0..1_000).await, Ok(squares()));
+    assert_eq!(rc.all().map(square, 0..1_000).await, Ok(squares()));
+    let streamed: Vec<_> = rc.load_balanced().map(square, 0..1_000).stream().collect().await;
+    assert_eq!(streamed.into_iter().collect::<Result<Vec<_>, _>>(), Ok(squares()));
+    let pool = ThreadPoolExecutor::new(2).unwrap();
+    let executors: Vec<Box<dyn Executor>> =
+        vec![Box::new(pool), Box::new(rc.executor()), Box::new(rc.every().executor())];
+    for executor in &executors {
+        assert_eq!(executor.submit(square(5)).await, Ok(25));
+        let mapped: Vec<_> = executor.map(square, 0..1_000).into_stream().collect().await;
+        assert_eq!(mapped.into_iter().collect::<Result<Vec<_>, _>>(), Ok(squares()));
+        executor.shutdown(Pending::Finish).await.unwrap();
+        assert_eq!(executor.submit(square(5)).await, Err(TaskError::ShutDown));
+    }
+    let (promise, promised) = Promise::new("promised");
+    let both = wait([rc.load_balanced().apply(square(6)), promised], ReturnWhen::AllCompleted);
+    promise.fulfil(7);
+    let values: Vec<_> = both.await.done.into_iter().map(|ar| ar.peek(Clone::clone)).collect();
+    assert_eq!(values, [Some(Ok(36)), Some(Ok(7))]);
+}
+
+async fn engines_come_and_go(cluster: &Cluster) {
+    let rc = cluster.client();
+    let mut events = rc.engine_events();
+    let added = cluster.add_threads(1).await.unwrap();
+    assert_eq!(events.next().await, Some(EngineEvent::Joined { engine: added[0] }));
+    assert_eq!(rc.every().apply(square(3)).await, Ok(vec![9; 3]));
+    cluster.remove_engines(added).await.unwrap();
+    assert!(matches!(events.next().await, Some(EngineEvent::Left { .. })));
+    rc.wait().await.unwrap();
 }
 
 /// Blocking would stop a runtime, and is refused there; on a thread that is made for it, it is fine.
