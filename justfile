@@ -22,6 +22,6 @@ bench *ARGS:
 # Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
 # million tasks with panics.
 torture:
-    CALLBOARD_CASES=1000000 cargo test --release --test ledger
+    CALLBOARD_CASES=1000000 cargo test --release --test ledger --test pieces
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
-    CALLBOARD_CASES=2000 cargo test --release --test drop_order -- --nocapture
+    CALLBOARD_CASES=2000 cargo test --release --test drop_order --test chaos -- --nocapture
