@@ -627,3 +627,37 @@ fn callbacks_of_a_map_run_in_the_order_of_registration_also_those_registered_mea
     let order: Vec<i32> = (0..4).map(|_| told.recv_timeout(Duration::from_secs(10)).unwrap()).collect();
     assert_eq!(order, [0, 1, 2, 3]);
 }
+
+#[test]
+fn several_threads_read_one_result_while_it_comes() {
+    /// The first takes its time to be copied, so that readers meet.
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Slow(u32);
+    impl Clone for Slow {
+        fn clone(&self) -> Self {
+            if self.0 == 0 {
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            Self(self.0)
+        }
+    }
+    #[task]
+    fn make_slow(x: u32) -> Slow {
+        std::thread::sleep(Duration::from_micros(700));
+        Slow(x)
+    }
+    let (_cluster, rc) = cluster(2);
+    let ar = rc.load_balanced().with().chunksize(1).map(make_slow, 0..100);
+    std::thread::scope(|scope| {
+        // One reads what is there again and again, the other what comes.
+        scope.spawn(|| {
+            while !ar.ready() {
+                assert_eq!(ar.iter().next(), Some(Ok(Slow(0))));
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        for (x, outcome) in (0..).zip(&ar) {
+            assert_eq!(outcome, Ok(Slow(x)));
+        }
+    });
+}

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::intervals::Intervals;
 use super::one::{Decode, One};
-use super::part::{Items, Part, Parts, part_with, spans_of};
+use super::part::{Items, Part, Parts};
 use crate::catch;
 use crate::error::TaskError;
 use crate::messages::{Aftermath, Callback, MoreCallbacks, Settle};
@@ -46,6 +47,8 @@ struct State<T> {
     /// The parts by the index of their first item, in the order in which they came.
     order: Vec<u32>,
     settled: u32,
+    /// Which items these are; told also while the parts are lent out.
+    came: Intervals,
     failed: u32,
     expecting: Vec<(Wish, Waker)>,
     callbacks: Vec<Callback>,
@@ -90,6 +93,7 @@ impl<T: Send + 'static> Many<T> {
             parts: Parts::new(),
             order: Vec::new(),
             settled: 0,
+            came: Intervals::default(),
             failed: 0,
             expecting: Vec::new(),
             callbacks: Vec::new(),
@@ -175,16 +179,7 @@ impl<T: Send + 'static> Many<T> {
 
     /// Returns the tasks that are not settled, by index and number.
     pub(super) fn pending(&self) -> Vec<(u32, u32)> {
-        let mut settled = self.look(|parts| spans_of(parts).collect::<Vec<_>>()).unwrap_or_default();
-        settled.push((self.len, 0));
-        let (mut pending, mut next) = (Vec::new(), 0);
-        for (index, count) in settled {
-            if index > next {
-                pending.push((next, index - next));
-            }
-            next = index + count;
-        }
-        pending
+        self.state.lock().came.gaps(self.len)
     }
 
     pub(super) fn record(&self, index: u32, run: Option<Run>) -> Record {
@@ -223,8 +218,7 @@ impl<T: Send + 'static> Many<T> {
         match wish {
             Wish::All => state.settled == self.len,
             Wish::Another(seen) => state.order.len() > seen,
-            // While the parts are lent out only those that came since are here: whoever asks looks again.
-            Wish::Item(index) => state.lent_to.is_some() || part_with(&state.parts, index).is_some(),
+            Wish::Item(index) => state.came.contains(index),
         }
     }
 
@@ -296,6 +290,7 @@ impl<T: Send + 'static> Many<T> {
         let count = part.len();
         let mut state = self.state.lock();
         state.settled += count;
+        state.came.add(index, count);
         state.failed += part.failed();
         state.order.push(index);
         let mut leftover = None;

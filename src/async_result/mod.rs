@@ -9,6 +9,7 @@ mod origin;
 mod promised;
 mod single;
 mod cancel_on_drop;
+mod intervals;
 mod part;
 mod many;
 mod map;

@@ -104,10 +104,6 @@ pub(super) fn part_with<T>(parts: &Parts<T>, index: u32) -> Option<(u32, u32)> {
     (index - first < part.len()).then_some((first, index - first))
 }
 
-pub(super) fn spans_of<T>(parts: &Parts<T>) -> impl Iterator<Item = (u32, u32)> {
-    parts.iter().map(|(&index, part)| (index, part.len()))
-}
-
 /// Gives the values of a part their type back: those of a chunk, or that of a single task.
 fn read_values<T: Send + 'static>(kind: &TaskKind, decode: Decode<T>, value: Value, count: u32) -> Items<T> {
     let read = match value {
