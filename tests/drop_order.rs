@@ -154,7 +154,7 @@ fn many_at_once(cluster: &Cluster, random: &mut Random, hold: &mut impl FnMut(Pi
         hold(Box::new(executor));
     }
 
-    let _ = rc.all().push("token", token());
+    drop(rc.all().push("token", token()));
     hold(Box::new(rc.all().pull::<Token>("token")));
     hold(Box::new(rc.engine_events()));
     hold(Box::new(rc.wait()));
