@@ -72,15 +72,16 @@ impl Handler<Root> for Student {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let system = System::new();
     // Started inside the system, the cluster's actors live in it.
-    let cluster = system.block_on(async {
+    let (cluster, _student) = system.block_on(async {
         let cluster = Cluster::threads(2).start()?;
         let mut student = Student { view: cluster.client().load_balanced(), to_do: vec![50, 49] };
-        Student::create(|ctx| {
+        let student = Student::create(|ctx| {
             let asked = student.ask_next(ctx.address());
             asked.unwrap_or_else(|error| println!("{error}"));
             student
         });
-        Ok::<_, Error>(cluster)
+        // Who holds no address of an actor loses the actor: a callback lets its own go once it has spoken.
+        Ok::<_, Error>((cluster, student))
     })?;
     system.run()?;
     drop(cluster);

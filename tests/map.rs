@@ -475,6 +475,14 @@ fn beyond_the_limits_a_map_is_refused_as_a_whole_and_the_async_form_waits() {
     let values = runtime.block_on(async { view.map_when_admitted(square, 0..20_000).await.await });
     assert_eq!(values, Ok((0..20_000).map(|x| x * x).collect()));
     assert_eq!(view.map(square, 0..5_000).get().unwrap().len(), 5_000, "all room was given back");
+
+    // However little may be pending.
+    let mut limits = Limits::default();
+    limits.pending_tasks_max = 3;
+    let cluster = Cluster::threads(2).limits(limits).start().unwrap();
+    let view = cluster.client().load_balanced();
+    let values = runtime.block_on(async { view.map_when_admitted(square, 0..100).await.await });
+    assert_eq!(values, Ok((0..100).map(|x| x * x).collect()));
 }
 
 #[test]
@@ -513,7 +521,7 @@ fn all_values_are_piped_into_an_actors_mailbox_as_one_message() {
         let cluster = Cluster::threads(2).start().unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
         let collector = Collector(Some(tell)).start();
-        cluster.client().load_balanced().map(square, 0..4).pipe_to(collector.recipient::<Squares>()).unwrap();
+        cluster.client().load_balanced().map(square, 0..4).pipe_to(collector.clone().recipient::<Squares>()).unwrap();
         assert_eq!(told.await.unwrap(), [0, 1, 4, 9]);
         cluster.shutdown(Pending::Finish).await.unwrap();
     });

@@ -196,7 +196,9 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     /// Has `recipient` sent a [`TaskDone`] when the task is settled; at once if it is.
     ///
-    /// Sent once. A recipient that is gone is counted in `QueueStatus::undeliverable_callbacks`.
+    /// Sent once. A recipient that is gone is counted in `QueueStatus::undeliverable_callbacks`. Keep an address of
+    /// the actor for as long as it is to hear anything: the recipient is let go once it was told, and actix ends
+    /// an actor of which nobody holds an address, even with a message before it.
     ///
     /// # Errors
     /// [`Error::Overloaded`] if too many callbacks are registered already.
@@ -216,7 +218,8 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.register(Callback::Closure(Box::new(move || callback(&handle))))
     }
 
-    /// Has the outcome itself sent to an actor, as its message `M`.
+    /// Has the outcome itself sent to an actor, as its message `M`. Keep an address of the actor, as for
+    /// [`on_done`](Self::on_done).
     ///
     /// ```
     /// use actix::prelude::*;
@@ -242,7 +245,7 @@ impl<T: Send + 'static> AsyncResult<T> {
     /// # let view = cluster.client().load_balanced();
     /// # let (tx, rx) = tokio::sync::oneshot::channel();
     /// # let me = Me(Some(tx)).start();
-    /// view.apply(square(7)).pipe_to(me.recipient::<Squared>())?;
+    /// view.apply(square(7)).pipe_to(me.clone().recipient::<Squared>())?;
     /// # assert_eq!(rx.await.unwrap(), 49);
     /// # Ok::<(), callboard::Error>(())
     /// # }).unwrap();

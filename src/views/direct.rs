@@ -102,8 +102,10 @@ impl DirectView {
         items: impl IntoIterator<Item = I>,
     ) -> AsyncMapResult<T::Output> {
         let options = &self.options.0;
-        let tasks: Vec<T> = items.into_iter().map(f).collect();
-        let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
+        let (tasks, many) = match self.link.begin_map(f, items, options) {
+            Ok(begun) => begun,
+            Err(refused) => return refused,
+        };
         let engines = self.targets();
         if engines.is_empty() {
             many.refuse(0, tasks.len() as u32, TaskError::NoEngines);

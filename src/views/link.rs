@@ -45,6 +45,9 @@ pub(super) struct Call {
     pub(super) weight: u32,
 }
 
+/// The tasks of a map, and the place for their results.
+type Begun<T> = (Vec<T>, Arc<Many<<T as Task>::Output>>);
+
 impl Link {
     pub(crate) fn new(parts: LinkParts) -> Arc<Self> {
         // Random, so that ids stay unique over restarts and among clients that know nothing of each other.
@@ -170,20 +173,26 @@ impl Link {
         Submission { request, weight: call.weight, waiter: Some(Waiter::new(result, index, count)) }
     }
 
-    /// Makes the place for the results of a map; `None` if it is longer than a map may be.
-    pub(super) fn many_of<T: Task>(&self, tasks: &[T], options: &Options) -> Option<Arc<Many<T::Output>>> {
-        u32::try_from(tasks.len()).ok().map(|len| self.many::<T>(len, options))
+    /// Makes the tasks of a map, and the place for their results; a refused result if they are more than one map
+    /// may have.
+    pub(super) fn begin_map<T: Task, I>(
+        self: &Arc<Self>,
+        f: impl FnMut(I) -> T,
+        items: impl IntoIterator<Item = I>,
+        options: &Options,
+    ) -> Result<Begun<T>, AsyncMapResult<T::Output>> {
+        let tasks: Vec<T> = items.into_iter().map(f).collect();
+        if let Ok(len) = u32::try_from(tasks.len()) {
+            let many = self.many::<T>(len, options);
+            return Ok((tasks, many));
+        }
+        let many = self.many::<T>(1, options);
+        many.refuse(0, 1, TaskError::Overloaded { what: "items of one map", limit: u32::MAX as usize });
+        Err(AsyncMapResult::new(many, self.clone()))
     }
 
     pub(super) fn many<T: Task>(&self, len: u32, options: &Options) -> Arc<Many<T::Output>> {
         Many::new(self.next_ids(len), len, T::kind(), options.extras.clone(), decode_value)
-    }
-
-    /// Refuses a map that is longer than a map may be.
-    pub(super) fn too_many<T: Task>(self: &Arc<Self>, options: &Options) -> AsyncMapResult<T::Output> {
-        let many = self.many::<T>(1, options);
-        many.refuse(0, 1, TaskError::Overloaded { what: "items of one map", limit: u32::MAX as usize });
-        AsyncMapResult::new(many, self.clone())
     }
 
     /// Submits the tasks of one result, in its order; settles at once what is refused.

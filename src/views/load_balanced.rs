@@ -86,8 +86,10 @@ impl LoadBalancedView {
         items: impl IntoIterator<Item = I>,
     ) -> AsyncMapResult<T::Output> {
         let options = &self.options.0;
-        let tasks: Vec<T> = items.into_iter().map(f).collect();
-        let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
+        let (tasks, many) = match self.link.begin_map(f, items, options) {
+            Ok(begun) => begun,
+            Err(refused) => return refused,
+        };
         if !tasks.is_empty() {
             let call = Call::of_many(self.target(), options.retries_free::<T>(), tasks);
             self.link.submit_many(&many, options, [call]);
@@ -103,12 +105,16 @@ impl LoadBalancedView {
         items: impl IntoIterator<Item = I>,
     ) -> AsyncMapResult<T::Output> {
         let options = &self.options.0;
-        let tasks: Vec<T> = items.into_iter().map(f).collect();
-        let Some(many) = self.link.many_of(&tasks, options) else { return self.link.too_many::<T>(options) };
+        let (tasks, many) = match self.link.begin_map(f, items, options) {
+            Ok(begun) => begun,
+            Err(refused) => return refused,
+        };
         let result = AsyncMapResult::new(many.clone(), self.link.clone());
         let (mut index, mut tasks) = (0, tasks.into_iter());
+        // More than may be pending at all would wait for ever.
+        let together = MAP_PORTION_TASKS.min(self.link.pending_max());
         loop {
-            let portion: Vec<T> = tasks.by_ref().take(MAP_PORTION_TASKS).collect();
+            let portion: Vec<T> = tasks.by_ref().take(together).collect();
             if portion.is_empty() {
                 return result;
             }
