@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::error::TaskError;
@@ -26,8 +27,9 @@ impl Released {
 /// The tasks and bytes that are pending, of all clients of a cluster in this process.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    tasks: AtomicUsize,
-    bytes: AtomicUsize,
+    /// Both under one lock: if each was counted by itself, what is refused for the one would be in the way of
+    /// others for a moment, who would then wait for room that nobody gives back.
+    admitted: Mutex<Released>,
     tasks_max: usize,
     bytes_max: usize,
     waiting: AtomicUsize,
@@ -38,8 +40,7 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
-            tasks: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            admitted: Mutex::default(),
             tasks_max: limits.pending_tasks_max,
             bytes_max: limits.pending_bytes_max,
             waiting: AtomicUsize::new(0),
@@ -53,18 +54,17 @@ impl Admission {
     /// # Errors
     /// [`TaskError::Overloaded`] where that would pass a limit; then nothing is counted.
     pub(crate) fn try_admit(&self, count: u32, weight: u32) -> Result<(), TaskError> {
-        let count = count as usize;
-        if self.tasks.fetch_add(count, Ordering::AcqRel) + count > self.tasks_max {
-            self.tasks.fetch_sub(count, Ordering::AcqRel);
+        let (count, weight) = (count as usize, weight as usize);
+        let mut admitted = self.admitted.lock();
+        if admitted.tasks + count > self.tasks_max {
             return Err(TaskError::Overloaded { what: "tasks", limit: self.tasks_max });
         }
-        let weight = weight as usize;
-        let before = self.bytes.fetch_add(weight, Ordering::AcqRel);
         // One task larger than the whole limit is let in when it is alone: refused, it could never run.
-        if before > 0 && before + weight > self.bytes_max {
-            self.release(Released { tasks: count, bytes: weight });
+        if admitted.bytes > 0 && admitted.bytes + weight > self.bytes_max {
             return Err(TaskError::Overloaded { what: "bytes", limit: self.bytes_max });
         }
+        admitted.tasks += count;
+        admitted.bytes += weight;
         Ok(())
     }
 
@@ -90,8 +90,11 @@ impl Admission {
     }
 
     pub(crate) fn release(&self, released: Released) {
-        self.tasks.fetch_sub(released.tasks, Ordering::AcqRel);
-        self.bytes.fetch_sub(released.bytes, Ordering::AcqRel);
+        {
+            let mut admitted = self.admitted.lock();
+            admitted.tasks -= released.tasks;
+            admitted.bytes -= released.bytes;
+        }
         if self.waiting.load(Ordering::Acquire) > 0 {
             self.room.notify_waiters();
         }

@@ -109,7 +109,18 @@ impl ResultStore {
                 // Dropping the senders tells those who asked too early.
                 asking.retain(|&task, _| !span.contains(task));
             }
-            records.add(span, kind, extras, submitted, run);
+            let ends = outcome.as_ref().map_or_else(|_| Vec::new(), Value::ends);
+            if ends.is_empty() {
+                records.add(span, kind, extras, submitted, run);
+            } else {
+                // Items that ran together, and did not all end alike.
+                let mut first = span.first;
+                for (status, count) in ends {
+                    let run = Run { status, ..run };
+                    records.add(Span { first, count }, kind, extras.clone(), submitted, run);
+                    first = first.plus(count);
+                }
+            }
             decided.outcomes.push(Ok(Won { waiter, run, outcome }));
         });
         decided.settled.push(SettledTask { id, count, engine, attempt, ran, won });

@@ -89,7 +89,7 @@ impl Tray {
     /// Takes a task back, or asks it to stop if it runs.
     pub(super) fn revoke(&self, task: TaskId) -> Revoked {
         let mut inner = self.inner.lock();
-        if let Some(running) = inner.running.as_ref().filter(|running| running.tasks.contains(task)) {
+        if let Some(running) = inner.running.as_mut().filter(|running| running.has(task)) {
             self.cancel.request();
             return Revoked::Running(running.take_rest());
         }
@@ -145,17 +145,23 @@ impl Tray {
 
 impl Inner {
     fn take_all(&mut self) -> Vec<Assignment> {
-        let begun = self.running.as_ref().and_then(Running::take_rest);
+        let begun = self.running.as_mut().and_then(Running::take_rest);
         begun.into_iter().chain(self.tasks.drain(..)).collect()
     }
 }
 
 impl Running {
+    fn has(&self, task: TaskId) -> bool {
+        self.tasks.count > 0 && self.tasks.contains(task)
+    }
+
     /// Takes back what has not begun: the last items.
-    fn take_rest(&self) -> Option<Assignment> {
+    fn take_rest(&mut self) -> Option<Assignment> {
         let (count, task) = self.rest.as_ref()?.take()?;
+        // They may come again, to wait behind what is left here: these are not the ones that run.
+        self.tasks.count -= count;
         Some(Assignment {
-            id: self.tasks.first.plus(self.tasks.count - count),
+            id: self.tasks.first.plus(self.tasks.count),
             attempt: self.attempt,
             may_retry: false,
             payload: Payload::Typed(task),

@@ -229,11 +229,12 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     ///
     /// # Errors
     /// [`Error::Overloaded`] if too many callbacks are registered already; then the tasks are detached.
-    pub fn pipe_to<M>(self, recipient: Recipient<M>) -> Result<(), Error>
+    pub fn pipe_to<M>(mut self, recipient: Recipient<M>) -> Result<(), Error>
     where
         M: Message + Send + From<Result<Vec<T>, CompositeError>> + 'static,
         M::Result: Send,
     {
+        self.on_drop = OnDrop::Detach;
         let handle = self.second_handle();
         self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
             Ok(()) => {}
@@ -246,7 +247,10 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     ///
     /// A task that was sent to an engine together with others runs on when its own result is cancelled, and
     /// its outcome is dropped; one that was not sent does not run.
-    pub fn split(self) -> Vec<AsyncResult<T>> {
+    ///
+    /// Results that are dropped detach, also where this one was to be [cancelled](Self::cancel_on_drop).
+    pub fn split(mut self) -> Vec<AsyncResult<T>> {
+        self.on_drop = OnDrop::Detach;
         self.many.split().into_iter().map(|one| AsyncResult::new(one, self.origin.clone())).collect()
     }
 

@@ -109,7 +109,9 @@ fn read_values<T: Send + 'static>(kind: &TaskKind, decode: Decode<T>, value: Val
     let read = match value {
         Value::Typed(value) => match value.into_any().downcast::<ChunkValue<T>>() {
             Ok(mut chunk) if chunk.results.len() == count as usize => {
-                return Items::Each(std::mem::take(&mut chunk.results).into_iter().map(Some).collect());
+                // By way of a `Vec`, whose memory is used again where the sizes allow.
+                let results = Vec::from(std::mem::take(&mut chunk.results));
+                return Items::Each(results.into_iter().map(Some).collect());
             }
             Ok(chunk) => read_typed(kind, chunk),
             Err(value) => read_typed(kind, value),

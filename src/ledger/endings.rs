@@ -126,7 +126,10 @@ impl Ledger {
         };
         let entry = self.entry(slot);
         let from = task.engine.and_then(|engine| self.fleet.find(engine));
-        let is_first = task.won > 0;
+        // The scheduler's own word of tasks that it gave up; of pieces each of whose items was given up before by
+        // itself, it counts for none, and yet no other word will come.
+        let is_confirmed = task.engine.is_none() && matches!(entry.place, Place::Lingering(_) | Place::Settling);
+        let is_first = task.won > 0 || is_confirmed;
         let freed = match entry.place {
             // Its outcome would have been the first: this one is of an earlier task with the same id.
             Place::At(_) if !is_first && !entry.is_thinned => None,

@@ -276,12 +276,13 @@ impl Ledger {
         let line = self.line_for(&request);
         let deadline = request.extras.as_ref().and_then(|extras| extras.deadline);
         let slot = self.insert(request, *line.as_ref().unwrap_or(&Line::None));
+        if let Some(deadline) = deadline {
+            // Before any of it is sent: what is cut off it takes the deadline along.
+            self.deadlines.insert(slot, now.after(deadline));
+        }
         match line {
             Ok(line) => self.send_or_queue(slot, line, orders),
             Err(error) => self.give_up(slot, error, orders),
-        }
-        if let Some(deadline) = deadline {
-            self.deadlines.insert(slot, now.after(deadline));
         }
     }
 

@@ -11,7 +11,7 @@ use super::entry::{Entry, Line, Place};
 use super::events::Ledger;
 use super::orders::{EngineStatus, Order, SettledTask};
 use crate::error::TaskError;
-use crate::task::{Attempt, Span, TaskId};
+use crate::task::{Attempt, Payload, Span, TaskId};
 
 /// Into how many pieces for each engine the rest of a map is cut at least.
 const PIECES_PER_ENGINE: u32 = 2;
@@ -97,6 +97,13 @@ impl Ledger {
         let punched = entry.payload.as_mut().and_then(|payload| payload.punch(from, part.count));
         orders.extend(punched.map(Order::Discard));
         orders.push(Order::Settle { tasks: part, attempt: entry.attempt(), error: error() });
+        if entry.payload.as_ref().is_some_and(Payload::is_void) {
+            // Each was given up by itself, and is confirmed by itself.
+            let line = entry.line;
+            entry.place = Place::Settling;
+            self.on_ticket_gone(line);
+            self.remove(slot);
+        }
     }
 
     /// Notes outcomes that are not those of one entry.
@@ -132,7 +139,8 @@ impl Ledger {
         let mut queued = 0;
         for &slot in self.pieces.values() {
             let entry = self.entry(slot);
-            let more = entry.count - 1;
+            // Of what waits only those that were not given up.
+            let more = entry.payload.as_ref().map_or(entry.count, Payload::live).saturating_sub(1);
             let (sent, waiting, place) = match (entry.place, entry.line) {
                 (Place::At(place) | Place::Lingering(place) | Place::Ghost(place), _) => (more, 0, place),
                 (Place::Waiting, Line::Direct(place)) => (0, more, place),

@@ -60,7 +60,8 @@ pub trait ChunkRest: Send + Sync {
 
 /// What the calls of a chunk returned, in order.
 pub(crate) struct ChunkValue<T> {
-    pub(crate) results: Vec<Result<T, TaskError>>,
+    /// Cut at the front, often: a list that would move or copy the rest each time would not do.
+    pub(crate) results: VecDeque<Result<T, TaskError>>,
     /// How the first of those that failed ended.
     failed: Option<Status>,
 }
@@ -126,8 +127,8 @@ impl<T: Task> ErasedTask for Chunk<T> {
         (!taken.is_empty()).then(|| Box::new(Self { live: taken.len(), items: taken }) as Box<dyn ErasedTask>)
     }
 
-    fn is_void(&self) -> bool {
-        self.live == 0
+    fn live(&self) -> u32 {
+        self.live as u32
     }
 
     fn as_chunk(&mut self) -> Option<Box<dyn ChunkRun>> {
@@ -189,7 +190,7 @@ impl<T: Task> ChunkRun for Working<T> {
 
     fn finish(self: Box<Self>) -> (u32, Value) {
         let Self { done, failed, .. } = *self;
-        (done.len() as u32, Value::Typed(Box::new(ChunkValue { results: done, failed })))
+        (done.len() as u32, Value::Typed(Box::new(ChunkValue { results: done.into(), failed })))
     }
 }
 
@@ -226,14 +227,28 @@ impl<T: Send + 'static> ErasedValue for ChunkValue<T> {
         if count >= self.results.len() {
             return None;
         }
-        let rest = self.results.split_off(count);
-        let front = std::mem::replace(&mut self.results, rest);
-        // Which part the failure is in does not matter: whoever reads the results finds it, and few are cut.
+        let front = self.results.drain(..count).collect();
+        // Which part the failure is in does not matter: whoever reads the results finds it.
         Some(Box::new(Self { results: front, failed: self.failed }))
     }
 
     fn failed(&self) -> Option<Status> {
         self.failed
+    }
+
+    fn ends(&self) -> Vec<(Status, u32)> {
+        let mut ends: Vec<(Status, u32)> = Vec::new();
+        if self.failed.is_none() {
+            return ends;
+        }
+        for result in &self.results {
+            let status = result.as_ref().err().map_or(Status::Done, TaskError::status);
+            match ends.last_mut() {
+                Some((last, count)) if *last == status => *count += 1,
+                _ => ends.push((status, 1)),
+            }
+        }
+        ends
     }
 }
 
@@ -308,9 +323,9 @@ mod tests {
         assert_eq!(run(&mut chunk), (4..10).map(Ok).collect::<Vec<_>>());
 
         let mut chunk = Chunk::new((0..3).map(Halve));
-        assert!(!chunk.is_void());
+        assert_eq!(chunk.live(), 3);
         drop(chunk.punch(0, 3));
-        assert!(chunk.is_void() && chunk.count() == 3);
+        assert_eq!((chunk.live(), chunk.count()), (0, 3));
     }
 
     #[test]

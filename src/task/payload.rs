@@ -73,9 +73,9 @@ pub trait ErasedTask: Send {
     fn punch(&mut self, _from: u32, _count: u32) -> Option<Box<dyn ErasedTask>> {
         None
     }
-    /// Returns whether there is nothing left but holes.
-    fn is_void(&self) -> bool {
-        false
+    /// Returns how many of the tasks are no holes.
+    fn live(&self) -> u32 {
+        self.count()
     }
     /// Takes all tasks out, to be run one after the other; `None` if it is a single one.
     fn as_chunk(&mut self) -> Option<Box<dyn ChunkRun>> {
@@ -98,6 +98,10 @@ pub trait ErasedValue: Send {
     /// Returns how one of many tasks ended that has no value.
     fn failed(&self) -> Option<Status> {
         None
+    }
+    /// Returns how each of many tasks ended, as so many in a row that ended alike; nothing if all have a value.
+    fn ends(&self) -> Vec<(Status, u32)> {
+        Vec::new()
     }
 }
 
@@ -149,9 +153,14 @@ impl Payload {
 
     /// Returns whether there is nothing left but holes.
     pub fn is_void(&self) -> bool {
+        self.live() == 0
+    }
+
+    /// Returns how many of the tasks are no holes.
+    pub fn live(&self) -> u32 {
         match self {
-            Self::Typed(task) => task.is_void(),
-            Self::Wire(_) => false,
+            Self::Typed(task) => task.live(),
+            Self::Wire(_) => 1,
         }
     }
 }
@@ -183,6 +192,14 @@ impl Value {
         match self {
             Self::Typed(value) => value.failed(),
             Self::Wire(_) => None,
+        }
+    }
+
+    /// Returns how each of many tasks ended, as so many in a row that ended alike; nothing if all have a value.
+    pub fn ends(&self) -> Vec<(Status, u32)> {
+        match self {
+            Self::Typed(value) => value.ends(),
+            Self::Wire(_) => Vec::new(),
         }
     }
 }
