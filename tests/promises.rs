@@ -113,7 +113,7 @@ fn a_value_that_nobody_wants_is_dropped_where_its_drop_may_panic() {
     let (promise, ar) = Promise::new("unwanted");
     drop(ar);
     promise.fulfil(Bad(tell));
-    assert!(told.recv_timeout(Duration::from_secs(10)).unwrap().starts_with("cb-callback"));
+    assert!(told.recv_timeout(Duration::from_secs(10)).unwrap().starts_with("cb-apart"));
     let (promise, ar) = Promise::new("next");
     promise.fulfil(1);
     assert_eq!(ar.get(), Ok(1));
@@ -142,7 +142,7 @@ fn callbacks_of_promises_run_on_a_few_threads_that_end_when_idle() {
     }
     called.sort_by_key(|(value, k)| (value.clone().unwrap(), *k));
     assert_eq!(called, (0..100).flat_map(|i| (0..3).map(move |k| (Ok(i), k))).collect::<Vec<_>>());
-    let threads = || our_threads().into_iter().filter(|name| name.starts_with("cb-callback")).count();
+    let threads = || our_threads().into_iter().filter(|name| name.starts_with("cb-apart")).count();
     assert!(threads() <= 8, "{}", threads());
     eventually("they end", || threads() == 0);
 }
