@@ -11,7 +11,8 @@ pub(super) struct Bits {
     summary: Vec<u64>,
 }
 
-const WORD: usize = 64;
+/// How many members a word has room for.
+pub(super) const WORD: usize = 64;
 
 impl Bits {
     pub(super) fn insert(&mut self, i: usize) {
@@ -37,6 +38,16 @@ impl Bits {
 
     pub(super) fn contains(&self, i: usize) -> bool {
         self.words.get(i / WORD).is_some_and(|word| word & (1 << (i % WORD)) != 0)
+    }
+
+    /// Returns how many words there are.
+    pub(super) fn words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Returns a word of the bitmap; none is set beyond its end.
+    pub(super) fn word(&self, word: usize) -> u64 {
+        self.words.get(word).copied().unwrap_or(0)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -12,6 +12,8 @@ mod dispatch;
 mod endings;
 mod recall;
 mod placement;
+mod candidates;
+mod ages;
 mod policy;
 mod queues;
 mod estimates;

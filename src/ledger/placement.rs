@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use slab::Slab;
 
+use super::ages::Ages;
 use super::bits::{Bits, Mask};
 use super::policy::{Policy, Random};
 use super::queues::Queue;
@@ -65,6 +66,10 @@ pub(super) const LEVELS: usize = 8;
 /// How many engines of one load are tried for a task that may just not fit.
 const TRIES: usize = 4;
 
+/// How many engines are tried for a task that may just not fit, where the policy does not look at the load; then
+/// those with an idle slot, which may take any.
+pub(super) const FITS_MAX: usize = 64;
+
 /// The engines, found by id, by place and by load.
 #[derive(Debug)]
 pub(super) struct Fleet {
@@ -75,6 +80,8 @@ pub(super) struct Fleet {
     givers: Bits,
     /// The idle ones and the others that may take more, by when they were last given a task; kept for `Lru` only.
     lines: [BTreeSet<(u64, u32)>; 2],
+    /// When each was last given a task, for sets of them; kept for `Lru` only.
+    ages: Ages,
     /// One above the highest place there ever was.
     highest: usize,
     /// How often a task was given to some engine.
@@ -148,6 +155,7 @@ impl Fleet {
             levels: Default::default(),
             givers: Bits::default(),
             lines: Default::default(),
+            ages: Ages::default(),
             highest: 0,
             given: 0,
             ahead,
@@ -204,6 +212,10 @@ impl Fleet {
         if let Some((line, given)) = engine.in_line {
             self.lines[line].remove(&(given, place));
         }
+        if self.policy == Policy::Lru {
+            // The next engine at this place has never been given one.
+            self.ages.change(place, engine.last_given, 0);
+        }
         engine
     }
 
@@ -212,13 +224,16 @@ impl Fleet {
         self.given += 1;
         let given = self.given;
         let engine = self.get_mut(place);
-        engine.last_given = given;
+        let before = std::mem::replace(&mut engine.last_given, given);
         if engine.outstanding == 0 {
             engine.is_silent = false;
         }
         engine.outstanding += 1;
         engine.backlog_ns += u64::from(cost_ns);
         engine.movable += movable;
+        if self.policy == Policy::Lru {
+            self.ages.change(place, before, given);
+        }
         self.list(place);
     }
 
@@ -316,7 +331,7 @@ impl Fleet {
     ///
     /// Of equals the first is taken: it ran last, and its thread is likely awake.
     pub(super) fn least_loaded(&self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
-        let levels = if u64::from(cost_ns) < self.ahead.backlog_ns { LEVELS } else { 1 };
+        let levels = if self.is_short(cost_ns) { LEVELS } else { 1 };
         for level in &self.levels[..levels] {
             let mut from = 0;
             for _ in 0..TRIES {
@@ -330,15 +345,30 @@ impl Fleet {
         None
     }
 
-    /// Returns the engine of `members` that may take a task now and was given one the longest time ago.
-    pub(super) fn first_in_line(&self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
+    /// Returns whether a task may be sent ahead: a long one waits for an idle slot.
+    pub(super) fn is_short(&self, cost_ns: u32) -> bool {
+        u64::from(cost_ns) < self.ahead.backlog_ns
+    }
+
+    /// Returns the engine that may take a task now and was given one the longest time ago.
+    pub(super) fn first_in_line(&self, cost_ns: u32) -> Option<u32> {
         let [idle, busy] = &self.lines;
-        let is_good = |&&(_, place): &&(u64, u32)| self.may_take(place, members, cost_ns);
-        let first_idle = idle.iter().find(is_good);
-        // A long task waits for an idle slot.
-        let is_short = u64::from(cost_ns) < self.ahead.backlog_ns;
-        let first_busy = if is_short { busy.iter().find(is_good) } else { None };
-        first_idle.into_iter().chain(first_busy).min().map(|&(_, place)| place)
+        let is_good = |&&(_, place): &&(u64, u32)| self.may_take(place, None, cost_ns);
+        let first_busy = if self.is_short(cost_ns) { busy.iter().take(FITS_MAX).find(is_good) } else { None };
+        idle.first().into_iter().chain(first_busy).min().map(|&(_, place)| place)
+    }
+
+    /// Returns the engine of `members` that may take a task now and was given one the longest time ago.
+    pub(super) fn first_in_line_of(&self, members: &Bits, cost_ns: u32) -> Option<u32> {
+        let mut candidates = self.candidates(Some(members), cost_ns);
+        for _ in 0..FITS_MAX {
+            let oldest = self.ages.oldest(candidates.clone())?;
+            if self.may_take(oldest, None, cost_ns) {
+                return Some(oldest);
+            }
+            candidates.remove(oldest);
+        }
+        self.ages.oldest(self.idle(Some(members)))
     }
 
     /// Lines an engine up by when it was last given a task, if it may take one and somebody asks.

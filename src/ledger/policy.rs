@@ -1,7 +1,8 @@
 //! Which of the engines that may take a task gets it: the schemes of ipyparallel's task scheduler.
 
 use super::bits::Bits;
-use super::placement::{Engine, Fleet, LEVELS};
+use super::candidates::Candidates;
+use super::placement::{Engine, FITS_MAX, Fleet};
 
 /// How the scheduler chooses among the engines that may take a task now.
 ///
@@ -38,7 +39,7 @@ pub enum Policy {
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
-/// How often an engine is drawn that may not take the task, before the next that may is taken.
+/// How often an engine is drawn that may not take the task, before those that may are listed.
 const DRAWS: usize = 16;
 
 impl Random {
@@ -63,7 +64,10 @@ impl Fleet {
     pub(super) fn pick(&mut self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
         match self.policy {
             Policy::LeastLoad => self.least_loaded(members, cost_ns),
-            Policy::Lru => self.first_in_line(members, cost_ns),
+            Policy::Lru => match members {
+                None => self.first_in_line(cost_ns),
+                Some(members) => self.first_in_line_of(members, cost_ns),
+            },
             Policy::PlainRandom => self.any(members, cost_ns),
             Policy::TwoBin => {
                 let (one, other) = (self.any(members, cost_ns)?, self.any(members, cost_ns)?);
@@ -76,21 +80,34 @@ impl Fleet {
         }
     }
 
-    /// Returns an engine at random: each as likely as any other where most of them may take the task, and
-    /// nearly so elsewhere.
+    /// Returns an engine at random, of those that may take the task each as likely as any other.
     fn any(&mut self, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
         let places = self.places();
         if places == 0 {
             return None;
         }
+        // Where most of them may, this is all.
         for _ in 0..DRAWS {
             let drawn = self.random.below(places) as u32;
             if self.may_take(drawn, members, cost_ns) {
                 return Some(drawn);
             }
         }
-        let from = self.random.below(places);
-        self.next_from(from, members, cost_ns).or_else(|| self.next_from(0, members, cost_ns))
+        let mut candidates = self.candidates(members, cost_ns);
+        for _ in 0..FITS_MAX {
+            let drawn = self.one_of(&candidates)?;
+            if self.may_take(drawn, None, cost_ns) {
+                return Some(drawn);
+            }
+            candidates.remove(drawn);
+        }
+        let idle = self.idle(members);
+        self.one_of(&idle)
+    }
+
+    fn one_of(&mut self, candidates: &Candidates) -> Option<u32> {
+        let len = candidates.len();
+        (len > 0).then(|| candidates.nth(self.random.below(len)))
     }
 
     /// Returns one at random, the likelier the less it has to do.
@@ -106,21 +123,6 @@ impl Fleet {
             last = Some(drawn);
         }
         last
-    }
-
-    /// Returns the first engine from this place on that may take the task.
-    fn next_from(&self, from: usize, members: Option<&Bits>, cost_ns: u32) -> Option<u32> {
-        let first = |level: usize| {
-            let mut next = from;
-            while let Some(place) = self.listed(level).first_from(next, members) {
-                if self.may_take(place as u32, members, cost_ns) {
-                    return Some(place as u32);
-                }
-                next = place + 1;
-            }
-            None
-        };
-        (0..LEVELS).filter_map(first).min()
     }
 }
 
@@ -176,6 +178,42 @@ mod tests {
     }
 
     #[test]
+    fn a_few_engines_of_many_get_their_shares_too() {
+        for policy in [Policy::Lru, Policy::PlainRandom, Policy::TwoBin, Policy::Weighted] {
+            let mut fleet = fleet(policy, 1_000);
+            let mut members = Bits::default();
+            [0, 1, 63, 64, 500, 999].into_iter().for_each(|member| members.insert(member));
+            let mut shares = [0; 1_000];
+            for _ in 0..6_000 {
+                let place = fleet.pick(Some(&members), 1_000).expect("there is room");
+                shares[place as usize] += 1;
+                fleet.on_sent(place, 1_000, 1);
+                fleet.on_returned(place, 1_000, 1);
+            }
+            let shares: Vec<usize> = members.iter().map(|member| shares[member]).collect();
+            // 29 is the standard deviation of chance.
+            assert!(shares.iter().all(|share| (850..1_150).contains(share)), "{policy:?}: {shares:?}");
+            assert!(policy != Policy::Lru || shares == [1_000; 6], "in turn: {shares:?}");
+        }
+    }
+
+    #[test]
+    fn an_idle_engine_is_found_among_many_that_a_task_does_not_fit_on() {
+        for policy in [Policy::LeastLoad, Policy::Lru, Policy::PlainRandom, Policy::TwoBin, Policy::Weighted] {
+            let mut fleet = fleet(policy, 500);
+            let mut members = Bits::default();
+            (0..500).for_each(|member| members.insert(member));
+            (0..500).filter(|&place| place != 321).for_each(|place| fleet.on_sent(place, 300_000, 1));
+            // The longest in line is the one that is not idle.
+            fleet.on_sent(321, 1_000, 1);
+            fleet.on_returned(321, 1_000, 1);
+            for members in [None, Some(&members)] {
+                assert_eq!(fleet.pick(members, 250_000), Some(321), "{policy:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_loaded_are_spared_by_those_that_look_at_the_load() {
         let share_of_idle = |policy| {
             let mut fleet = fleet(policy, 4);
@@ -223,7 +261,9 @@ mod tests {
                 is_member && !engine.is_draining && engine.can_take(cost_ns, AHEAD)
             };
             let who_may: Vec<u32> = (0..loads.len() as u32).filter(|&place| may(place)).collect();
+            let longest_ago = who_may.iter().copied().min_by_key(|&place| (fleet.get(place).last_given, place));
             match fleet.pick(members.as_ref(), cost_ns) {
+                picked if policy == Policy::Lru => prop_assert_eq!(picked, longest_ago),
                 Some(place) => prop_assert!(who_may.contains(&place), "{policy:?} picks {place} of {who_may:?}"),
                 None => prop_assert!(who_may.is_empty() || policy == Policy::LeastLoad, "{policy:?}: {who_may:?}"),
             }
