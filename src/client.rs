@@ -92,6 +92,16 @@ impl Client {
     /// Returns a view of these engines, each of which runs every task.
     ///
     /// On an engine that is not there a task settles as `EngineLost`; a view of no engines refuses every task.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// let cluster = Cluster::threads(4).start()?;
+    /// let rc = cluster.client();
+    /// let odd = rc.direct_view(rc.ids().into_iter().filter(|id| id.0 % 2 == 1));
+    /// assert_eq!(format!("{odd:?}"), "<DirectView [1, 3]>");
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
     pub fn direct_view(&self, engines: impl IntoIterator<Item = EngineId>) -> DirectView {
         DirectView::new(self.link.clone(), Some(engines.into_iter().collect()))
     }
@@ -151,9 +161,40 @@ impl Client {
         EngineEvents::new(self.link.roster().follow())
     }
 
-    /// Has an actor told of engines that join and leave, from now on. It is forgotten when it is gone.
+    /// Has an actor told of engines that join and leave, from now on, each when it has handled the one before. If it
+    /// is too slow it is told how many it [missed](EngineEvent::Missed). It is forgotten when it is gone.
     ///
     /// Answers [`Error::Overloaded`] if too many are told already.
+    ///
+    /// ```
+    /// use actix::prelude::*;
+    /// use callboard::{EngineEvent, EngineId, prelude::*};
+    ///
+    /// struct Pager(Option<tokio::sync::oneshot::Sender<EngineEvent>>);
+    ///
+    /// impl Actor for Pager {
+    ///     type Context = Context<Self>;
+    /// }
+    ///
+    /// impl Handler<EngineEvent> for Pager {
+    ///     type Result = ();
+    ///     fn handle(&mut self, event: EngineEvent, _: &mut Context<Self>) {
+    ///         // The first is enough.
+    ///         self.0.take().map(|page| page.send(event));
+    ///     }
+    /// }
+    ///
+    /// # System::new().block_on(async {
+    /// let cluster = Cluster::threads(1).start()?;
+    /// let (tell, told) = tokio::sync::oneshot::channel();
+    /// let pager = Pager(Some(tell)).start();
+    /// cluster.client().on_engine_event(pager.recipient()).await?;
+    /// cluster.add_threads(1).await?;
+    /// assert_eq!(told.await, Ok(EngineEvent::Joined { engine: EngineId(1) }));
+    /// # cluster.shutdown(Pending::Finish).await
+    /// # })?;
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
     pub fn on_engine_event(&self, to: Recipient<EngineEvent>) -> Reply<()> {
         let subscribed = self.addresses.scheduler.send(Subscribe { to });
         Reply::new(async move { subscribed.await.map_err(|_| Error::ClusterStopped)? })

@@ -99,6 +99,16 @@ impl Cluster {
     /// What waits for a cluster without engines waits for the next to join.
     ///
     /// Answers [`Error::NoSuchEngine`] if one is not there; then none goes.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// let cluster = Cluster::threads(3).start()?;
+    /// let rc = cluster.client();
+    /// cluster.remove_engines(rc.ids().into_iter().take(2)).get()?;
+    /// assert_eq!(rc.len(), 1);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
     pub fn remove_engines(&self, engines: impl IntoIterator<Item = EngineId>) -> Reply<()> {
         let retired = self.addresses().scheduler.send(Retire { engines: engines.into_iter().collect() });
         Reply::new(async move { retired.await.map_err(|_| Error::ClusterStopped)? })

@@ -17,8 +17,8 @@ use crate::apart;
 use crate::ledger::{Assignment, Ledger, Order, Policy, Request};
 use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
-    Cancel, Completion, Discard, EngineAddress, EngineEvent, Expect, Finished, HandedBack, Leave, Recall, Revoke, Run,
-    Settled, StopEngine, Submission, Submit, Watch, Watched,
+    Cancel, Completion, Discard, EngineAddress, Expect, Finished, HandedBack, Leave, Recall, Revoke, Run, Settled,
+    StopEngine, Submission, Submit, Watch, Watched,
 };
 use crate::task::{EngineId, Extras, Moment};
 
@@ -43,7 +43,7 @@ pub struct Scheduler {
     /// Who waits for engines that are to go.
     retiring: HashMap<EngineId, Vec<oneshot::Sender<()>>>,
     /// Who is told of engines that come and go.
-    subscribers: Vec<Recipient<EngineEvent>>,
+    subscribers: Vec<engines::Subscriber>,
 }
 
 /// Why an engine left that was asked to.

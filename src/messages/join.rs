@@ -65,7 +65,7 @@ pub enum EngineEvent {
     },
 }
 
-/// Asks the Scheduler to tell an actor of engines that come and go.
+/// Asks the Scheduler to tell an actor of engines that come and go, each when it has handled the one before.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Subscribe {

@@ -1,8 +1,9 @@
 //! Engines that come and go, as the scheduler hears of them, and who is told.
 
-use actix::dev::SendError;
 use actix::prelude::*;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::{Desk, REMOVED, Scheduler};
 use crate::error::Error;
@@ -16,7 +17,6 @@ impl Handler<Join> for Scheduler {
         let (id, orders) = self.ledger.on_join(msg.offer);
         self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new() });
         self.roster.add(id);
-        self.tell(&EngineEvent::Joined { engine: id });
         tracing::debug!(engine = %id, slots = msg.offer.slots, "engine joined");
         self.carry_out(orders, ctx);
         MessageResult(id)
@@ -31,7 +31,6 @@ impl Handler<Leave> for Scheduler {
             return;
         }
         self.roster.remove(msg.engine, &msg.cause);
-        self.tell(&EngineEvent::Left { engine: msg.engine, cause: (*msg.cause).into() });
         // Dropping the senders tells those who asked it to go.
         self.retiring.remove(&msg.engine);
         tracing::debug!(engine = %msg.engine, cause = %msg.cause, "engine left");
@@ -73,26 +72,42 @@ impl Handler<Subscribe> for Scheduler {
     type Result = Result<(), Error>;
 
     fn handle(&mut self, msg: Subscribe, _: &mut Context<Self>) -> Self::Result {
-        self.subscribers.retain(Recipient::connected);
+        let Some(events) = self.roster.follow() else { return Err(Error::ClusterStopped) };
+        self.subscribers.retain(|subscriber| {
+            let is_there = subscriber.to.connected();
+            if !is_there {
+                subscriber.telling.abort();
+            }
+            is_there
+        });
         if self.subscribers.len() >= ENGINE_SUBSCRIBERS_MAX {
             return Err(Error::Overloaded { what: "subscribers of engine events", limit: ENGINE_SUBSCRIBERS_MAX });
         }
-        self.subscribers.push(msg.to);
+        // Beside this actor: whatever it carries itself is polled with each of its batches.
+        let telling = actix::spawn(tell(events, msg.to.clone()));
+        self.subscribers.push(Subscriber { to: msg.to, telling });
         Ok(())
     }
 }
 
-impl Scheduler {
-    /// Tells subscribers of an engine that came or went; forgets those that are gone.
-    fn tell(&mut self, event: &EngineEvent) {
-        self.subscribers.retain(|to| match to.try_send(event.clone()) {
-            Ok(()) => true,
-            // A full mailbox is the subscriber's own.
-            Err(SendError::Full(event)) => {
-                to.do_send(event);
-                true
-            }
-            Err(SendError::Closed(_)) => false,
-        });
+/// An actor that is told of engines that come and go.
+pub(super) struct Subscriber {
+    to: Recipient<EngineEvent>,
+    telling: JoinHandle<()>,
+}
+
+/// Tells an actor of engines that come and go, each when it is through with the one before: what it is too slow for
+/// is missed, and fills no mailbox.
+async fn tell(mut events: broadcast::Receiver<EngineEvent>, to: Recipient<EngineEvent>) {
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(count)) => EngineEvent::Missed { count },
+            Err(RecvError::Closed) => return,
+        };
+        // An event whose handling failed was told all the same.
+        if let Err(MailboxError::Closed) = to.send(event).await {
+            return;
+        }
     }
 }
