@@ -342,6 +342,74 @@ fn tasks_that_no_engine_can_run_any_more_settle_as_lost_and_others_wait_for_the_
 }
 
 #[test]
+fn an_engine_that_is_to_go_gets_nothing_more_and_goes_when_it_has_returned_everything() {
+    let (mut world, a) = world_with_engine(1, 8);
+    let moving = submit(&mut world, 3, &TINY, &Target::Any);
+    world.start(a);
+    forget(&mut world);
+    world.retire(a);
+    let waiting = submit(&mut world, 1, &TINY, &Target::Any);
+    assert_eq!(world.runs, [], "there is no other");
+    let b = world.join(1, false);
+    assert_eq!(world.runs, sent_to(b, &waiting));
+
+    // What it had not started moves on, without having used an attempt; what runs is finished.
+    world.return_all(a);
+    assert_eq!(world.runs[1..], sent_to(b, &moving[1..]));
+    assert!(moving[1..].iter().all(|task| world.model.tasks[task].starts == 1));
+    assert_eq!(world.effects, []);
+    assert_eq!(world.ledger.status().engines.len(), 2, "it is still there");
+    finish(&mut world, a);
+    world.hear_dismissal();
+    assert_eq!(world.ledger.status().engines.iter().map(|engine| engine.id).collect::<Vec<_>>(), [b]);
+    world.run_to_the_end();
+    world.check_nothing_left();
+}
+
+#[test]
+fn what_is_bound_to_an_engine_that_is_to_go_is_lost_at_once_but_for_what_runs() {
+    let (mut world, a) = world_with_engine(1, 3);
+    world.join(1, true);
+    let bound = submit(&mut world, 4, &TINY, &Target::One(a));
+    world.start(a);
+    forget(&mut world);
+    let lost = |task| {
+        let cause = "it is not needed".into();
+        Effect::Settle(task, Attempt(0), TaskError::EngineLost { engine: a, attempt: Attempt(0), cause })
+    };
+
+    // The last waits in the ledger; two were sent ahead, and come back.
+    world.retire(a);
+    assert_same(&world.effects, &[lost(bound[3]), Effect::Discard(bound[3])]);
+    forget(&mut world);
+    world.return_all(a);
+    let expected = [lost(bound[1]), Effect::Discard(bound[1]), lost(bound[2]), Effect::Discard(bound[2])];
+    assert_same(&world.effects, &expected);
+    assert_eq!(world.runs, []);
+
+    // Whoever aims at it now is told so.
+    forget(&mut world);
+    let late = submit(&mut world, 1, &TINY, &Target::One(a))[0];
+    assert_eq!(world.effects.len(), 2, "{late} is refused");
+    finish(&mut world, a);
+    world.run_to_the_end();
+    world.check_nothing_left();
+}
+
+#[test]
+fn an_idle_engine_goes_at_once() {
+    let (mut world, a) = world_with_engine(2, 4);
+    world.retire(a);
+    world.hear_dismissal();
+    assert_eq!(world.ledger.status().engines, []);
+    let waiting = submit(&mut world, 1, &TINY, &Target::Any);
+    let b = world.join(1, true);
+    assert_eq!((b, &world.runs[..]), (EngineId(1), &[(b, waiting[0])][..]));
+    world.run_to_the_end();
+    world.check_nothing_left();
+}
+
+#[test]
 fn closures_stay_in_this_process() {
     let (mut world, here) = world_with_engine(1, 1);
     let there = world.join(1, false);

@@ -32,11 +32,8 @@ impl Ledger {
 
     /// Gives an engine as much as it may take, from its queues in turn.
     pub(super) fn refill(&mut self, engine: u32, orders: &mut Vec<Order>) {
-        if self.fleet.get(engine).is_retiring {
-            if self.fleet.get(engine).outstanding == 0 {
-                orders.push(Order::Dismiss { engine: self.fleet.get(engine).id });
-            }
-            return;
+        if self.fleet.get(engine).retiring.is_some() {
+            return self.run_down(engine, orders);
         }
         let ahead = self.fleet.ahead();
         let mut is_draining = false;

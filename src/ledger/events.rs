@@ -120,27 +120,6 @@ impl Ledger {
         orders
     }
 
-    /// An engine is to go, in good order: it gets nothing more, hands back what it has not started, and leaves when
-    /// it has returned what it runs. What waits for it and no other is lost.
-    pub fn on_retire(&mut self, engine: EngineId, cause: &str) -> Vec<Order> {
-        let mut orders = Vec::new();
-        let Some(place) = self.fleet.find(engine) else { return orders };
-        self.fleet.get_mut(place).is_retiring = true;
-        self.fleet.list(place);
-        let waiting = self.fleet.get_mut(place).direct.drain(|_| true);
-        for ticket in waiting {
-            if self.is_good(ticket) {
-                self.lose(ticket.slot, engine, cause, &mut orders);
-            }
-        }
-        if self.fleet.get(place).outstanding > 0 {
-            orders.push(Order::Recall { engine });
-        } else {
-            orders.push(Order::Dismiss { engine });
-        }
-        orders
-    }
-
     /// Callers want tasks run.
     pub fn on_submit(&mut self, now: Moment, requests: Vec<Request>) -> Vec<Order> {
         let mut orders = Vec::with_capacity(requests.len());

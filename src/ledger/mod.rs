@@ -11,6 +11,7 @@ mod targets;
 mod dispatch;
 mod endings;
 mod recall;
+mod retirement;
 mod placement;
 mod candidates;
 mod ages;

@@ -41,8 +41,8 @@ pub(super) struct Engine {
     pub(super) is_recalled: bool,
     /// Where the round over its queues goes on: 0 is its own queue, `s + 1` that of set `s`.
     pub(super) turn: usize,
-    /// Nothing more is sent to it, and it leaves when it has returned what it has.
-    pub(super) is_retiring: bool,
+    /// Why it is to go: nothing more is sent to it, and it leaves when it has returned what it has.
+    pub(super) retiring: Option<Box<str>>,
     /// The count of tasks given when it was last given one.
     pub(super) last_given: u64,
     /// Where it stands in line, and since which count.
@@ -105,7 +105,7 @@ impl Engine {
             movable: 0,
             is_silent: false,
             is_recalled: false,
-            is_retiring: false,
+            retiring: None,
             last_given: 0,
             in_line: None,
             turn: 0,
@@ -119,7 +119,7 @@ impl Engine {
         let room_ns = ahead.backlog_ns.saturating_mul(self.slots.into());
         // With several slots there may be room for a long task too, but it waits for an idle one.
         let is_short = cost_ns < ahead.backlog_ns;
-        if self.is_retiring {
+        if self.retiring.is_some() {
             return false;
         }
         self.outstanding < self.slots
@@ -136,7 +136,7 @@ impl Engine {
     }
 
     fn level_now(&self, ahead: Ahead) -> Option<u8> {
-        if self.is_draining || self.is_retiring {
+        if self.is_draining || self.retiring.is_some() {
             return None;
         }
         if self.outstanding < self.slots {

@@ -247,7 +247,7 @@ mod tests {
                 (0..tasks).for_each(|_| fleet.on_sent(place, 100_000, 1));
                 let engine = fleet.get_mut(place);
                 engine.is_draining = is_draining;
-                engine.is_retiring = is_retiring;
+                engine.retiring = is_retiring.then(|| "it is not needed".into());
                 fleet.list(place);
             }
             let members = members.map(|members| {

@@ -20,7 +20,7 @@ impl Ledger {
             Target::Any if self.sets.get(LOCAL).members.is_empty() => Err(TaskError::NotPortable),
             Target::Any => Ok(Line::Set(LOCAL)),
             Target::One(engine) => {
-                let place = self.fleet.find(*engine).filter(|&place| !self.fleet.get(place).is_retiring);
+                let place = self.fleet.find(*engine).filter(|&place| self.fleet.get(place).retiring.is_none());
                 let place = place.ok_or_else(|| gone(*engine, Attempt(0)))?;
                 if needs_local && !self.fleet.get(place).is_local {
                     return Err(TaskError::NotPortable);

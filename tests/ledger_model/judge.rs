@@ -19,6 +19,7 @@ impl Model {
         let may = task.used.errors < task.retries.errors && task.has_attempts_left();
         assert_eq!(may_retry, may, "whether {id} may be handed back after an error");
 
+        assert!(engine.retiring.is_none(), "{id} is sent to engine {to}, which is to go");
         let is_idle = outstanding < engine.slots;
         let is_short = cost_ns < self.backlog_ns;
         let has_room =
@@ -32,10 +33,22 @@ impl Model {
         (task.starts, task.place, task.cost_ns) = (attempt.0, Place::At(to), cost_ns);
     }
 
+    /// Judges whether an engine may go.
+    pub(crate) fn on_dismiss(&mut self, engine: EngineId) {
+        assert_eq!(self.outstanding(engine), 0, "engine {engine} is dismissed with tasks");
+        assert!(self.is_retiring(engine), "engine {engine} is dismissed unasked");
+        self.engines.entry(engine).and_modify(|engine| engine.is_dismissed = true);
+    }
+
     /// Judges what the ledger left undone after an event.
     pub(crate) fn on_event_over(&mut self) {
         let engines: Vec<EngineId> = self.engines.keys().copied().collect();
         for engine in engines {
+            if self.is_retiring(engine) {
+                let is_due = self.outstanding(engine) == 0;
+                assert_eq!(self.engines[&engine].is_dismissed, is_due, "whether engine {engine} was dismissed");
+                continue;
+            }
             let waiting = self.tasks.iter().find(|(_, t)| t.place == Place::Queued && self.may_run(&t.line, engine));
             let is_idle = self.outstanding(engine) < self.engines[&engine].slots;
             assert!(!is_idle || waiting.is_none(), "engine {engine} is idle while {:?} waits", waiting.map(|w| w.0));

@@ -71,6 +71,10 @@ pub(crate) struct Engine {
     pub(crate) is_local: bool,
     /// Something that it may run waits, and did when it last got a chance to take it.
     is_draining: bool,
+    /// Why it is to go, if it is.
+    retiring: Option<String>,
+    /// It was told to go, having nothing left.
+    is_dismissed: bool,
 }
 
 #[derive(Debug)]
@@ -113,7 +117,10 @@ impl Model {
     }
 
     pub(crate) fn on_join(&mut self, id: EngineId, slots: u32, is_local: bool) {
-        let is_new = self.engines.insert(id, Engine { slots, is_local, is_draining: false }).is_none();
+        let is_new = self
+            .engines
+            .insert(id, Engine { slots, is_local, is_draining: false, retiring: None, is_dismissed: false })
+            .is_none();
         assert!(is_new, "engine {id} has an id that was given before");
         self.refilled.insert(id);
     }
@@ -139,6 +146,36 @@ impl Model {
             }
             effects.extend(is_stranded.then_some(Effect::Discard(id)));
             effects.push(self.end(id, TaskError::EngineLost { engine: gone, attempt, cause: cause.into() }));
+        }
+        effects
+    }
+
+    /// An engine is to go. What waits for it alone is lost; the rest is its own to hand back.
+    pub(crate) fn on_retire(&mut self, engine: EngineId, cause: &str) -> Vec<Effect> {
+        let Some(retiring) = self.engines.get_mut(&engine) else { return Vec::new() };
+        retiring.retiring = Some(cause.into());
+        self.run_down(engine)
+    }
+
+    pub(crate) fn is_retiring(&self, engine: EngineId) -> bool {
+        self.engines.get(&engine).is_some_and(|engine| engine.retiring.is_some())
+    }
+
+    /// What waits for an engine that is to go, and for no other, is lost.
+    pub(crate) fn run_down(&mut self, engine: EngineId) -> Vec<Effect> {
+        let Some(cause) = self.engines.get(&engine).and_then(|engine| engine.retiring.clone()) else {
+            return Vec::new();
+        };
+        let mut effects = Vec::new();
+        for id in self.ids() {
+            let task = &self.tasks[&id];
+            if task.place != Place::Queued || !matches!(task.line, Line::One(one) if one == engine) {
+                continue;
+            }
+            let attempt = Attempt(task.starts);
+            self.set_place(id, Place::Nowhere);
+            effects.push(Effect::Discard(id));
+            effects.push(self.end(id, TaskError::EngineLost { engine, attempt, cause: (*cause).into() }));
         }
         effects
     }
@@ -309,7 +346,8 @@ impl Model {
             Target::Of(engines) if engines.is_empty() => return Err(TaskError::NoEngines),
             Target::Of(engines) => Line::Of(engines.clone()),
         };
-        if !self.has_a_future(&line) {
+        let is_going = matches!(line, Line::One(engine) if self.is_retiring(engine));
+        if is_going || !self.has_a_future(&line) {
             return Err(match &line {
                 Line::One(engine) => gone(*engine),
                 Line::Of(engines) => gone(engines[0]),

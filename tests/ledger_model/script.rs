@@ -26,6 +26,14 @@ pub(crate) enum Event {
     Leave {
         engine: u8,
     },
+    /// An engine is to go, in good order.
+    Retire {
+        engine: u8,
+    },
+    /// An engine hears that it is to hand back what it has not started.
+    HearRecall,
+    /// An engine hears that it may go.
+    HearDismissal,
     Submit {
         wishes: Vec<RawWish>,
     },
@@ -159,6 +167,9 @@ pub(crate) fn honest() -> BoxedStrategy<Event> {
     prop_oneof![
         3 => (1..=3_u32, prop::bool::weighted(0.7)).prop_map(|(slots, is_local)| Event::Join { slots, is_local }),
         2 => engine().prop_map(|engine| Event::Leave { engine }),
+        2 => engine().prop_map(|engine| Event::Retire { engine }),
+        3 => Just(Event::HearRecall),
+        3 => Just(Event::HearDismissal),
         18 => prop::collection::vec(any_wish(), 1..5).prop_map(|wishes| Event::Submit { wishes }),
         2 => any::<u8>().prop_map(|task| Event::SubmitAgain { task }),
         6 => prop::collection::vec(any::<u8>(), 1..4).prop_map(|tasks| Event::Cancel { tasks }),
@@ -246,6 +257,9 @@ impl World {
         match event {
             Event::Join { slots, is_local } => drop(self.join(*slots, *is_local)),
             Event::Leave { engine } => self.with_engine(*engine, |world, engine| world.leave(engine, "it left")),
+            Event::Retire { engine } => self.with_engine(*engine, Self::retire),
+            Event::HearRecall => self.hear_recall(),
+            Event::HearDismissal => self.hear_dismissal(),
             Event::Submit { wishes } => {
                 let wishes: Vec<Wish> = wishes.iter().map(|raw| self.read_wish(raw)).collect();
                 self.submit(wishes);

@@ -38,6 +38,9 @@ pub(crate) struct World {
     confirmations: VecDeque<SettledTask>,
     returns: VecDeque<(EngineId, HandBack)>,
     revocations: VecDeque<(EngineId, TaskId)>,
+    /// Engines that are to hand back what they have not started.
+    recalls: VecDeque<EngineId>,
+    dismissals: VecDeque<EngineId>,
     /// A task's id stands for one call, however often it is submitted.
     pub(super) kinds: BTreeMap<TaskId, &'static TaskKind>,
     /// `Run` orders since the test last took them.
@@ -67,6 +70,8 @@ impl World {
             confirmations: VecDeque::new(),
             returns: VecDeque::new(),
             revocations: VecDeque::new(),
+            recalls: VecDeque::new(),
+            dismissals: VecDeque::new(),
             kinds: BTreeMap::new(),
             runs: Vec::new(),
             effects: Vec::new(),
@@ -98,6 +103,30 @@ impl World {
         let orders = self.ledger.on_leave(engine, cause);
         let effects = self.model.on_leave(engine, cause);
         self.carry_out(orders, effects);
+    }
+
+    /// The engine is to go, in good order.
+    pub(crate) fn retire(&mut self, engine: EngineId) {
+        let orders = self.ledger.on_retire(engine, "it is not needed");
+        let effects = self.model.on_retire(engine, "it is not needed");
+        self.carry_out(orders, effects);
+    }
+
+    /// An engine hears that it is to hand back what it has not started.
+    pub(super) fn hear_recall(&mut self) {
+        let Some(engine) = self.recalls.pop_front() else { return };
+        if self.sims.contains_key(&engine) {
+            self.return_some(engine, u8::MAX);
+        }
+    }
+
+    /// An engine hears that it may go, and goes.
+    pub(crate) fn hear_dismissal(&mut self) {
+        let Some(engine) = self.dismissals.pop_front() else { return };
+        let Some(sim) = self.sims.get(&engine) else { return };
+        let is_idle = sim.tray.is_empty() && sim.running.is_empty();
+        assert!(is_idle || self.has_liars, "engine {engine} goes with what it has: {sim:?}");
+        self.leave(engine, "it is not needed");
     }
 
     pub(crate) fn submit(&mut self, wishes: Vec<Wish>) -> Vec<TaskId> {
@@ -244,6 +273,7 @@ impl World {
             let HandBack { id, attempt, payload, error, .. } = back;
             effects.extend(self.model.on_handed_back(engine, (*id, *attempt), payload.is_some(), error.clone()));
         }
+        effects.extend(self.model.run_down(engine));
         let orders = self.ledger.on_handed_back(engine, batch);
         self.carry_out(orders, effects);
     }
@@ -275,9 +305,11 @@ impl World {
                 self.confirm(usize::MAX);
                 return;
             }
-            if self.model.engines.is_empty() {
+            if self.model.engines.keys().all(|&engine| self.model.is_retiring(engine)) {
                 self.join(1, true);
             }
+            self.hear_recall();
+            self.hear_dismissal();
             self.hear_revoke();
             self.hear_returns(usize::MAX);
             let engines: Vec<EngineId> = self.sims.keys().copied().collect();
@@ -344,9 +376,17 @@ impl World {
                     }
                     Effect::Expect(task, attempt)
                 }
-                Order::Settle { .. } | Order::Expect { .. } | Order::Recall { .. } | Order::Dismiss { .. } => {
-                    unreachable!("each task is alone, nobody looks, and no engine is asked to go")
+                Order::Recall { engine } => {
+                    assert!(self.model.is_retiring(engine), "nobody looks");
+                    self.recalls.push_back(engine);
+                    continue;
                 }
+                Order::Dismiss { engine } => {
+                    self.model.on_dismiss(engine);
+                    self.dismissals.push_back(engine);
+                    continue;
+                }
+                Order::Settle { .. } | Order::Expect { .. } => unreachable!("each task is alone"),
                 Order::Discard(payload) => {
                     drop(payload);
                     self.calls_dropped += 1;

@@ -1,0 +1,42 @@
+//! Letting an engine go in good order.
+//!
+//! It gets nothing more, and is asked to hand back what it has not started. Of that, and of what waits, some may move
+//! on to another engine, and has used no attempt; what no other may run settles as lost, at once: the task that
+//! runs there may take hours. When nothing is left there the engine is dismissed, and leaves.
+
+use super::events::Ledger;
+use super::orders::Order;
+use crate::task::EngineId;
+
+impl Ledger {
+    /// An engine is to go, in good order: it gets nothing more, hands back what it has not started, and leaves when
+    /// it has returned what it runs. What waits for it and no other is lost.
+    pub fn on_retire(&mut self, engine: EngineId, cause: &str) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let Some(place) = self.fleet.find(engine) else { return orders };
+        self.fleet.get_mut(place).retiring = Some(cause.into());
+        self.fleet.list(place);
+        if self.fleet.get(place).outstanding > 0 {
+            orders.push(Order::Recall { engine });
+        }
+        self.run_down(place, &mut orders);
+        orders
+    }
+
+    /// Settles what waits for an engine that is to go and for no other; dismisses it if it has nothing left.
+    pub(super) fn run_down(&mut self, place: u32, orders: &mut Vec<Order>) {
+        let engine = self.fleet.get_mut(place);
+        let id = engine.id;
+        let waiting = engine.direct.drain(|_| true);
+        if let Some(cause) = engine.retiring.clone().filter(|_| !waiting.is_empty()) {
+            for ticket in waiting {
+                if self.is_good(ticket) {
+                    self.lose(ticket.slot, id, &cause, orders);
+                }
+            }
+        }
+        if self.fleet.get(place).outstanding == 0 {
+            orders.push(Order::Dismiss { engine: id });
+        }
+    }
+}
