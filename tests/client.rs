@@ -1,9 +1,8 @@
 //! What a client sees of its cluster: engines that are chosen, come and go; tasks that are waited for.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -11,7 +10,7 @@ use callboard::prelude::*;
 use callboard::{Attempt, EngineEvent, EngineId, Error, Policy, every_nth};
 
 mod support;
-use support::{Gate, eventually, our_threads};
+use support::{Gate, eventually};
 
 #[task]
 fn square(x: u64) -> u64 {
@@ -120,60 +119,6 @@ fn an_engine_that_is_removed_finishes_what_it_runs_and_the_rest_moves_on() {
     let unknown = cluster.remove_engines(ids([1, 7])).get_timeout(PATIENCE).unwrap_err();
     assert_eq!(unknown.to_string(), "no engine 7 here; engines are [1]");
     assert_eq!(rc.ids(), ids([1]), "then none goes");
-}
-
-#[test]
-fn engines_come_and_go_while_ten_thousand_tasks_run() {
-    let (cluster, rc) = cluster(2);
-    let mut events = rc.engine_events();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (rc2, over) = (rc.clone(), is_over.clone());
-    let submitting = std::thread::spawn(move || {
-        let view = rc2.load_balanced();
-        let mut rounds = 0_u64;
-        while !over.load(Ordering::Relaxed) || rounds < 5 {
-            let singles: Vec<_> = (0..1_000).map(|x| view.apply(square(x))).collect();
-            let map = view.map(square, 0..1_000);
-            for (x, ar) in (0..).zip(&singles) {
-                assert_eq!(ar.get_timeout(PATIENCE), Ok(x * x));
-                assert_eq!(ar.metadata().attempt, Attempt(1), "moving uses no attempt");
-            }
-            assert_eq!(map.get_timeout(PATIENCE).unwrap(), (0..1_000).map(|x| x * x).collect::<Vec<_>>());
-            rounds += 1;
-        }
-        rounds
-    });
-    for _ in 0..40 {
-        cluster.add_threads(2).get_timeout(PATIENCE).unwrap();
-        let oldest: Vec<_> = rc.ids().into_iter().take(2).collect();
-        cluster.remove_engines(oldest).get_timeout(PATIENCE).unwrap();
-    }
-    is_over.store(true, Ordering::Relaxed);
-    let rounds = submitting.join().unwrap();
-    let status = rc.queue_status().get().unwrap();
-    assert_eq!((status.pending, status.settled), (0, rounds * 2_000));
-    assert_eq!(rc.ids(), ids([80, 81]), "ids are never given twice");
-
-    // Each came once, and each but the last two went once, in order.
-    let (mut there, mut seen) = (BTreeSet::from([0, 1]), 2);
-    for _ in 0..160 {
-        match events.recv_timeout(PATIENCE).unwrap().unwrap() {
-            EngineEvent::Joined { engine } => {
-                assert_eq!(engine.0, seen);
-                seen += 1;
-                there.insert(engine.0);
-            }
-            EngineEvent::Left { engine, cause } => {
-                assert!(there.remove(&engine.0) && &*cause == "it was removed from the cluster");
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(there, BTreeSet::from([80, 81]));
-    cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
-    assert_eq!(events.recv_timeout(PATIENCE).unwrap(), None, "the cluster has ended");
-    assert!(!our_threads().iter().any(|name| name.starts_with("cb-engine-8")), "{:?}", our_threads());
-    assert!(matches!(rc.wait().get(), Err(Error::ClusterStopped)));
 }
 
 struct Listener(tokio::sync::mpsc::UnboundedSender<EngineEvent>);
