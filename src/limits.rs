@@ -67,7 +67,7 @@ pub(crate) const CALLBACK_THREAD_IDLE_MS: u64 = 2_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Tasks accepted and not yet settled. At 350 bytes a task, a million is 350 MB.
+    /// Tasks accepted and not yet settled. At 370 bytes a task, a million is 370 MB.
     pub pending_tasks_max: usize,
     /// Bytes of arguments accepted and not yet settled, as [`size_hint`](crate::Task::size_hint) tells.
     pub pending_bytes_max: usize,

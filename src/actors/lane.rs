@@ -47,7 +47,11 @@ impl Counted for Submission {
 
 #[derive(Debug)]
 struct Inner<T> {
-    items: VecDeque<T>,
+    /// Each of at most [`BATCH_TASKS_MAX`] items, and taken as it is: nothing is copied under the lock, and what a
+    /// burst took is given back batch by batch.
+    batches: VecDeque<Vec<T>>,
+    /// How many items these have.
+    len: usize,
     /// How many tasks they are.
     tasks: usize,
     /// There while the actor sleeps.
@@ -57,7 +61,7 @@ struct Inner<T> {
 
 impl<T: Counted + Send + 'static> Lane<T> {
     pub(crate) fn new() -> Arc<Self> {
-        let inner = Inner { items: VecDeque::new(), tasks: 0, sleeper: None, is_closed: false };
+        let inner = Inner { batches: VecDeque::new(), len: 0, tasks: 0, sleeper: None, is_closed: false };
         Arc::new(Self { has_items: AtomicBool::new(false), inner: Mutex::new(inner) })
     }
 
@@ -70,9 +74,7 @@ impl<T: Counted + Send + 'static> Lane<T> {
         if inner.is_closed {
             return Err(items.into_iter().collect());
         }
-        let before = inner.items.len();
-        inner.items.extend(items);
-        inner.tasks += inner.items.range(before..).map(Counted::tasks).sum::<usize>();
+        items.into_iter().for_each(|item| inner.add(item));
         self.has_items.store(true, Ordering::Release);
         let sleeper = inner.sleeper.take();
         drop(inner);
@@ -84,7 +86,7 @@ impl<T: Counted + Send + 'static> Lane<T> {
 
     /// Returns how many items wait to be taken.
     pub(super) fn len(&self) -> usize {
-        self.inner.lock().items.len()
+        self.inner.lock().len
     }
 
     /// Returns how many tasks these are.
@@ -98,21 +100,17 @@ impl<T: Counted + Send + 'static> Lane<T> {
             return None;
         }
         let mut inner = self.inner.lock();
-        let count = inner.items.len().min(BATCH_TASKS_MAX);
-        let batch: Vec<T> = inner.items.drain(..count).collect();
+        let batch = inner.batches.pop_front()?;
+        inner.len -= batch.len();
         inner.tasks -= batch.iter().map(Counted::tasks).sum::<usize>();
-        if inner.items.is_empty() {
-            self.has_items.store(false, Ordering::Release);
-            // A burst's capacity is given back, or memory would not return to where it was.
-            inner.items.shrink_to(4 * BATCH_TASKS_MAX);
-        }
+        self.has_items.store(!inner.batches.is_empty(), Ordering::Release);
         Some(batch)
     }
 
     /// Goes to sleep, unless something came meanwhile.
     fn sleep(&self, waker: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        if inner.items.is_empty() {
+        if inner.batches.is_empty() {
             inner.sleeper = Some(waker.clone());
             return true;
         }
@@ -124,8 +122,25 @@ impl<T: Counted + Send + 'static> Lane<T> {
         let mut inner = self.inner.lock();
         inner.is_closed = true;
         inner.sleeper = None;
-        inner.tasks = 0;
-        std::mem::take(&mut inner.items).into()
+        (inner.len, inner.tasks) = (0, 0);
+        std::mem::take(&mut inner.batches).into_iter().flatten().collect()
+    }
+}
+
+impl<T: Counted> Inner<T> {
+    fn add(&mut self, item: T) {
+        self.len += 1;
+        self.tasks += item.tasks();
+        match self.batches.back_mut() {
+            Some(batch) if batch.len() < BATCH_TASKS_MAX => batch.push(item),
+            // After a full one likely another.
+            Some(_) => {
+                let mut batch = Vec::with_capacity(BATCH_TASKS_MAX);
+                batch.push(item);
+                self.batches.push_back(batch);
+            }
+            None => self.batches.push_back(vec![item]),
+        }
     }
 }
 

@@ -230,6 +230,11 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_small() {
+        assert!(size_of::<Row>() <= 80, "{}", size_of::<Row>());
+    }
+
+    #[test]
     fn the_first_submission_of_an_id_stands_and_the_second_gets_its_waiter_back() {
         let told = Arc::new(Told::default());
         let mut waiting = Waiting::default();

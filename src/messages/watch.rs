@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use actix::Message;
@@ -105,27 +106,32 @@ impl fmt::Debug for Aftermath {
 pub struct Waiter {
     result: Option<Arc<dyn Settle>>,
     index: u32,
-    count: u32,
+    /// Never 0, so that a place for a waiter takes no more than the waiter: there may be a million.
+    count: NonZeroU32,
 }
 
 impl Waiter {
-    /// Makes the place for `count` tasks from `index` on of `result`.
+    /// Makes the place for `count` tasks, at least 1, from `index` on of `result`.
     pub fn new(result: Arc<dyn Settle>, index: u32, count: u32) -> Self {
-        Self { result: Some(result), index, count }
+        Self { result: Some(result), index, count: at_least_1(count) }
     }
 
     /// Hands over the outcome.
     pub fn settle(mut self, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        self.result.take().and_then(|result| settle(result, self.index, self.count, run, outcome))
+        self.result.take().and_then(|result| settle(result, self.index, self.count.get(), run, outcome))
     }
 
     /// Takes out the place for the first `count` tasks.
     fn cut_front(&mut self, count: u32) -> Self {
-        let front = Self { result: self.result.clone(), index: self.index, count };
+        let front = Self { result: self.result.clone(), index: self.index, count: at_least_1(count) };
         self.index += count;
-        self.count -= count;
+        self.count = at_least_1(self.count.get() - count);
         front
     }
+}
+
+fn at_least_1(count: u32) -> NonZeroU32 {
+    NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
 }
 
 impl Watched {
@@ -158,7 +164,7 @@ impl Drop for Waiter {
     fn drop(&mut self) {
         let Some(result) = self.result.take() else { return };
         let run = Run::none(&TaskError::Disconnected);
-        if let Some(aftermath) = settle(result, self.index, self.count, run, Err(TaskError::Disconnected)) {
+        if let Some(aftermath) = settle(result, self.index, self.count.get(), run, Err(TaskError::Disconnected)) {
             aftermath.carry_out_apart();
         }
     }

@@ -4,7 +4,7 @@
 //! ones; numpy asks for them, the system's allocator does not. A program that fills large buffers in tasks sets
 //! it for itself, as its own global allocator; the library does not.
 //!
-//! The only unsafe code of the crate. It is the system's allocator, but for the alignment and one `madvise`.
+//! The only unsafe code of the crate. It is the system's allocator, but for one `madvise`.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,59 +15,53 @@ pub(crate) struct HugePages;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Buffers from here on are huge pages: below, rounding up to whole ones would waste too much.
+/// Buffers from here on are advised: smaller ones hold no whole huge page, or one.
 const LARGE: usize = 2 * HUGE_PAGE;
 
-/// Returns the layout that the system is asked for.
-fn aligned(layout: Layout) -> Layout {
-    if layout.size() < LARGE {
-        return layout;
-    }
-    layout.align_to(HUGE_PAGE).unwrap_or(layout)
-}
-
-// SAFETY: every call goes to `System` with a layout that depends on the caller's alone, so what was allocated with
-// one is freed with the same. `realloc` is passed on only where neither layout is changed.
+// SAFETY: every call goes to `System` as it came; the advice changes nothing of what is in the memory.
 unsafe impl GlobalAlloc for HugePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: as the caller promises for `layout`; a larger alignment leaves the size as it is, not zero.
-        let memory = unsafe { System.alloc(aligned(layout)) };
-        if layout.size() >= LARGE && !memory.is_null() {
-            ask_for_huge_pages(memory, layout.size());
-        }
+        // SAFETY: as the caller promises for `layout`.
+        let memory = unsafe { System.alloc(layout) };
+        advise(memory, layout.size());
+        memory
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises for `layout`.
+        let memory = unsafe { System.alloc_zeroed(layout) };
+        advise(memory, layout.size());
         memory
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: `memory` was allocated above, with the same layout.
-        unsafe { System.dealloc(memory, aligned(layout)) }
+        // SAFETY: `memory` comes from `System`, with this layout.
+        unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if layout.size() < LARGE && new_size < LARGE {
-            // SAFETY: `memory` was allocated with `layout` unchanged, and so would the new one be.
-            return unsafe { System.realloc(memory, layout, new_size) };
-        }
-        // SAFETY: the caller promises that `new_size` fits the alignment.
-        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        // SAFETY: `new_size` is not zero, as the caller promises.
-        let new = unsafe { self.alloc(new_layout) };
-        if !new.is_null() {
-            // SAFETY: both are valid for the smaller of the two sizes, and do not overlap.
-            unsafe { std::ptr::copy_nonoverlapping(memory, new, layout.size().min(new_size)) };
-            // SAFETY: it is not used any more.
-            unsafe { self.dealloc(memory, layout) };
-        }
-        new
+        // SAFETY: `memory` comes from `System`, with this layout; the caller promises the rest.
+        let memory = unsafe { System.realloc(memory, layout, new_size) };
+        advise(memory, new_size);
+        memory
     }
+}
+
+/// Asks for huge pages where a buffer of this size is large; a null pointer is none.
+fn advise(memory: *mut u8, size: usize) {
+    if size < LARGE || memory.is_null() {
+        return;
+    }
+    // Whole huge pages only, which no neighbour has a part of.
+    let before = memory.align_offset(HUGE_PAGE);
+    ask_for_huge_pages(memory.wrapping_add(before), (size - before) / HUGE_PAGE * HUGE_PAGE);
 }
 
 #[cfg(target_os = "linux")]
 fn ask_for_huge_pages(memory: *mut u8, size: usize) {
-    // SAFETY: this range was just allocated, and the advice changes nothing of what is in it. Whole pages only,
-    // so that no neighbour's are touched. A refusal is fine: then the pages are small.
-    let _ =
-        unsafe { rustix::mm::madvise(memory.cast(), size / HUGE_PAGE * HUGE_PAGE, rustix::mm::Advice::LinuxHugepage) };
+    // SAFETY: this range is the caller's own buffer, and the advice changes nothing of what is in it. A refusal is
+    // fine: then the pages are small.
+    let _ = unsafe { rustix::mm::madvise(memory.cast(), size, rustix::mm::Advice::LinuxHugepage) };
 }
 
 #[cfg(not(target_os = "linux"))]
