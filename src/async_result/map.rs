@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use actix::dev::SendError;
-use actix::{Message, Recipient};
-
 use super::blocking::{block_on, may_block};
 use super::many::{Many, Wish};
 use super::map_iter::{AsCompletedItems, IntoIter, Iter, ResultStream};
@@ -18,7 +15,6 @@ use super::part::{Items, Parts, part_with};
 use super::single::AsyncResult;
 use crate::actors::Spin;
 use crate::error::{CompositeError, Error, TaskError};
-use crate::messages::{Aftermath, Callback, MoreCallbacks};
 use crate::task::TaskId;
 use crate::views::Identified;
 
@@ -53,12 +49,12 @@ use crate::views::Identified;
 pub struct AsyncMapResult<T: Send + 'static> {
     pub(super) many: Arc<Many<T>>,
     pub(super) origin: Origin,
-    on_drop: OnDrop,
+    pub(super) on_drop: OnDrop,
 }
 
 /// What becomes of pending tasks when their result is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OnDrop {
+pub(super) enum OnDrop {
     Detach,
     Cancel,
 }
@@ -212,37 +208,6 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         self
     }
 
-    /// Has `callback` called with this result when all tasks are settled; at once if they are.
-    ///
-    /// As [`AsyncResult::add_done_callback`].
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] if too many callbacks are registered already.
-    pub fn add_done_callback(&self, callback: impl FnOnce(&Self) + Send + 'static) -> Result<(), Error> {
-        let handle = self.second_handle();
-        self.register(Callback::Closure(Box::new(move || callback(&handle))))
-    }
-
-    /// Has all values sent to an actor, as its message `M`, when all tasks are settled.
-    ///
-    /// As [`AsyncResult::pipe_to`].
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] if too many callbacks are registered already; then the tasks are detached.
-    pub fn pipe_to<M>(mut self, recipient: Recipient<M>) -> Result<(), Error>
-    where
-        M: Message + Send + From<Result<Vec<T>, CompositeError>> + 'static,
-        M::Result: Send,
-    {
-        self.on_drop = OnDrop::Detach;
-        let handle = self.second_handle();
-        self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
-            Ok(()) => {}
-            Err(SendError::Full(message)) => recipient.do_send(message),
-            Err(SendError::Closed(_)) => handle.origin.on_undeliverable(),
-        })))
-    }
-
     /// Returns a result for each task. `join` is the opposite.
     ///
     /// A task that was sent to an engine together with others runs on when its own result is cancelled, and
@@ -324,7 +289,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     }
 
     /// Moves the values of tasks out that are all settled.
-    fn move_out(&self) -> Result<Vec<T>, CompositeError> {
+    pub(super) fn move_out(&self) -> Result<Vec<T>, CompositeError> {
         let take = |parts: &mut Parts<T>| {
             let mut all = Vec::with_capacity(self.len());
             for part in parts.values_mut() {
@@ -345,20 +310,6 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         let mut all = all.unwrap_or_default();
         all.resize_with(self.len(), || Err(TaskError::AlreadyTaken));
         all
-    }
-
-    fn second_handle(&self) -> Self {
-        self.many.hold();
-        Self { many: self.many.clone(), origin: self.origin.clone(), on_drop: OnDrop::Detach }
-    }
-
-    fn register(&self, callback: Callback) -> Result<(), Error> {
-        self.origin.count_callback()?;
-        if let Some(callback) = self.many.on_done(callback) {
-            let more = Some(MoreCallbacks::of(self.many.clone(), 0));
-            self.origin.dispatch(Aftermath { callbacks: [callback].into(), more, ..Aftermath::default() });
-        }
-        Ok(())
     }
 }
 

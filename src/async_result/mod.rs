@@ -13,6 +13,7 @@ mod intervals;
 mod part;
 mod many;
 mod map;
+mod callbacks;
 mod map_iter;
 mod accounts;
 mod interactive;

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use actix::dev::SendError;
-use actix::{Message, Recipient};
-
 use super::blocking::{block_on, may_block};
 use super::cancel_on_drop::CancelOnDrop;
 use super::held::{Held, NotHere};
@@ -17,8 +14,7 @@ use super::one::One;
 use super::origin::Origin;
 use crate::actors::Spin;
 use crate::catch;
-use crate::error::{Error, TaskError};
-use crate::messages::{Aftermath, Callback, MoreCallbacks, TaskDone};
+use crate::error::TaskError;
 use crate::task::{Moment, Record, Run, Status, TaskId, TaskKind};
 
 /// The result of a task that runs elsewhere: a future, and what `concurrent.futures.Future` and ipyparallel's
@@ -43,8 +39,8 @@ use crate::task::{Moment, Record, Run, Status, TaskId, TaskKind};
 /// # Ok::<(), callboard::Error>(())
 /// ```
 pub struct AsyncResult<T: Send + 'static> {
-    one: Arc<One<T>>,
-    origin: Origin,
+    pub(super) one: Arc<One<T>>,
+    pub(super) origin: Origin,
 }
 
 impl<T: Send + 'static> AsyncResult<T> {
@@ -194,78 +190,6 @@ impl<T: Send + 'static> AsyncResult<T> {
         CancelOnDrop::new(self)
     }
 
-    /// Has `recipient` sent a [`TaskDone`] when the task is settled; at once if it is.
-    ///
-    /// Sent once. A recipient that is gone is counted in `QueueStatus::undeliverable_callbacks`. Keep an address of
-    /// the actor for as long as it is to hear anything: the recipient is let go once it was told, and actix ends
-    /// an actor of which nobody holds an address, even with a message before it.
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] if too many callbacks are registered already.
-    pub fn on_done(&self, recipient: Recipient<TaskDone>) -> Result<(), Error> {
-        self.register(Callback::Message(recipient))
-    }
-
-    /// Has `callback` called with this result when the task is settled; at once if it is.
-    ///
-    /// Called once, on one of a few plain threads: it may block, panic, submit work and wait on other
-    /// results. The callbacks of one result are called one after the other, in the order of registration.
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] if too many callbacks are registered already.
-    pub fn add_done_callback(&self, callback: impl FnOnce(&Self) + Send + 'static) -> Result<(), Error> {
-        let handle = self.second_handle();
-        self.register(Callback::Closure(Box::new(move || callback(&handle))))
-    }
-
-    /// Has the outcome itself sent to an actor, as its message `M`. Keep an address of the actor, as for
-    /// [`on_done`](Self::on_done).
-    ///
-    /// ```
-    /// use actix::prelude::*;
-    /// use callboard::prelude::*;
-    ///
-    /// #[derive(Message)]
-    /// #[rtype(result = "()")]
-    /// struct Squared(Result<u64, TaskError>);
-    ///
-    /// impl From<Result<u64, TaskError>> for Squared {
-    ///     fn from(outcome: Result<u64, TaskError>) -> Self { Self(outcome) }
-    /// }
-    /// # #[task]
-    /// # fn square(x: u64) -> u64 { x * x }
-    /// # struct Me(Option<tokio::sync::oneshot::Sender<u64>>);
-    /// # impl Actor for Me { type Context = Context<Self>; }
-    /// # impl Handler<Squared> for Me {
-    /// #     type Result = ();
-    /// #     fn handle(&mut self, m: Squared, _: &mut Context<Self>) { self.0.take().unwrap().send(m.0.unwrap()).unwrap(); }
-    /// # }
-    /// # System::new().block_on(async {
-    /// # let cluster = Cluster::threads(1).start().unwrap();
-    /// # let view = cluster.client().load_balanced();
-    /// # let (tx, rx) = tokio::sync::oneshot::channel();
-    /// # let me = Me(Some(tx)).start();
-    /// view.apply(square(7)).pipe_to(me.clone().recipient::<Squared>())?;
-    /// # assert_eq!(rx.await.unwrap(), 49);
-    /// # Ok::<(), callboard::Error>(())
-    /// # }).unwrap();
-    /// ```
-    ///
-    /// # Errors
-    /// [`Error::Overloaded`] if too many callbacks are registered already; then the task is detached.
-    pub fn pipe_to<M>(self, recipient: Recipient<M>) -> Result<(), Error>
-    where
-        M: Message + Send + From<Result<T, TaskError>> + 'static,
-        M::Result: Send,
-    {
-        let mut handle = self.second_handle();
-        self.register(Callback::Closure(Box::new(move || match recipient.try_send(M::from(handle.move_out())) {
-            Ok(()) => {}
-            Err(SendError::Full(message)) => recipient.do_send(message),
-            Err(SendError::Closed(_)) => handle.origin.on_undeliverable(),
-        })))
-    }
-
     pub(super) fn kind(&self) -> &'static TaskKind {
         self.one.kind
     }
@@ -276,28 +200,6 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     pub(super) fn run(&self) -> Option<Run> {
         self.one.handover.read(|ended| ended.map(|ended| ended.run))
-    }
-
-    /// Has `then` called with the result once it is settled, on one of the callbacks' threads.
-    pub(super) fn when_done(self, then: impl FnOnce(&mut Self) + Send + 'static) -> Result<(), Error> {
-        let mut handle = self.second_handle();
-        self.register(Callback::Closure(Box::new(move || then(&mut handle))))
-    }
-
-    /// A handle for a callback.
-    fn second_handle(&self) -> Self {
-        self.one.handover.hold();
-        Self { one: self.one.clone(), origin: self.origin.clone() }
-    }
-
-    fn register(&self, callback: Callback) -> Result<(), Error> {
-        self.origin.count_callback()?;
-        if let Some(callback) = self.one.handover.on_done(callback) {
-            let done = Some(TaskDone { record: self.one.record() });
-            let more = Some(MoreCallbacks::of(self.one.clone(), 0));
-            self.origin.dispatch(Aftermath { done, callbacks: [callback].into(), more, ..Aftermath::default() });
-        }
-        Ok(())
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<bool, TaskError> {
