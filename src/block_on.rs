@@ -18,6 +18,20 @@ thread_local! {
 ///
 /// # Errors
 /// A failure if the task was cancelled, or if the operating system refuses a runtime.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// async fn later(x: u64) -> u64 {
+///     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+///     x
+/// }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// assert_eq!(cluster.client().load_balanced().apply(later(7)).get()?, 7);
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub fn block_on<F: Future>(cx: &TaskContext, future: F) -> Result<F::Output, TaskFailure> {
     RUNTIME.with(|cell| {
         let runtime = match cell.get() {

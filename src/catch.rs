@@ -25,6 +25,14 @@ pub fn user_code<R>(code: impl FnOnce() -> R) -> Result<R, Box<str>> {
 }
 
 /// Drops a value of the user's; a panic in its `Drop` is logged and goes no further.
+///
+/// ```
+/// struct Bad;
+/// impl Drop for Bad {
+///     fn drop(&mut self) { panic!("dropped") }
+/// }
+/// callboard::catch::discard(Bad); // logged
+/// ```
 pub fn discard<T>(value: T) {
     if !std::mem::needs_drop::<T>() {
         return;

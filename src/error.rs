@@ -146,6 +146,10 @@ impl fmt::Display for Place {
 }
 
 /// What of a call is encoded.
+///
+/// ```
+/// assert_eq!(callboard::Coded::Arguments.to_string(), "cannot code the arguments");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coded {
     /// The arguments, on their way to the engine.

@@ -8,6 +8,25 @@ use crate::error::Error;
 use crate::task::{ErasedTask, Task, TaskKind, Typed, WireCall};
 
 /// One task of this program: what [`register_task!`](crate::register_task) writes down.
+///
+/// ```
+/// use callboard::{Registration, Registry, Task, TaskContext, TaskFailure, register_task};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Serialize, Deserialize)]
+/// struct Half(f64);
+///
+/// impl Task for Half {
+///     type Output = f64;
+///     const NAME: &'static str = "doc::half";
+///     fn run(self, _: &TaskContext) -> Result<f64, TaskFailure> { Ok(self.0 / 2.0) }
+/// }
+///
+/// register_task!(Half); // as `#[task]` does by itself
+/// assert!(Registry::auto()?.kind(Half::kind().key).is_some());
+/// assert!(format!("{:?}", Registration::of::<Half>(file!(), line!())).starts_with("doc::half at "));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct Registration {
     kind: fn() -> &'static TaskKind,
     decode: fn(&WireCall) -> Result<Box<dyn ErasedTask>, postcard::Error>,

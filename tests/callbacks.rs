@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use callboard::prelude::*;
-use callboard::{Error, Limits, Status};
+use callboard::{EngineId, Error, Limits, Status};
 
 mod support;
 use support::{Gate, eventually};
@@ -162,6 +162,36 @@ fn completion_arrives_as_an_actor_message_once_also_when_already_done() {
         }
         actix_rt::time::sleep(Duration::from_millis(20)).await;
         assert!(told.try_recv().is_err(), "twice registered, twice told");
+    });
+}
+
+#[test]
+fn a_subscriber_hears_how_a_task_ended_whose_result_was_dropped() {
+    static GATE: Gate = Gate::new();
+    System::new().block_on(async {
+        let cluster = Cluster::threads(1).start().unwrap();
+        let view = cluster.client().load_balanced();
+        let (tell, told) = mpsc::channel();
+        let listener = Listener { tell }.start();
+        let tasks: [fn() -> u64; 2] = [|| 49, || panic!("no luck")];
+        for task in tasks {
+            let ar = view.apply_fn(move || {
+                GATE.pass();
+                task()
+            });
+            ar.on_done(listener.clone().recipient()).unwrap();
+        }
+        GATE.open();
+        for status in [Status::Done, Status::Panicked] {
+            let record = loop {
+                match told.try_recv() {
+                    Ok(done) => break done.record,
+                    Err(_) => actix_rt::time::sleep(Duration::from_millis(1)).await,
+                }
+            };
+            assert_eq!((record.status, record.engine), (status, Some(EngineId(0))));
+            assert!(record.completed.is_some() && record.started.is_some());
+        }
     });
 }
 

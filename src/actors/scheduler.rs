@@ -23,6 +23,18 @@ use crate::messages::{
 use crate::task::{EngineId, Extras, Moment};
 
 /// The actor that decides which engine runs which task.
+///
+/// ```
+/// use callboard::{messages::GetStatus, prelude::*};
+///
+/// # actix::System::new().block_on(async {
+/// let cluster = Cluster::threads(2).start()?;
+/// let status = cluster.addresses().scheduler.send(GetStatus).await.expect("it is there");
+/// assert_eq!(status.engines.len(), 2);
+/// # Ok::<(), callboard::Error>(())
+/// # })?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub struct Scheduler {
     ledger: Ledger,
     engines: HashMap<EngineId, Desk>,

@@ -51,7 +51,10 @@ impl<T: Send + 'static> One<T> {
     }
 
     pub(super) fn record(&self) -> Record {
-        let run = self.handover.read(|ended| ended.map(|ended| ended.run));
+        self.record_of(self.handover.read(|ended| ended.map(|ended| ended.run)))
+    }
+
+    fn record_of(&self, run: Option<Run>) -> Record {
         Record::new(self.id, self.kind, self.extras.as_deref(), self.created, run)
     }
 }
@@ -124,7 +127,8 @@ impl<T: Send + 'static> One<T> {
         if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
             return None;
         }
-        let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record() });
+        // Not as it was given: of a value that nobody wants nothing is here.
+        let done = (!callbacks.is_empty()).then(|| TaskDone { record: self.record_of(Some(run)) });
         let leftover = unwanted.map(|ended| Box::new(ended) as Box<dyn Send>);
         Some(Box::new(Aftermath { done, callbacks: callbacks.into(), more: None, leftover, others: Vec::new() }))
     }

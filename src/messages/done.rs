@@ -9,6 +9,35 @@ use crate::apart;
 use crate::task::{Payload, Record};
 
 /// Tells a subscriber that a task is settled. Its value, if it has one, is with the `AsyncResult`.
+///
+/// ```
+/// use actix::prelude::*;
+/// use callboard::{TaskDone, prelude::*};
+///
+/// struct Log(tokio::sync::mpsc::UnboundedSender<String>);
+///
+/// impl Actor for Log {
+///     type Context = Context<Self>;
+/// }
+///
+/// impl Handler<TaskDone> for Log {
+///     type Result = ();
+///     fn handle(&mut self, TaskDone { record }: TaskDone, _: &mut Context<Self>) {
+///         let _ = self.0.send(format!("{} {}", record.name(), record.status));
+///     }
+/// }
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// # System::new().block_on(async {
+/// let cluster = Cluster::threads(1).start()?;
+/// let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+/// let log = Log(tell).start();
+/// cluster.client().load_balanced().apply(square(7)).on_done(log.clone().recipient())?;
+/// assert_eq!(told.recv().await.as_deref(), Some("square done"));
+/// # Ok::<(), callboard::Error>(())
+/// # })?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct TaskDone {

@@ -42,6 +42,17 @@ pub struct Retire {
 }
 
 /// Tells a subscriber that an engine came or went.
+///
+/// ```
+/// use callboard::{EngineEvent, EngineId, prelude::*};
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let mut events = cluster.client().engine_events();
+/// cluster.remove_engines([EngineId(0)]).get()?;
+/// let left = EngineEvent::Left { engine: EngineId(0), cause: "it was removed from the cluster".into() };
+/// assert_eq!(events.recv()?, Some(left));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 #[non_exhaustive]

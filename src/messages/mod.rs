@@ -20,6 +20,83 @@
 //! ```
 //!
 //! Every message about tasks carries a batch: a hop costs more than a task that does nothing.
+//!
+//! An engine is whatever takes [`Run`] and joins. This one answers every task with 99:
+//!
+//! ```
+//! use actix::prelude::*;
+//! use callboard::actors::{ResultStore, Scheduler};
+//! use callboard::ledger::EngineOffer;
+//! use callboard::messages::{Completion, EngineAddress, Finished, Join, Recall, Revoke, Run, StopEngine};
+//! use callboard::{EngineId, prelude::*, task::Value};
+//!
+//! struct Always99 {
+//!     scheduler: Addr<Scheduler>,
+//!     store: Addr<ResultStore>,
+//!     id: Option<EngineId>,
+//! }
+//!
+//! impl Actor for Always99 {
+//!     type Context = Context<Self>;
+//!
+//!     fn started(&mut self, ctx: &mut Context<Self>) {
+//!         let me = ctx.address();
+//!         let (run, revoke) = (me.clone().recipient(), me.clone().recipient());
+//!         let (recall, stop) = (me.clone().recipient(), me.recipient());
+//!         let address = EngineAddress { run, revoke, recall, stop };
+//!         let join = Join { offer: EngineOffer { slots: 1, is_local: false }, address };
+//!         let joining = self.scheduler.send(join).into_actor(self);
+//!         ctx.wait(joining.map(|id, this, _| this.id = id.ok()));
+//!     }
+//! }
+//!
+//! impl Handler<Run> for Always99 {
+//!     type Result = ();
+//!     fn handle(&mut self, msg: Run, _: &mut Context<Self>) {
+//!         let done = |task: callboard::ledger::Assignment| Completion {
+//!             id: task.id,
+//!             count: 1,
+//!             attempt: task.attempt,
+//!             engine: self.id,
+//!             ran: None,
+//!             outcome: Ok(Value::of(99_u64)),
+//!             kept: None,
+//!         };
+//!         self.store.do_send(Finished { batch: msg.batch.into_iter().map(done).collect() });
+//!     }
+//! }
+//!
+//! impl Handler<Revoke> for Always99 {
+//!     type Result = ();
+//!     fn handle(&mut self, _: Revoke, _: &mut Context<Self>) {} // what it was sent is done already
+//! }
+//!
+//! impl Handler<Recall> for Always99 {
+//!     type Result = ();
+//!     fn handle(&mut self, _: Recall, _: &mut Context<Self>) {}
+//! }
+//!
+//! impl Handler<StopEngine> for Always99 {
+//!     type Result = ();
+//!     fn handle(&mut self, _: StopEngine, ctx: &mut Context<Self>) {
+//!         ctx.stop();
+//!     }
+//! }
+//! # #[task] fn square(x: u64) -> u64 { x * x }
+//!
+//! # System::new().block_on(async {
+//! let cluster = Cluster::threads(1).start()?;
+//! let addresses = cluster.addresses();
+//! let (scheduler, store) = (addresses.scheduler.clone(), addresses.result_store.clone());
+//! let engine = Always99 { scheduler, store, id: None }.start();
+//! let rc = cluster.client();
+//! rc.wait_for_engines(2).await?;
+//! assert_eq!(rc.all().apply(square(7)).await?, [49, 99]);
+//! # drop(engine);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod submit;
 mod watch;

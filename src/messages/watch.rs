@@ -48,6 +48,37 @@ pub struct Expect {
 }
 
 /// Whatever takes an outcome: the inside of an `AsyncResult`.
+///
+/// ```
+/// use std::sync::mpsc::{Sender, channel};
+/// use std::sync::{Arc, Mutex};
+///
+/// use callboard::ledger::Request;
+/// use callboard::messages::{Aftermath, Settle, Submission, Submit, Waiter};
+/// use callboard::task::{Outcome, Payload, Retries, Run, Target};
+/// use callboard::{Status, Task, TaskId, prelude::*};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// /// Tells how tasks ended, and drops their values.
+/// struct Ends(Mutex<Sender<Status>>);
+///
+/// impl Settle for Ends {
+///     fn settle(&self, _: u32, _: u32, run: Run, _: Outcome) -> Option<Box<Aftermath>> {
+///         let _ = self.0.lock().unwrap().send(run.status);
+///         None
+///     }
+/// }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let (tell, told) = channel();
+/// let (kind, payload, id) = (square::kind(), Payload::of(square(7)), TaskId { client: 7, seq: 0 });
+/// let request = Request { id, kind, payload, target: Target::Any, retries: Retries::default(), extras: None };
+/// let waiter = Waiter::new(Arc::new(Ends(Mutex::new(tell))), 0, 1);
+/// let submission = Submission { request, weight: 0, waiter: Some(waiter) };
+/// cluster.addresses().scheduler.do_send(Submit { batch: vec![submission] });
+/// assert_eq!(told.recv(), Ok(Status::Done));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 pub trait Settle: Send + Sync {
     /// Takes the outcome of `count` tasks from `index` on; returns what is left to do, if anything.
     ///
@@ -103,6 +134,29 @@ impl fmt::Debug for Aftermath {
 ///
 /// Settles as [`TaskError::Disconnected`] if it is dropped: wherever a task is lost with whatever held it
 /// (a mailbox, an arbiter), its `AsyncResult` resolves.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use std::sync::Arc;
+///
+/// use callboard::messages::{Aftermath, Settle, Waiter};
+/// use callboard::task::{Outcome, Run};
+/// use callboard::TaskError;
+///
+/// struct Lost(AtomicU32);
+///
+/// impl Settle for Lost {
+///     fn settle(&self, _: u32, count: u32, _: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+///         assert!(matches!(outcome, Err(TaskError::Disconnected)));
+///         self.0.fetch_add(count, Ordering::Relaxed);
+///         None
+///     }
+/// }
+///
+/// let lost = Arc::new(Lost(AtomicU32::new(0)));
+/// drop(Waiter::new(lost.clone(), 0, 3));
+/// assert_eq!(lost.0.load(Ordering::Relaxed), 3);
+/// ```
 pub struct Waiter {
     result: Option<Arc<dyn Settle>>,
     index: u32,

@@ -1,6 +1,17 @@
 //! What is known of a task's function before any call of it: name, version, fingerprint.
 
 /// The function behind a task: what an engine needs to find it, and a peer to know that both mean the same.
+///
+/// ```
+/// use callboard::{Task, task};
+///
+/// #[task(name = "geometry::square", version = 2, idempotent)]
+/// fn square(x: u64) -> u64 { x * x }
+///
+/// let kind = square::kind();
+/// assert_eq!((kind.name, kind.short_name(), kind.version), ("geometry::square", "square", 2));
+/// assert!(kind.idempotent && kind.portable);
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct TaskKind {
     /// Full name, by default `crate::module::function`.
@@ -25,11 +36,25 @@ impl TaskKind {
 }
 
 /// Returns the key of a task: FNV-1a over `name@version`.
+///
+/// ```
+/// use callboard::task::key_of;
+///
+/// const SQUARE: u64 = key_of("geometry::square", 1);
+/// assert_ne!(SQUARE, key_of("geometry::square", 2));
+/// ```
 pub const fn key_of(name: &str, version: u32) -> u64 {
     fnv1a(fnv1a(fnv1a(FNV_OFFSET, name.as_bytes()), b"@"), &version.to_le_bytes())
 }
 
 /// Returns the fingerprint of a task: FNV-1a over name, version and signature as written.
+///
+/// ```
+/// use callboard::task::fingerprint;
+///
+/// let ours = fingerprint("geometry::square", 1, "(x: u64) -> u64");
+/// assert_ne!(ours, fingerprint("geometry::square", 1, "(x: u32) -> u64"));
+/// ```
 pub const fn fingerprint(name: &str, version: u32, signature: &str) -> u64 {
     fnv1a(fnv1a(key_of(name, version), b"|"), signature.as_bytes())
 }

@@ -7,6 +7,13 @@ use std::time::Duration;
 use super::EngineId;
 
 /// The engines that may run a task.
+///
+/// ```
+/// use callboard::{EngineId, task::Target};
+///
+/// let either = Target::Of([EngineId(0), EngineId(3)].into());
+/// assert_ne!(either, Target::Any);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Any engine, now or later: the whole cluster.
@@ -20,6 +27,14 @@ pub enum Target {
 /// How many more attempts a task may have, by what ended the last one.
 ///
 /// A task starts at most `1 + max(errors, losses)` times.
+///
+/// ```
+/// use callboard::task::Retries;
+///
+/// // What `view.with().retries_on_error(2)` asks for.
+/// let retries = Retries { errors: 2, ..Retries::default() };
+/// assert_eq!(retries.losses, 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retries {
     /// After the task's own code failed or panicked.
@@ -37,6 +52,13 @@ impl Retries {
 }
 
 /// What few callers ask for, kept off the path of those who do not.
+///
+/// ```
+/// use callboard::task::Extras;
+///
+/// let named = Extras { label: Some("night run".into()), ..Extras::default() };
+/// assert_eq!((named.deadline, named.keep), (None, false));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// A name of the caller's own, found again in the record and the context.

@@ -11,6 +11,16 @@ use super::{ChunkRun, Status, Task, TaskContext, TaskFailure, TaskKind};
 ///
 /// Its arguments are the user's types: drop it with [`discard`](crate::catch::discard) where a panicking
 /// `Drop` must not do harm.
+///
+/// ```
+/// use callboard::prelude::*;
+/// use callboard::task::Payload;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let call = Payload::of(square(7));
+/// assert_eq!((call.count(), call.needs_drop()), (1, false));
+/// assert!(call.try_clone().is_some(), "it can be made again");
+/// ```
 pub enum Payload {
     /// In one process: the value itself, nothing is serialized.
     Typed(Box<dyn ErasedTask>),
@@ -19,6 +29,20 @@ pub enum Payload {
 }
 
 /// An encoded call.
+///
+/// ```
+/// use callboard::prelude::*;
+/// use callboard::task::Payload;
+/// use callboard::{Registry, Task};
+/// #[task(name = "doc::negate")]
+/// fn negate(x: i64) -> i64 { -x }
+///
+/// let Payload::Typed(call) = Payload::of(negate(7)) else { panic!("nothing is encoded within a process") };
+/// let wire = call.encode().expect("it is portable")?;
+/// assert_eq!((wire.key, &wire.inline[..]), (negate::kind().key, &[14][..])); // 7, zigzag
+/// assert!(Registry::new().with::<negate>().unwrap().decode(&wire).is_some());
+/// # Ok::<(), postcard::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireCall {
     /// [`TaskKind::key`] of the function.
@@ -30,6 +54,14 @@ pub struct WireCall {
 }
 
 /// What a call returned.
+///
+/// ```
+/// use callboard::task::Value;
+///
+/// let Value::Typed(value) = Value::of(49_u64) else { panic!("nothing is encoded within a process") };
+/// assert_eq!(value.encode().expect("it can be encoded")?.inline[..], [49]);
+/// # Ok::<(), postcard::Error>(())
+/// ```
 pub enum Value {
     /// In one process: the value itself.
     Typed(Box<dyn ErasedValue>),
@@ -38,6 +70,14 @@ pub enum Value {
 }
 
 /// An encoded value.
+///
+/// ```
+/// use callboard::task::{Value, WireValue};
+///
+/// let bytes = WireValue { inline: vec![49].into(), blobs: vec![] };
+/// let value = Value::Wire(Box::new(bytes));
+/// assert_eq!(format!("{value:?}"), "Value::Wire(1 bytes)"); // never the bytes themselves
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireValue {
     /// The value in postcard.
@@ -47,6 +87,17 @@ pub struct WireValue {
 }
 
 /// A task without its type: what an engine does with a call.
+///
+/// ```
+/// use callboard::prelude::*;
+/// use callboard::task::{Closure, ErasedTask, Typed};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// let calls: [Box<dyn ErasedTask>; 2] = [Box::new(Typed(square(7))), Box::new(Closure(|| 49))];
+/// let names = calls.each_ref().map(|call| call.kind().short_name());
+/// assert_eq!(names, ["square", "closure"]);
+/// assert!(calls[1].encode().is_none(), "a closure stays in its process");
+/// ```
 pub trait ErasedTask: Send {
     /// Returns what is known of the function.
     fn kind(&self) -> &'static TaskKind;
@@ -84,6 +135,15 @@ pub trait ErasedTask: Send {
 }
 
 /// A task's value without its type.
+///
+/// ```
+/// use callboard::task::{ErasedValue, Typed};
+///
+/// let value: Box<dyn ErasedValue> = Box::new(Typed(String::from("hello")));
+/// assert!(value.needs_drop());
+/// let text = value.into_any().downcast::<Typed<String>>().expect("it is a text");
+/// assert_eq!(text.0, "hello");
+/// ```
 pub trait ErasedValue: Send {
     /// Encodes the value; `None` if it cannot leave this process.
     fn encode(&self) -> Option<Result<WireValue, postcard::Error>>;
@@ -224,6 +284,14 @@ impl fmt::Debug for Value {
 }
 
 /// A task or a value whose type can be encoded.
+///
+/// ```
+/// use callboard::prelude::*;
+/// use callboard::task::{ErasedTask, Typed};
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// assert_eq!(Typed(square(7)).kind().short_name(), "square");
+/// ```
 #[derive(Debug)]
 pub struct Typed<T>(pub T);
 
@@ -267,6 +335,13 @@ impl<T: serde::Serialize + Send + 'static> ErasedValue for Typed<T> {
 }
 
 /// A plain closure as a task: runs on engines of this process, once.
+///
+/// ```
+/// use callboard::task::{Closure, ErasedTask};
+///
+/// let call = Closure(|| 49);
+/// assert!(!call.kind().portable && call.try_clone().is_none());
+/// ```
 pub struct Closure<F>(pub F);
 
 impl<F> fmt::Debug for Closure<F> {

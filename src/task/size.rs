@@ -4,6 +4,13 @@
 //! below where the type is one of them, and falls back to the trait, which answers 0.
 
 /// Wraps a borrowed argument.
+///
+/// ```
+/// use callboard::task::{HeapBytes, UnknownHeapBytes as _};
+///
+/// assert_eq!((&HeapBytes(&vec![1_u32, 2, 3])).heap_bytes(), 12);
+/// assert_eq!((&HeapBytes(&7_u64)).heap_bytes(), 0);
+/// ```
 #[derive(Debug)]
 pub struct HeapBytes<'a, T: ?Sized>(pub &'a T);
 
@@ -29,6 +36,13 @@ impl HeapBytes<'_, bytes::Bytes> {
 }
 
 /// The answer for every other type.
+///
+/// ```
+/// use callboard::task::{HeapBytes, UnknownHeapBytes as _};
+///
+/// struct Mine;
+/// assert_eq!((&HeapBytes(&Mine)).heap_bytes(), 0);
+/// ```
 pub trait Unknown {
     /// Returns 0.
     fn heap_bytes(&self) -> usize {
