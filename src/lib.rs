@@ -113,6 +113,7 @@ mod engine_events;
 pub mod executors;
 mod client;
 mod cluster;
+pub mod wire;
 pub mod block_on;
 
 pub use async_result::{
