@@ -52,9 +52,9 @@ pub(crate) fn wake(waker: Waker) {
 /// Takes the message out of a panic's payload, and gets rid of the payload.
 fn message_of(payload: Box<dyn Any + Send>) -> Box<str> {
     let message: Box<str> = if let Some(text) = payload.downcast_ref::<&'static str>() {
-        shortened(text)
+        shortened(text, PANIC_TEXT_BYTES_MAX).into()
     } else if let Some(text) = payload.downcast_ref::<String>() {
-        shortened(text)
+        shortened(text, PANIC_TEXT_BYTES_MAX).into()
     } else {
         "(a panic payload that is not text)".into()
     };
@@ -67,10 +67,11 @@ fn message_of(payload: Box<dyn Any + Send>) -> Box<str> {
 }
 
 /// Cuts a text to the limit, at a character's boundary.
-fn shortened(text: &str) -> Box<str> {
-    let mut end = text.len().min(PANIC_TEXT_BYTES_MAX);
+/// Cuts a text to at most so many bytes.
+pub(crate) fn shortened(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].into()
+    &text[..end]
 }

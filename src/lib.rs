@@ -88,7 +88,10 @@
 //!
 //! # Features
 //!
-//! `cli` (default): the `callboard` command. Without it (`default-features = false`) only the library is built.
+//! - `remote` (default): the wire between processes.
+//! - `cli` (default): the `callboard` command.
+//!
+//! With `default-features = false` only what runs in one process is built.
 
 #![forbid(unsafe_code)]
 
@@ -113,6 +116,7 @@ mod engine_events;
 pub mod executors;
 mod client;
 mod cluster;
+#[cfg(feature = "remote")]
 pub mod wire;
 pub mod block_on;
 

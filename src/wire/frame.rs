@@ -46,6 +46,14 @@ pub struct Message {
     pub buffers: Vec<Bytes>,
 }
 
+impl Message {
+    /// Returns how many bytes it is on its lane.
+    pub fn bytes(&self) -> usize {
+        let buffers: usize = self.buffers.iter().map(|buffer| 4 + buffer.len()).sum();
+        MESSAGE_HEAD_BYTES + self.header.len() + buffers
+    }
+}
+
 /// What a reader takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameLimits {
@@ -215,6 +223,10 @@ impl Buf for Write {
         self.pieces.iter().map(Bytes::len).sum()
     }
 
+    fn has_remaining(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
     fn chunk(&self) -> &[u8] {
         self.pieces.front().map_or(&[], |piece| &piece[..])
     }
@@ -317,6 +329,11 @@ impl Incoming {
         self.lanes[lane as usize].close_parts(&mut |message| each(lane, message));
     }
 
+    /// Returns how many bytes have come of a message that is not complete.
+    pub fn under_way(&self, lane: Lane) -> usize {
+        self.lanes[lane as usize].len()
+    }
+
     fn take_in_head(&mut self, bytes: &mut &[u8]) -> Result<(), FrameError> {
         let now = bytes.len().min(FRAME_HEAD_BYTES - self.head_len);
         bytes.copy_to_slice(&mut self.head[self.head_len..][..now]);
@@ -380,6 +397,12 @@ impl Assembly {
         self.head.clear();
         self.layout = Some(Layout { header, buffers });
         Ok(())
+    }
+
+    fn len(&self) -> usize {
+        let Some(layout) = &self.layout else { return self.head.len() };
+        let parts = self.header.iter().chain(&self.buffers).map(Bytes::len).sum::<usize>() + self.part.len();
+        MESSAGE_HEAD_BYTES + 4 * layout.buffers.len() + parts
     }
 
     /// Returns how many bytes of the present part are to come.

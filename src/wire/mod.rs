@@ -12,3 +12,4 @@
 //! one frame of bulk, whatever is under way there. The header is postcard; buffers are never copied into it.
 
 pub mod frame;
+pub mod session;
