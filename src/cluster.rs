@@ -53,6 +53,7 @@ pub struct Cluster {
 #[must_use = "a cluster starts with .start()"]
 pub struct ClusterBuilder {
     threads: usize,
+    processes: usize,
     limits: Limits,
     registry: Option<Registry>,
     policy: Policy,
@@ -62,6 +63,28 @@ impl Cluster {
     /// Describes a cluster of `n` engines, each a thread of this process that runs one task at a time.
     pub fn threads(n: usize) -> ClusterBuilder {
         ClusterBuilder { threads: n, ..ClusterBuilder::default() }
+    }
+
+    /// Describes a cluster of `n` engines, each a child process that runs one task at a time.
+    ///
+    /// A child is this very program, which turns into an engine where its `main` calls [`init`](crate::init). What
+    /// crashes there ends one engine and nothing else. Tasks and values go to it and come back as bytes, so closures
+    /// do not run there.
+    ///
+    /// ```no_run
+    /// use callboard::prelude::*;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// fn main() -> Result<(), callboard::Error> {
+    ///     callboard::init();
+    ///     let cluster = Cluster::processes(4).start()?;
+    ///     assert_eq!(cluster.client().load_balanced().apply(square(7)).get()?, 49);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn processes(n: usize) -> ClusterBuilder {
+        ClusterBuilder { processes: n, ..ClusterBuilder::default() }
     }
 
     /// Returns a client of the cluster.
@@ -132,6 +155,27 @@ impl Cluster {
 }
 
 impl ClusterBuilder {
+    /// Adds `n` engines that are threads of this process.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// let cluster = Cluster::threads(1).threads(2).start()?;
+    /// assert_eq!(cluster.client().len(), 3);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn threads(mut self, n: usize) -> Self {
+        self.threads += n;
+        self
+    }
+
+    /// Adds `n` engines that are child processes, as [`Cluster::processes`].
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn processes(mut self, n: usize) -> Self {
+        self.processes += n;
+        self
+    }
+
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -157,13 +201,18 @@ impl ClusterBuilder {
         self
     }
 
-    /// Starts the cluster. Its thread engines have joined when this returns.
+    /// Starts the cluster. Its engines have joined when this returns.
     ///
     /// # Errors
     /// [`Error::Zero`] for no engines or a limit of zero, [`Error::DuplicateTask`] if two tasks of this
-    /// program have one name, [`Error::System`] if there is no thread to be had.
+    /// program have one name, [`Error::System`] if there is no thread or process to be had,
+    /// [`Error::EngineFailed`] if a child has not joined, [`Error::InitForgotten`] in a child.
     pub fn start(self) -> Result<Cluster, Error> {
-        if self.threads == 0 {
+        #[cfg(all(unix, feature = "remote"))]
+        if crate::process::is_child() {
+            return Err(Error::InitForgotten);
+        }
+        if self.threads + self.processes == 0 {
             return Err(Error::Zero { what: "the number of engines" });
         }
         self.limits.check()?;
@@ -171,7 +220,13 @@ impl ClusterBuilder {
             Some(registry) => registry,
             None => Registry::auto()?,
         };
-        let plan = Plan { thread_engines: self.threads, limits: self.limits, registry, policy: self.policy };
+        let plan = Plan {
+            thread_engines: self.threads,
+            process_engines: self.processes,
+            limits: self.limits,
+            registry,
+            policy: self.policy,
+        };
         let controller = Controller::start(plan)?;
         let client = Client::new(controller.link.clone(), controller.addresses.clone());
         Ok(Cluster { client, controller: Some(controller) })

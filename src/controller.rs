@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::{
     CallbackCounts, Callbacks, End, Engine, EngineParts, Lane, ResultStore, ResultStoreParts, Roster, Scheduler,
-    SchedulerParts, Threads,
+    SchedulerParts, Threads, Values,
 };
 use crate::admission::Admission;
 use crate::async_result::{Reply, block_on};
@@ -50,6 +50,7 @@ pub struct Addresses {
 /// What a controller is started with.
 pub(crate) struct Plan {
     pub(crate) thread_engines: usize,
+    pub(crate) process_engines: usize,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
     pub(crate) policy: Policy,
@@ -61,6 +62,8 @@ pub(crate) struct Controller {
     threads: Arc<Threads>,
     limits: Limits,
     nursery: Nursery,
+    /// Where sessions with engines elsewhere are, if there are any.
+    sessions: Option<Arbiter>,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
 }
@@ -83,6 +86,7 @@ enum Host {
 /// What `set_up` made.
 struct Started {
     nursery: Nursery,
+    sessions: Option<Arbiter>,
     addresses: Addresses,
     link: LinkParts,
 }
@@ -99,7 +103,9 @@ impl Controller {
         };
         let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
         match started {
-            Ok(Started { nursery, addresses, link }) => Ok(Self { host, threads, limits, nursery, addresses, link }),
+            Ok(Started { nursery, sessions, addresses, link }) => {
+                Ok(Self { host, threads, limits, nursery, sessions, addresses, link })
+            }
             Err(error) => {
                 host.stop();
                 // Engines that did start end with the arbiter; the error to report is the first one.
@@ -134,7 +140,13 @@ impl Controller {
         let _ = block_on(result_store.send(End), None);
         let _ = block_on(callbacks.send(End), None);
         self.host.stop();
-        self.threads.join(self.limits.stop_wait(), asker)
+        let ended = self.threads.join(self.limits.stop_wait(), asker);
+        // After the children, which are spoken to from there.
+        if let Some(sessions) = self.sessions {
+            sessions.stop();
+            let _ = sessions.join();
+        }
+        ended
     }
 }
 
@@ -180,7 +192,7 @@ impl Host {
 
 /// Starts the actors on the present arbiter.
 async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
-    let Plan { thread_engines, limits, registry, policy } = plan;
+    let Plan { thread_engines, process_engines, limits, registry, policy } = plan;
     let counts = Arc::new(CallbackCounts::default());
     let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
     let (submissions, finished) = (Lane::new(), Lane::new());
@@ -215,8 +227,11 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         handed_back: scheduler.clone().recipient(),
         threads,
         patience: limits.spin(),
+        values: Values::AsTheyAre,
+        tally: None,
     };
     join(&parts, &scheduler, thread_engines).await?;
+    let sessions = join_processes(&parts, &scheduler, process_engines).await?;
     let nursery = Nursery { arbiter: Arbiter::current(), parts };
     let link = LinkParts {
         limits,
@@ -227,7 +242,49 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         callbacks: callbacks.clone(),
         counts,
     };
-    Ok(Started { nursery, addresses: Addresses { scheduler, result_store, callbacks }, link })
+    Ok(Started { nursery, sessions, addresses: Addresses { scheduler, result_store, callbacks }, link })
+}
+
+/// Launches engines that are child processes, and speaks with them on an arbiter of its own, which is returned.
+#[cfg(all(unix, feature = "remote"))]
+async fn join_processes(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usize) -> Result<Option<Arbiter>, Error> {
+    use crate::process::{Launcher, launch};
+    if n == 0 {
+        return Ok(None);
+    }
+    let system =
+        |error: std::io::Error| Error::System { doing: "launching engine processes", reason: error.to_string() };
+    let sessions = Arbiter::try_new().map_err(system)?;
+    let launcher = Launcher {
+        program: std::env::current_exe().map_err(system)?,
+        scheduler: scheduler.clone(),
+        finished: parts.finished.clone(),
+        threads: parts.threads.clone(),
+        arbiter: sessions.handle(),
+        cluster: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()),
+        build: parts.registry.build(),
+    };
+    let joining: Vec<_> = (0..n).map(|number| launch(launcher.clone(), number)).collect();
+    let mut joined = Ok(());
+    for engine in joining {
+        if let Err(error) = engine.await.unwrap_or(Err(Error::ClusterStopped)) {
+            joined = Err(error);
+        }
+    }
+    match joined {
+        Ok(()) => Ok(Some(sessions)),
+        Err(error) => {
+            // The children that did join end with their sessions.
+            sessions.stop();
+            Err(error)
+        }
+    }
+}
+
+/// There is no wire in this build, and so nothing to ask for.
+#[cfg(not(all(unix, feature = "remote")))]
+async fn join_processes(_: &EngineParts, _: &Addr<Scheduler>, _: usize) -> Result<Option<Arbiter>, Error> {
+    Ok(None)
 }
 
 /// Starts thread engines on the present arbiter; returns their ids when they have joined.

@@ -52,6 +52,16 @@ pub enum Error {
         /// Where the second is written.
         second: String,
     },
+    /// An engine process did not join, or ended before it did.
+    #[error("an engine has not joined: {cause}")]
+    EngineFailed {
+        /// What became of it.
+        cause: Box<str>,
+    },
+    /// This process was launched as an engine, and starts a cluster of its own: its `main` has to call
+    /// `callboard::init()` first.
+    #[error("this process was launched as an engine and starts a cluster; call callboard::init() first in main")]
+    InitForgotten,
     /// The cluster was shut down, or the program dropped it.
     #[error("the cluster was shut down; start another, or keep the Cluster alive as long as its clients")]
     ClusterStopped,

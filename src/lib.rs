@@ -118,6 +118,10 @@ mod client;
 mod cluster;
 #[cfg(feature = "remote")]
 pub mod wire;
+#[cfg(feature = "remote")]
+mod remote;
+#[cfg(all(unix, feature = "remote"))]
+mod process;
 pub mod block_on;
 
 pub use async_result::{
@@ -134,6 +138,8 @@ pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewE
 pub use ledger::{EngineStatus, Policy, QueueStatus};
 pub use limits::Limits;
 pub use messages::{EngineEvent, Pending, TaskDone};
+#[cfg(all(unix, feature = "remote"))]
+pub use process::init;
 pub use promise::Promise;
 pub use registry::{Registration, Registry};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};

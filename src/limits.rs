@@ -21,6 +21,10 @@ pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
 /// works on something longer; short beside what is worth moving.
 pub const RECALL_LOOK_MS: u64 = 2;
 
+/// How long a peer may take to say who it is, in milliseconds: what it has to do before, a program does in a few.
+#[cfg(feature = "remote")]
+pub(crate) const HANDSHAKE_MS_MAX: u64 = 10_000;
+
 /// Names that may be taken on one engine by what is pushed there: far more than a program names by hand, and
 /// few enough that one that makes up names is told before it fills the memory.
 pub const PUSHED_NAMES_MAX: usize = 4_096;

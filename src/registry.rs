@@ -132,6 +132,13 @@ impl Registry {
         self.tasks.get(&call.key).map(|task| (task.decode)(call))
     }
 
+    /// Returns a number that stands for the program, as far as its tasks go: their functions, and this crate.
+    #[cfg(feature = "remote")]
+    pub(crate) fn build(&self) -> u64 {
+        let version = crate::task::key_of(env!("CARGO_PKG_VERSION"), 0);
+        self.tasks.values().fold(version, |build, task| build ^ (task.kind)().fingerprint)
+    }
+
     fn add(mut self, task: Registration) -> Result<Self, Error> {
         let kind = (task.kind)();
         if let Some(first) = self.tasks.insert(kind.key, task) {

@@ -571,6 +571,45 @@ fn a_late_outcome_of_an_earlier_task_with_the_same_id_frees_no_slot() {
 }
 
 /// Compares orders of which the order does not matter.
+#[test]
+fn what_a_lost_engine_had_moves_on_unless_it_had_started_or_is_bound_to_it() {
+    let mut ledger = Ledger::new(&Limits::default());
+    let (gone, _) = ledger.on_join(EngineOffer { slots: 4, is_local: true });
+    let id = |seq| TaskId { client: 1, seq };
+    let mut requests: Vec<_> = (0..4).map(|seq| request(id(seq), Target::Any)).collect();
+    requests[1].retries.losses = 1;
+    requests[3].target = Target::One(gone);
+    let runs = ledger.on_submit(Moment::FIRST, requests);
+    assert_eq!(runs.iter().filter(|order| matches!(order, Order::Run { .. })).count(), 4);
+    let (other, _) = ledger.on_join(EngineOffer { slots: 4, is_local: true });
+
+    // Two had started, one of which may start again; two had not.
+    let error = || TaskError::EngineLost { engine: gone, attempt: Attempt(1), cause: "signal: 9".into() };
+    let back = |order| {
+        let Order::Run { assignment, .. } = order else { return None };
+        let error = (assignment.id.seq < 2).then(error);
+        let (id, attempt, payload) = (assignment.id, assignment.attempt, Some(assignment.payload));
+        Some(HandBack { id, count: 1, attempt, payload, error })
+    };
+    let orders = ledger.on_lost_engine(gone, runs.into_iter().filter_map(back).collect(), "signal: 9");
+    let (mut runs, mut settled) = (Vec::new(), Vec::new());
+    for order in orders {
+        match order {
+            Order::Run { engine, assignment } => runs.push((engine, assignment.id.seq, assignment.attempt)),
+            Order::Settle { tasks, attempt, error } => settled.push((tasks.first.seq, attempt, error)),
+            Order::Expect { .. } | Order::Discard(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    // What starts a second time stands at the end of its queue.
+    assert_eq!(runs, [(other, 2, Attempt(1)), (other, 1, Attempt(2))]);
+    settled.sort_by_key(|(seq, ..)| *seq);
+    let bound = TaskError::EngineLost { engine: gone, attempt: Attempt(0), cause: "signal: 9".into() };
+    assert_eq!(settled, [(0, Attempt(1), error()), (3, Attempt(0), bound)]);
+    assert_eq!(ledger.status().engines.len(), 1);
+    assert!(ledger.on_lost_engine(gone, Vec::new(), "again").is_empty());
+}
+
 fn assert_same(effects: &[Effect], expected: &[Effect]) {
     let sorted = |effects: &[Effect]| {
         let mut sorted: Vec<String> = effects.iter().map(|effect| format!("{effect:?}")).collect();

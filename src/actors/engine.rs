@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::Scheduler;
 use super::lane::Lane;
 use super::spin::Spin;
+use super::tally::Tally;
 use super::threads::Threads;
 use super::tray::{Revoked, Tray};
 use super::worker::Worker;
@@ -36,6 +37,18 @@ pub(crate) struct EngineParts {
     pub(crate) handed_back: Recipient<HandedBack>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) patience: Duration,
+    pub(crate) values: Values,
+    /// Where it is noted what has started, for whoever survives this process.
+    pub(crate) tally: Option<Arc<Tally>>,
+}
+
+/// How values leave the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// Within the process.
+    AsTheyAre,
+    /// For another.
+    Encoded,
 }
 
 /// Who asked for an engine, and whom it joins.
@@ -56,6 +69,17 @@ impl Engine {
         told.await.unwrap_or(Err(Error::ClusterStopped))
     }
 
+    /// Starts an engine on the present arbiter that has its id already.
+    ///
+    /// # Errors
+    /// Where there is no thread for the worker.
+    #[cfg(feature = "remote")]
+    pub(crate) fn start_as(id: EngineId, parts: EngineParts) -> Result<Addr<Self>, Error> {
+        let mut engine = Self { id: None, tray: Arc::default(), parts, joining: None };
+        engine.begin(id)?;
+        Ok(engine.start())
+    }
+
     /// Starts the worker.
     fn begin(&mut self, id: EngineId) -> Result<EngineId, Error> {
         self.id = Some(id);
@@ -66,6 +90,8 @@ impl Engine {
             finished: self.parts.finished.clone(),
             handed_back: self.parts.handed_back.clone(),
             spin: Spin::new(self.parts.patience),
+            values: self.parts.values,
+            tally: self.parts.tally.clone(),
         };
         self.parts.threads.spawn(format!("cb-engine-{id}"), move || worker.run())?;
         Ok(id)
@@ -105,7 +131,7 @@ impl Actor for Engine {
         ctx.wait(joined.map(move |id, engine, ctx| {
             let begun = id.map_err(|_| Error::ClusterStopped).and_then(|id| engine.begin(id));
             if let (Err(error), Some(id)) = (&begun, engine.id) {
-                scheduler.do_send(Leave { engine: id, cause: error.to_string().into() });
+                scheduler.do_send(Leave { engine: id, cause: error.to_string().into(), had: Vec::new() });
                 ctx.stop();
             }
             // Who asked may have gone away.

@@ -95,7 +95,7 @@ impl<T: Counted + Send + 'static> Lane<T> {
     }
 
     /// Takes the next batch, if there is one.
-    pub(super) fn take(&self) -> Option<Vec<T>> {
+    pub(crate) fn take(&self) -> Option<Vec<T>> {
         if !self.has_items.load(Ordering::Acquire) {
             return None;
         }

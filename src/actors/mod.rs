@@ -6,6 +6,7 @@
 mod scheduler;
 mod engine;
 mod tray;
+mod tally;
 mod worker;
 mod result_store;
 mod waiting;
@@ -24,12 +25,16 @@ pub use callbacks::Callbacks;
 pub(crate) use dispatcher::{CallbackCounts, Dispatcher};
 pub(crate) use end::End;
 pub use engine::Engine;
-pub(crate) use engine::EngineParts;
+pub(crate) use engine::{EngineParts, Values};
 pub(crate) use lane::Lane;
+#[cfg(feature = "remote")]
+pub(crate) use lane::LaneStream;
 pub use result_store::ResultStore;
 pub(crate) use result_store::ResultStoreParts;
 pub(crate) use roster::Roster;
 pub use scheduler::Scheduler;
 pub(crate) use scheduler::SchedulerParts;
 pub(crate) use spin::Spin;
+#[cfg(feature = "remote")]
+pub(crate) use tally::Tally;
 pub(crate) use threads::Threads;

@@ -108,6 +108,14 @@ impl Actor for Scheduler {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.add_stream(LaneStream::new(self.submissions.clone(), self.patience).abandoning(abandon));
     }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        // Engines of this process end with their arbiter; others have to be told.
+        for desk in self.engines.values() {
+            desk.address.stop.do_send(StopEngine);
+        }
+        Running::Stop
+    }
 }
 
 impl Drop for Scheduler {
@@ -240,7 +248,7 @@ impl Scheduler {
                     if let Some(desk) = self.engines.get(&engine) {
                         desk.address.stop.do_send(StopEngine);
                     }
-                    ctx.notify(Leave { engine, cause: REMOVED.into() });
+                    ctx.notify(Leave { engine, cause: REMOVED.into(), had: Vec::new() });
                 }
                 Order::Settle { tasks, attempt, error } => finished.push(Completion {
                     id: tasks.first,
@@ -285,7 +293,7 @@ impl Scheduler {
             desk.address.run.do_send(Run { batch });
         } else {
             apart::discard(batch);
-            ctx.notify(Leave { engine, cause: "its actor stopped".into() });
+            ctx.notify(Leave { engine, cause: "its actor stopped".into(), had: Vec::new() });
         }
     }
 

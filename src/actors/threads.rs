@@ -71,6 +71,18 @@ impl Threads {
     }
 }
 
+#[cfg(feature = "remote")]
+impl Threads {
+    /// Waits until every thread has ended, however long that takes.
+    pub(crate) fn join_all(&self) {
+        let nobody = std::thread::current().id();
+        while self.running.lock().iter().any(|thread| !thread.handle.is_finished()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = self.join(Duration::ZERO, nobody);
+    }
+}
+
 /// Tells the end of a thread, however it ends.
 struct TellEnd(Arc<Threads>);
 

@@ -6,8 +6,10 @@ use std::time::Instant;
 use actix::Recipient;
 use bytes::Bytes;
 
+use super::engine::Values;
 use super::lane::Lane;
 use super::spin::Spin;
+use super::tally::Tally;
 use super::tray::Tray;
 use crate::attempt;
 use crate::catch::{self, user_code};
@@ -16,7 +18,7 @@ use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
 use crate::task::{
-    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value, WireCall,
+    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value, WireCall, WireValue,
 };
 
 /// One engine's worker.
@@ -27,6 +29,8 @@ pub(super) struct Worker {
     pub(super) finished: Arc<Lane<Completion>>,
     pub(super) handed_back: Recipient<HandedBack>,
     pub(super) spin: Spin,
+    pub(super) values: Values,
+    pub(super) tally: Option<Arc<Tally>>,
 }
 
 impl Worker {
@@ -51,6 +55,9 @@ impl Worker {
     /// Makes one attempt and reports it: to the result store if it is the last, else back to the scheduler.
     fn make_attempt(&self, assignment: Assignment, cx: &mut TaskContext) {
         let Assignment { id, attempt, may_retry, mut payload, extras } = assignment;
+        if let Some(tally) = &self.tally {
+            tally.note(id, attempt);
+        }
         if let Payload::Typed(task) = &mut payload
             && let Some(chunk) = task.as_chunk()
         {
@@ -59,7 +66,10 @@ impl Worker {
         }
         let spare = if may_retry { second_copy(&payload) } else { None };
         let started = Instant::now();
-        let outcome = self.outcome_of(payload, cx);
+        let mut outcome = self.outcome_of(payload, cx);
+        if self.values == Values::Encoded {
+            outcome = outcome.and_then(|value| encode_for_another(value, cx));
+        }
         let ran = started.elapsed();
         match (outcome, spare) {
             (Err(error), Some(payload)) => {
@@ -132,9 +142,23 @@ fn keep(outcome: Outcome, extras: Option<&Extras>, cx: &TaskContext) -> (Outcome
         Ok(Ok(bytes)) => (Ok(value), Some(Box::new(bytes))),
         Ok(Err(reason)) | Err(reason) => {
             catch::discard(value);
-            (Err(TaskError::undecodable(Coded::Result, &format!("task {}", cx.task), &reason)), None)
+            (Err(not_encodable(cx, &reason)), None)
         }
     }
+}
+
+/// Encodes a value that goes to another process, and drops it here.
+fn encode_for_another(value: Value, cx: &TaskContext) -> Outcome {
+    let encoded = user_code(|| encode(&value));
+    catch::discard(value);
+    match encoded {
+        Ok(Ok(inline)) => Ok(Value::Wire(Box::new(WireValue { inline, blobs: Vec::new() }))),
+        Ok(Err(reason)) | Err(reason) => Err(not_encodable(cx, &reason)),
+    }
+}
+
+fn not_encodable(cx: &TaskContext, reason: &str) -> TaskError {
+    TaskError::undecodable(Coded::Result, &format!("task {}", cx.task), reason)
 }
 
 fn encode(value: &Value) -> Result<Bytes, Box<str>> {

@@ -120,6 +120,29 @@ impl Ledger {
         orders
     }
 
+    /// An engine is gone, and whoever stood for it hands back what it had: what had not started may move on without
+    /// having used an attempt, what had is over with the error it comes with. What is not handed back is lost.
+    pub fn on_lost_engine(&mut self, engine: EngineId, had: Vec<HandBack>, cause: &str) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let Some(place) = self.fleet.find(engine) else {
+            orders.extend(had.into_iter().filter_map(|back| back.payload).map(Order::Discard));
+            return orders;
+        };
+        // Or it would be sent there again.
+        self.fleet.get_mut(place).retiring = Some(cause.into());
+        self.fleet.list(place);
+        let mut lines = Vec::new();
+        for back in had.into_iter().rev() {
+            lines.extend(self.take_back(place, back, &mut orders));
+        }
+        lines.dedup();
+        for line in lines {
+            self.pump(line, &mut orders);
+        }
+        orders.extend(self.on_leave(engine, cause));
+        orders
+    }
+
     /// Callers want tasks run.
     pub fn on_submit(&mut self, now: Moment, requests: Vec<Request>) -> Vec<Order> {
         let mut orders = Vec::with_capacity(requests.len());

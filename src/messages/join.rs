@@ -5,8 +5,9 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 
 use super::{Recall, Revoke, Run, StopEngine};
+use crate::apart;
 use crate::error::Error;
-use crate::ledger::EngineOffer;
+use crate::ledger::{EngineOffer, HandBack};
 use crate::task::EngineId;
 
 /// Asks the Scheduler to take an engine in; answered with the engine's id.
@@ -85,11 +86,20 @@ pub struct Subscribe {
 }
 
 /// Tells the Scheduler that an engine is gone.
-#[derive(Clone, Debug, Message)]
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Leave {
     /// The engine.
     pub engine: EngineId,
     /// What became of it.
     pub cause: Box<str>,
+    /// What it had, as far as that is known: not started, or with the loss as an error. What else it had is lost.
+    pub had: Vec<HandBack>,
+}
+
+impl Drop for Leave {
+    /// Calls in a mailbox that ends with its arbiter are not dropped on it: that is code of the user's.
+    fn drop(&mut self) {
+        apart::discard(std::mem::take(&mut self.had));
+    }
 }

@@ -97,7 +97,10 @@ impl<T: Task> ErasedTask for Chunk<T> {
     }
 
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
-        None
+        // Items travel one by one.
+        let [Some(item)] = self.items.as_slices().0 else { return None };
+        let encoded = postcard::to_stdvec(item);
+        Some(encoded.map(|inline| WireCall { key: T::kind().key, inline: inline.into(), blobs: Vec::new() }))
     }
 
     fn needs_drop(&self) -> bool {

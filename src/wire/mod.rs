@@ -13,3 +13,5 @@
 
 pub mod frame;
 pub mod session;
+pub mod handshake;
+pub mod protocol;

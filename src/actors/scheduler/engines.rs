@@ -26,7 +26,7 @@ impl Handler<Join> for Scheduler {
 impl Handler<Leave> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, msg: Leave, ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut msg: Leave, ctx: &mut Context<Self>) {
         if self.engines.remove(&msg.engine).is_none() {
             return;
         }
@@ -34,7 +34,8 @@ impl Handler<Leave> for Scheduler {
         // Dropping the senders tells those who asked it to go.
         self.retiring.remove(&msg.engine);
         tracing::debug!(engine = %msg.engine, cause = %msg.cause, "engine left");
-        let orders = self.ledger.on_leave(msg.engine, &msg.cause);
+        let had = std::mem::take(&mut msg.had);
+        let orders = self.ledger.on_lost_engine(msg.engine, had, &msg.cause);
         self.carry_out(orders, ctx);
         self.answer_stop();
     }

@@ -1,0 +1,116 @@
+//! The child's side: a program that was launched as an engine is one, from the first line of its `main` on.
+//!
+//! The socket to the parent is the child's standard input until it is taken from there; so nothing has to be told in
+//! arguments, and nothing secret in the environment.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::System;
+
+use crate::actors::Tally;
+use crate::limits::{HANDSHAKE_MS_MAX, Limits};
+use crate::registry::Registry;
+use crate::remote::{Serving, serve};
+use crate::wire::handshake::{self, Hello, Role};
+use crate::wire::session::{Ending, Speaker};
+
+/// What tells a program that it is launched as an engine: the number of the tally's descriptor, and the cluster.
+pub(super) const VARIABLE: &str = "CALLBOARD_ENGINE";
+
+/// The status of a child that could not become an engine; `EX_SOFTWARE` of `sysexits.h`.
+const FAILED: i32 = 70;
+
+/// Turns this process into an engine if a cluster launched it as one; returns at once if not.
+///
+/// Call it first in `main`, before anything that should not be done once for each engine. In a child it never
+/// returns: the process ends with its engine.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// fn square(x: u64) -> u64 { x * x }
+///
+/// fn main() -> Result<(), callboard::Error> {
+///     callboard::init();
+///     let cluster = Cluster::processes(2).start()?;
+///     assert_eq!(cluster.client().load_balanced().apply(square(7)).get()?, 49);
+///     Ok(())
+/// }
+/// ```
+pub fn init() {
+    let Some(summons) = Summons::find() else { return };
+    match summons.follow() {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("callboard: this process was launched as an engine and cannot be one: {error}");
+            std::process::exit(FAILED)
+        }
+    }
+}
+
+/// Returns whether this process was launched as an engine.
+pub(crate) fn is_child() -> bool {
+    Summons::find().is_some()
+}
+
+/// What the parent wants.
+struct Summons {
+    tally: u32,
+    cluster: u64,
+}
+
+impl Summons {
+    /// Looks whether there is one. A child of an engine inherits its environment, but not the socket.
+    fn find() -> Option<Self> {
+        let value = std::env::var(VARIABLE).ok()?;
+        let (tally, cluster) = value.split_once(' ')?;
+        let stdin = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
+        if !stdin.metadata().ok()?.file_type().is_socket() {
+            return None;
+        }
+        Some(Self { tally: tally.parse().ok()?, cluster: u64::from_str_radix(cluster, 16).ok()? })
+    }
+
+    /// Is an engine until the parent or the connection ends.
+    fn follow(self) -> Result<(), Box<dyn std::error::Error>> {
+        let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+        // Tasks that read their input, and their children, find none.
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        stream.set_nonblocking(true)?;
+        let tally = Tally::new(File::options().write(true).open(format!("/dev/fd/{}", self.tally))?);
+        let registry = Arc::new(Registry::auto()?);
+        let hello = Hello {
+            role: Role::Engine,
+            cluster: self.cluster,
+            incarnation: std::process::id().into(),
+            build: registry.build(),
+        };
+        let ending = System::new().block_on(async move {
+            let mut stream = tokio::net::UnixStream::from_std(stream)?;
+            handshake::join(&mut stream, &hello, Duration::from_millis(HANDSHAKE_MS_MAX)).await?;
+            let speaker = Speaker::new(super::launch::session_limits());
+            let (reader, writer) = stream.into_split();
+            let serving = Serving { registry, speaker, tally: Some(tally), patience: Limits::default().spin() };
+            Ok::<_, Box<dyn std::error::Error>>(serve(reader, writer, serving).await)
+        })?;
+        match ending {
+            Ending::Closed(_) | Ending::ClosedByPeer(_) => Ok(()),
+            // Nobody is there to end what tasks have started.
+            Ending::Lost => end_group(),
+            other => Err(other.into()),
+        }
+    }
+}
+
+/// Ends this process and those that its tasks have started: it leads their group.
+fn end_group() -> ! {
+    let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
+    std::process::exit(FAILED)
+}

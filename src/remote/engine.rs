@@ -1,0 +1,173 @@
+//! The far side: an engine as in any process, whose messages come and go through a session.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Tally, Threads, Values};
+use crate::error::{Coded, TaskError};
+use crate::ledger::Assignment;
+use crate::messages::{Completion, HandedBack, Recall, Revoke, Run, StopEngine};
+use crate::registry::Registry;
+use crate::task::{Extras, Payload, Value, WireCall};
+use crate::wire::frame::{Lane, Message};
+use crate::wire::protocol::{Body, Call, End, Fault, FromEngine, ToEngine, decode, encode};
+use crate::wire::session::{Ending, Heard, Speaker, run};
+
+/// What an engine elsewhere is made of.
+pub(crate) struct Serving {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) speaker: Speaker,
+    pub(crate) tally: Option<Tally>,
+    pub(crate) patience: std::time::Duration,
+}
+
+/// Runs what the controller at the other end sends, until one of the two ends; returns why.
+///
+/// A task that runs then is left to itself.
+pub(crate) async fn serve<R, W>(reader: R, writer: W, serving: Serving) -> Ending
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let Serving { registry, speaker, tally, patience } = serving;
+    let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
+    let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
+    let parts = EngineParts {
+        registry,
+        finished,
+        handed_back: uplink.clone().recipient(),
+        threads: threads.clone(),
+        patience,
+        values: Values::Encoded,
+        tally: tally.map(Arc::new),
+    };
+    let mut desk = Desk { parts, threads, uplink, engine: None };
+    run(reader, writer, &speaker, |heard| desk.on_heard(heard)).await
+}
+
+/// Hands on what the controller says.
+struct Desk {
+    parts: EngineParts,
+    threads: Arc<Threads>,
+    uplink: Addr<Uplink>,
+    engine: Option<Addr<Engine>>,
+}
+
+impl Desk {
+    fn on_heard(&mut self, heard: Heard) -> Result<(), Box<str>> {
+        let Heard { message, .. } = heard;
+        match (decode(&message)?, &self.engine) {
+            (ToEngine::Joined(id), None) => {
+                let engine = Engine::start_as(id, self.parts.clone()).map_err(|error| error.to_string())?;
+                self.engine = Some(engine);
+            }
+            (ToEngine::Run(calls), Some(engine)) => {
+                let batch: Result<Vec<_>, _> = calls.into_iter().map(|call| assignment(call, &message)).collect();
+                engine.do_send(Run { batch: batch? });
+            }
+            (ToEngine::Revoke(tasks), Some(engine)) => engine.do_send(Revoke { tasks }),
+            (ToEngine::Recall, Some(engine)) => engine.do_send(Recall),
+            (ToEngine::Stop, Some(engine)) => {
+                engine.do_send(StopEngine);
+                let (threads, uplink) = (self.threads.clone(), self.uplink.clone());
+                // Waits for the task that runs.
+                let waiting = std::thread::Builder::new().name("cb-engine-end".into()).spawn(move || {
+                    threads.join_all();
+                    uplink.do_send(Finish);
+                });
+                waiting.map_err(|error| format!("no thread to wait for the worker: {error}"))?;
+            }
+            (ToEngine::Joined(_), Some(_)) => return Err("it joins a second time".into()),
+            (_, None) => return Err("it has not joined".into()),
+        }
+        Ok(())
+    }
+}
+
+fn assignment(call: Call, message: &Message) -> Result<Assignment, Box<str>> {
+    let Call { id, attempt, key, label, arguments } = call;
+    let inline = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
+    let payload = Payload::Wire(Box::new(WireCall { key, inline, blobs: Vec::new() }));
+    let extras = label.map(|label| Arc::new(Extras { label: Some(label.into()), ..Extras::default() }));
+    // Whether a failed attempt may be followed by another is up to the gateway, which has the call.
+    Ok(Assignment { id, attempt, may_retry: false, payload, extras })
+}
+
+/// Says to the controller what comes from the engine.
+struct Uplink {
+    speaker: Speaker,
+    finished: Arc<Finished<Completion>>,
+    patience: std::time::Duration,
+}
+
+/// Nothing comes any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Finish;
+
+impl Uplink {
+    fn on_finished(&self, batch: Vec<Completion>) {
+        let mut buffers = Vec::new();
+        let ends = batch.into_iter().map(|completion| end(completion, &mut buffers)).collect();
+        self.say(&FromEngine::Ended(ends), buffers);
+    }
+
+    fn say(&self, what: &FromEngine, buffers: Vec<Bytes>) {
+        // An error is a session that has ended: the controller knows.
+        let _ = self.speaker.say(Lane::Bulk, encode(what, buffers));
+    }
+}
+
+fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
+    let Completion { id, attempt, ran, outcome, .. } = completion;
+    let ran_ns = ran.map_or(0, |ran| u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
+    let outcome = match outcome {
+        Ok(Value::Wire(value)) => Ok(Body::put(value.inline, buffers)),
+        // The worker has encoded it; `Values::Encoded` says so.
+        Ok(Value::Typed(_)) => Err(Fault::Value("it was not encoded".into())),
+        Err(TaskError::Failed { text, .. }) => Err(Fault::Failed(text)),
+        Err(TaskError::Panicked { message, .. }) => Err(Fault::Panicked(message)),
+        Err(TaskError::Undecodable { what: Coded::Arguments, text }) => Err(Fault::Arguments(text)),
+        Err(TaskError::Undecodable { what: Coded::Result, text }) => Err(Fault::Value(text)),
+        Err(TaskError::UnknownTask { .. }) => Err(Fault::Unknown),
+        Err(other) => Err(Fault::Failed(other.to_string().into())),
+    };
+    End { id, attempt, ran_ns, outcome }
+}
+
+impl Actor for Uplink {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.add_stream(LaneStream::new(self.finished.clone(), self.patience));
+    }
+}
+
+impl StreamHandler<Vec<Completion>> for Uplink {
+    fn handle(&mut self, batch: Vec<Completion>, _: &mut Context<Self>) {
+        self.on_finished(batch);
+    }
+}
+
+impl Handler<HandedBack> for Uplink {
+    type Result = ();
+
+    fn handle(&mut self, mut msg: HandedBack, _: &mut Context<Self>) {
+        let back = std::mem::take(&mut msg.batch).into_iter().map(|back| (back.id, back.attempt)).collect();
+        self.say(&FromEngine::Back(back), Vec::new());
+    }
+}
+
+impl Handler<Finish> for Uplink {
+    type Result = ();
+
+    fn handle(&mut self, _: Finish, _: &mut Context<Self>) {
+        while let Some(batch) = self.finished.take() {
+            self.on_finished(batch);
+        }
+        self.speaker.close("the engine was stopped");
+    }
+}

@@ -1,0 +1,280 @@
+//! The gateway: the actor that stands for an engine elsewhere. The Scheduler sends it what it sends any engine.
+//!
+//! It is on an arbiter of its own kind, beside its session: encoding runs code of the user's, behind `catch`, and must
+//! hold up no controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::sent::{Returned, Sent, SentTask};
+use crate::actors::{Lane as Finished, Scheduler};
+use crate::apart;
+use crate::catch::{self, user_code};
+use crate::error::{Coded, Error, TaskError};
+use crate::ledger::{Assignment, EngineOffer};
+use crate::messages::{Completion, EngineAddress, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
+use crate::task::{Attempt, EngineId, ErasedTask, Payload, TaskId, WireCall};
+use crate::wire::frame::{Lane, Message};
+use crate::wire::protocol::{Body, Call, FromEngine, ToEngine, decode, encode};
+use crate::wire::session::{Credit, Speaker};
+
+/// Stands for an engine elsewhere.
+pub(crate) struct Gateway {
+    id: Option<EngineId>,
+    sent: Sent,
+    parts: GatewayParts,
+    joining: Option<oneshot::Sender<Result<EngineId, Error>>>,
+}
+
+/// What a gateway is made of.
+pub(crate) struct GatewayParts {
+    pub(crate) scheduler: Addr<Scheduler>,
+    pub(crate) finished: Arc<Finished<Completion>>,
+    pub(crate) speaker: Speaker,
+    pub(crate) slots: u32,
+}
+
+/// What the engine said.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Said {
+    pub(crate) message: Message,
+    /// Dropped when it has been dealt with.
+    pub(crate) credit: Credit,
+}
+
+/// The engine is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Lost {
+    /// What it had begun last, if it noted that.
+    pub(crate) last: Option<(TaskId, Attempt)>,
+    /// What became of it.
+    pub(crate) cause: Box<str>,
+}
+
+impl Gateway {
+    /// Starts a gateway on the present arbiter; returns its address, and its id when the engine has joined.
+    pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
+        let (tell, told) = oneshot::channel();
+        let gateway = Self { id: None, sent: Sent::default(), parts, joining: Some(tell) };
+        (gateway.start(), told)
+    }
+
+    fn say(&self, lane: Lane, what: &ToEngine, buffers: Vec<Bytes>) {
+        // An error is a session that has ended; the engine's loss is on its way here.
+        let _ = self.parts.speaker.say(lane, encode(what, buffers));
+    }
+
+    fn report(&self, done: Vec<Completion>) {
+        // An `Err` is an arbiter that is gone: it has settled its tasks.
+        apart::discard(self.parts.finished.push(done).err().into_iter().flatten());
+    }
+
+    fn hand_back(&self, batch: Vec<crate::ledger::HandBack>) {
+        let Some(engine) = self.id else { return };
+        if !batch.is_empty() {
+            self.parts.scheduler.do_send(HandedBack { engine, batch });
+        }
+    }
+
+    /// Takes a call apart into single tasks, and notes each as sent.
+    fn send(&mut self, engine: EngineId, assignment: Assignment, calls: &mut Calls) {
+        let Assignment { id, attempt, may_retry, mut payload, extras } = assignment;
+        let label = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
+        let mut next = id;
+        loop {
+            let (single, rest) = match payload.split_front(1) {
+                Some(front) => (front, Some(payload)),
+                None => (payload, None),
+            };
+            match encoded(&single) {
+                Ok((kind, call)) => {
+                    let arguments = Body::put(call.inline, &mut calls.buffers);
+                    let (id, key, label) = (next, call.key, label.clone());
+                    calls.calls.push(Call { id, attempt, key, label, arguments });
+                    let extras = extras.clone();
+                    self.sent.add(SentTask { id, attempt, kind, may_retry, payload: single, extras });
+                }
+                Err(error) => {
+                    catch::discard(single);
+                    let (engine, outcome) = (Some(engine), Err(error));
+                    calls.refused.push(Completion {
+                        id: next,
+                        count: 1,
+                        attempt,
+                        engine,
+                        ran: None,
+                        outcome,
+                        kept: None,
+                    });
+                }
+            }
+            let Some(more) = rest else { return };
+            (payload, next) = (more, next.plus(1));
+        }
+    }
+
+    fn on_said(&mut self, message: &Message) -> Result<(), Box<str>> {
+        let Some(engine) = self.id else { return Ok(()) };
+        match decode(message)? {
+            FromEngine::Ended(ends) => {
+                let (mut done, mut back, mut calls) = (Vec::with_capacity(ends.len()), Vec::new(), Vec::new());
+                for end in ends {
+                    match self.sent.on_ended(engine, end, |body| body.take(&message.buffers))? {
+                        Returned::Done(completion, call) => {
+                            done.push(completion);
+                            calls.push(call);
+                        }
+                        Returned::Back(task) => back.push(task),
+                    }
+                }
+                self.report(done);
+                self.hand_back(back);
+                apart::discard(calls.into_iter().filter(Payload::needs_drop));
+            }
+            FromEngine::Back(tasks) => {
+                let back: Result<Vec<_>, _> =
+                    tasks.into_iter().map(|(id, attempt)| self.sent.on_back(id, attempt)).collect();
+                self.hand_back(back?);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        apart::discard(self.sent.take_calls());
+    }
+}
+
+/// How long an engine that is to stop may go on with what it runs.
+const STOP_WAIT: Duration = Duration::from_millis(500);
+
+/// What goes out together.
+#[derive(Default)]
+struct Calls {
+    calls: Vec<Call>,
+    buffers: Vec<Bytes>,
+    refused: Vec<Completion>,
+}
+
+/// Encodes a call of one task. Runs the user's `Serialize`.
+fn encoded(payload: &Payload) -> Result<(&'static crate::task::TaskKind, WireCall), TaskError> {
+    let task: &dyn ErasedTask = match payload {
+        Payload::Typed(task) if task.live() == 0 => return Err(TaskError::Disconnected),
+        Payload::Typed(task) => &**task,
+        Payload::Wire(_) => return Err(TaskError::NotPortable),
+    };
+    let kind = task.kind();
+    match user_code(|| task.encode()) {
+        Ok(Some(Ok(call))) => Ok((kind, call)),
+        Ok(None) => Err(TaskError::NotPortable),
+        Ok(Some(Err(error))) => Err(TaskError::undecodable(Coded::Arguments, kind.name, &error.to_string())),
+        Err(message) => Err(TaskError::undecodable(Coded::Arguments, kind.name, &message)),
+    }
+}
+
+impl Actor for Gateway {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let me = ctx.address();
+        let (run, revoke) = (me.clone().recipient(), me.clone().recipient());
+        let (recall, stop) = (me.clone().recipient(), me.recipient());
+        let address = EngineAddress { run, revoke, recall, stop };
+        let offer = EngineOffer { slots: self.parts.slots, is_local: false };
+        let joined = self.parts.scheduler.send(Join { offer, address }).into_actor(self);
+        // No message is handled before: without an id nothing could be handed back.
+        ctx.wait(joined.map(|id, gateway, ctx| {
+            let id = id.map_err(|_| Error::ClusterStopped);
+            match &id {
+                Ok(id) => {
+                    gateway.id = Some(*id);
+                    gateway.say(Lane::Bulk, &ToEngine::Joined(*id), Vec::new());
+                }
+                Err(_) => ctx.stop(),
+            }
+            if let Some(tell) = gateway.joining.take() {
+                // Who asked may have gone away.
+                let _ = tell.send(id);
+            }
+        }));
+    }
+}
+
+impl Handler<Run> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, msg: Run, _: &mut Context<Self>) {
+        let Some(engine) = self.id else { return };
+        let mut out = Calls::default();
+        for assignment in msg.batch {
+            self.send(engine, assignment, &mut out);
+        }
+        let Calls { calls, buffers, refused } = out;
+        if !refused.is_empty() {
+            self.report(refused);
+        }
+        if !calls.is_empty() {
+            self.say(Lane::Bulk, &ToEngine::Run(calls), buffers);
+        }
+    }
+}
+
+impl Handler<Revoke> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, msg: Revoke, _: &mut Context<Self>) {
+        self.say(Lane::Control, &ToEngine::Revoke(msg.tasks), Vec::new());
+    }
+}
+
+impl Handler<Recall> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, _: Recall, _: &mut Context<Self>) {
+        self.say(Lane::Control, &ToEngine::Recall, Vec::new());
+    }
+}
+
+impl Handler<StopEngine> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, _: StopEngine, ctx: &mut Context<Self>) {
+        self.say(Lane::Control, &ToEngine::Stop, Vec::new());
+        // Whatever runs there then, nobody waits for.
+        ctx.run_later(STOP_WAIT, |gateway, _| gateway.parts.speaker.close("the engine was stopped"));
+    }
+}
+
+impl Handler<Said> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, msg: Said, _: &mut Context<Self>) {
+        let Said { message, credit } = msg;
+        if let Err(reason) = self.on_said(&message) {
+            tracing::warn!(engine = ?self.id, %reason, "an engine broke the protocol");
+            self.parts.speaker.close(format!("protocol: {reason}"));
+        }
+        drop(credit);
+    }
+}
+
+impl Handler<Lost> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, msg: Lost, ctx: &mut Context<Self>) {
+        let Lost { last, cause } = msg;
+        if let Some(engine) = self.id {
+            let had = self.sent.on_lost(engine, last, &cause);
+            self.parts.scheduler.do_send(Leave { engine, cause, had });
+        }
+        ctx.stop();
+    }
+}

@@ -1,0 +1,9 @@
+//! Engines that are elsewhere: a gateway stands for one here, and takes what an engine of this process takes; on the
+//! far side the same engine runs as in a process of its own.
+
+mod gateway;
+mod sent;
+mod engine;
+
+pub(crate) use engine::{Serving, serve};
+pub(crate) use gateway::{Gateway, GatewayParts, Lost, Said};

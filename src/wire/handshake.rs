@@ -1,0 +1,189 @@
+//! The handshake: who speaks, and whether the two understand each other.
+//!
+//! Each side sends 8 bytes in clear, `call` and the versions it speaks, then one frame with its [`Hello`], of at most
+//! 4 KiB; the controller answers with a verdict. Nothing is done for a peer before that.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::frame::{FrameError, FrameLimits, Incoming, Lane, Message, Outgoing};
+use crate::catch::shortened;
+
+/// What a stream of ours begins with.
+const MAGIC: [u8; 4] = *b"call";
+
+/// The versions of the protocol that this crate speaks, lowest and highest.
+pub const VERSIONS: (u16, u16) = (1, 1);
+
+/// Longest text that a peer may give as a reason, in bytes.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// What a peer is. One is never taken for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Hands out tasks.
+    Controller,
+    /// Runs them.
+    Engine,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// What it is.
+    pub role: Role,
+    /// The cluster that it belongs to.
+    pub cluster: u64,
+    /// Which life of the peer this is; drawn at random when it starts.
+    pub incarnation: u64,
+    /// Which build of the program it is.
+    pub build: u64,
+}
+
+/// Why there is no session.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The peer speaks something else.
+    #[error("the peer is no callboard: it began with other bytes")]
+    NoCallboard,
+    /// There is no version that both speak. Build both with the same version of callboard.
+    #[error("we speak versions {ours:?} of the protocol, the peer {theirs:?}; build both with one callboard")]
+    VersionMismatch {
+        /// Lowest and highest.
+        ours: (u16, u16),
+        /// Lowest and highest.
+        theirs: (u16, u16),
+    },
+    /// The peer is of another cluster.
+    #[error("the peer is of another cluster")]
+    WrongCluster,
+    /// The peer is not what was expected here.
+    #[error("the peer is {0:?}, which is not expected here")]
+    WrongRole(Role),
+    /// The peer refused us.
+    #[error("the peer refused: {0}")]
+    Refused(Box<str>),
+    /// The peer took too long.
+    #[error("no handshake within {0:?}")]
+    TimedOut(Duration),
+    /// What came is no hello.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(Box<str>),
+    /// The connection ended.
+    #[error("the connection ended during the handshake")]
+    Lost,
+    /// The connection failed.
+    #[error("the connection failed during the handshake: {0}")]
+    Failed(std::io::ErrorKind),
+}
+
+impl From<FrameError> for HandshakeError {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(error.to_string().into())
+    }
+}
+
+impl From<std::io::Error> for HandshakeError {
+    fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof | ConnectionReset | BrokenPipe => Self::Lost,
+            kind => Self::Failed(kind),
+        }
+    }
+}
+
+/// Greets an engine: returns what it said, if it is one of this cluster, or refuses it with the reason.
+///
+/// # Errors
+/// Why there is no session; the peer has been told, if it can be spoken to.
+pub async fn welcome<S>(stream: &mut S, ours: &Hello, wait: Duration) -> Result<Hello, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let greeted = async {
+        let theirs = exchange(stream, ours).await.and_then(|theirs| judge(theirs, ours, Role::Engine));
+        let refusal = theirs.as_ref().err().map(|error| shortened(&error.to_string(), TEXT_BYTES_MAX).to_owned());
+        say(stream, &refusal).await?;
+        theirs
+    };
+    timeout(wait, greeted).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
+}
+
+/// Greets a controller: returns what it said.
+///
+/// # Errors
+/// Why there is no session, also if the controller refused.
+pub async fn join<S>(stream: &mut S, ours: &Hello, wait: Duration) -> Result<Hello, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let greeted = async {
+        let theirs = exchange(stream, ours).await?;
+        match hear::<_, Option<Box<str>>>(stream).await? {
+            Some(refusal) => Err(HandshakeError::Refused(shortened(&refusal, TEXT_BYTES_MAX).into())),
+            None => judge(theirs, ours, Role::Controller),
+        }
+    };
+    timeout(wait, greeted).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
+}
+
+/// Says who we are and hears who they are.
+async fn exchange<S>(stream: &mut S, ours: &Hello) -> Result<Hello, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut preface = [0; 8];
+    preface[..4].copy_from_slice(&MAGIC);
+    preface[4..6].copy_from_slice(&VERSIONS.0.to_le_bytes());
+    preface[6..].copy_from_slice(&VERSIONS.1.to_le_bytes());
+    stream.write_all(&preface).await?;
+    stream.flush().await?;
+    stream.read_exact(&mut preface).await?;
+    let mut rest = preface.strip_prefix(&MAGIC).ok_or(HandshakeError::NoCallboard)?;
+    let theirs = (rest.get_u16_le(), rest.get_u16_le());
+    if VERSIONS.1.min(theirs.1) < VERSIONS.0.max(theirs.0) {
+        return Err(HandshakeError::VersionMismatch { ours: VERSIONS, theirs });
+    }
+    say(stream, ours).await?;
+    hear(stream).await
+}
+
+fn judge(theirs: Hello, ours: &Hello, expected: Role) -> Result<Hello, HandshakeError> {
+    if theirs.cluster != ours.cluster {
+        return Err(HandshakeError::WrongCluster);
+    }
+    if theirs.role != expected {
+        return Err(HandshakeError::WrongRole(theirs.role));
+    }
+    Ok(theirs)
+}
+
+/// Writes one message.
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, what: &impl Serialize) -> Result<(), HandshakeError> {
+    let header = postcard::to_stdvec(what).map_err(|error| HandshakeError::Protocol(error.to_string().into()))?;
+    let mut outgoing = Outgoing::default();
+    let message = Message { header: Bytes::from(header), buffers: Vec::new() };
+    outgoing.say(Lane::Control, message, FrameLimits::STRANGER)?;
+    stream.write_all_buf(&mut outgoing.next_write(0)).await?;
+    Ok(stream.flush().await?)
+}
+
+/// Reads one message: byte for byte, because what comes after it is not ours to read.
+async fn hear<S: AsyncRead + Unpin, T: DeserializeOwned>(stream: &mut S) -> Result<T, HandshakeError> {
+    let (mut incoming, mut heard) = (Incoming::new(FrameLimits::STRANGER), None);
+    while heard.is_none() {
+        let byte = stream.read_u8().await?;
+        incoming.take_in(&[byte], |_, message| heard = Some(message))?;
+    }
+    let header = heard.map(|message| message.header).unwrap_or_default();
+    match postcard::take_from_bytes(&header) {
+        Ok((what, [])) => Ok(what),
+        _ => Err(HandshakeError::Protocol(format!("{} bytes cannot be read as what is due", header.len()).into())),
+    }
+}

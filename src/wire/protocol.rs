@@ -1,0 +1,122 @@
+//! What a controller and an engine say to each other in a session: the messages of an engine of this process, as bytes.
+//!
+//! The only types that travel. What is in them is a promise to the other side.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::frame::{Message, UNCOPIED_BYTES_MIN};
+use crate::task::{Attempt, EngineId, TaskId};
+
+/// From a controller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToEngine {
+    /// The engine has joined, under this id. Comes first.
+    Joined(EngineId),
+    /// Run these, in this order.
+    Run(Vec<Call>),
+    /// Nobody waits for these any more.
+    Revoke(Vec<TaskId>),
+    /// Hand back what has not started.
+    Recall,
+    /// Hand back what has not started, and end after what runs.
+    Stop,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The task.
+    pub id: TaskId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// The key of its function.
+    pub key: u64,
+    /// The caller's name for it.
+    pub label: Option<Box<str>>,
+    /// Its arguments.
+    pub arguments: Body,
+}
+
+/// Bytes in the message, or in one of its buffers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Here.
+    Inline(Bytes),
+    /// In the buffer of this number.
+    Buffer(u32),
+}
+
+/// From an engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromEngine {
+    /// Attempts have ended.
+    Ended(Vec<End>),
+    /// These are handed back, and were not started.
+    Back(Vec<(TaskId, Attempt)>),
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The task.
+    pub id: TaskId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// How long it ran, in nanoseconds.
+    pub ran_ns: u64,
+    /// The value, or why there is none.
+    pub outcome: Result<Body, Fault>,
+}
+
+/// Why an attempt has no value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The task's code returned an error.
+    Failed(Box<str>),
+    /// The task's code panicked.
+    Panicked(Box<str>),
+    /// The arguments cannot be read.
+    Arguments(Box<str>),
+    /// The value cannot be written.
+    Value(Box<str>),
+    /// The engine's program has no such task.
+    Unknown,
+}
+
+impl Body {
+    /// Puts bytes into a message: among its buffers, if they are many.
+    pub fn put(bytes: Bytes, buffers: &mut Vec<Bytes>) -> Self {
+        if bytes.len() < UNCOPIED_BYTES_MIN {
+            return Self::Inline(bytes);
+        }
+        buffers.push(bytes);
+        Self::Buffer(buffers.len() as u32 - 1)
+    }
+
+    /// Takes the bytes out of a message; `None` if it has no such buffer.
+    pub fn take(self, buffers: &[Bytes]) -> Option<Bytes> {
+        match self {
+            Self::Inline(bytes) => Some(bytes),
+            Self::Buffer(number) => buffers.get(number as usize).cloned(),
+        }
+    }
+}
+
+/// Encodes what is said, beside its buffers.
+pub fn encode(said: &impl Serialize, buffers: Vec<Bytes>) -> Message {
+    let header = postcard::to_stdvec(said).expect("a vector grows, and what is said can be encoded");
+    Message { header: header.into(), buffers }
+}
+
+/// Decodes what was said.
+///
+/// # Errors
+/// A sentence about what is wrong with it.
+pub fn decode<'a, T: Deserialize<'a>>(message: &'a Message) -> Result<T, Box<str>> {
+    match postcard::take_from_bytes(&message.header) {
+        Ok((said, [])) => Ok(said),
+        Ok((_, rest)) => Err(format!("{} bytes too many in a message", rest.len()).into()),
+        Err(error) => Err(format!("a message of {} bytes cannot be read: {error}", message.header.len()).into()),
+    }
+}
