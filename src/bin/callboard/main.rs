@@ -37,6 +37,8 @@ Examples:
   callboard help bench                 what the tests measure";
 
 fn main() -> ExitCode {
+    // A cluster of processes launches this program again, as its engines.
+    callboard::init();
     let done = match Cli::parse().command {
         Command::Bench(args) => bench::bench(&args),
         Command::BenchChild(args) => bench::child(&args),

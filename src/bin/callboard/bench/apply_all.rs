@@ -6,7 +6,7 @@ use callboard::{Cluster, DirectView};
 
 use super::noop::Noop;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_threads, on_plain_thread};
+use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
 
 /// How often the same call is made on every engine in one run, and how often each large operation is done; the
 /// median is taken.
@@ -21,7 +21,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     };
     let callboard: Contender = Box::new(move || {
         let times = on_plain_thread(|| callboard_times(engines, bytes))?;
-        let of = |(operation, bytes, times)| of(callboard_threads::NAME, operation, bytes, times);
+        let of = |(operation, bytes, times)| of(callboard_itself::THREADS, operation, bytes, times);
         Ok(times.into_iter().map(of).collect())
     });
     let rayon: Contender = Box::new(move || Ok(vec![of("rayon", "apply", 0, broadcast_times(engines)?)]));

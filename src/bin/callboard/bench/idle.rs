@@ -7,7 +7,7 @@ use callboard::Cluster;
 use super::noop::Noop;
 use super::own_process::{Run, in_own_process, processor_time, resident_bytes};
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_threads};
+use super::{Contender, Fallible, Plan, callboard_itself};
 
 /// What was started may still be settling down for so long.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -18,7 +18,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         let values = in_own_process(Run::Idle { engines, watch_ms })?;
         let figure = |(value, (quantity, unit))| {
             let params = Params::new().with("engines", engines).with("quantity", quantity);
-            Figure { system: callboard_threads::NAME, params, value, unit }
+            Figure { system: callboard_itself::THREADS, params, value, unit }
         };
         Ok(values.into_iter().zip([("memory", "MB"), ("processor", "ms/s")]).map(figure).collect())
     })]

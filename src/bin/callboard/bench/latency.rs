@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::ping_pong::{self, Ends};
 use super::report::{Figure, Params};
 use super::yardsticks::{Setup, YARDSTICKS};
-use super::{Contender, Fallible, Plan, callboard_threads, on_plain_thread, pin};
+use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread, pin};
 
 /// What the table says below its rows.
 pub(super) const NOTE: &str = "\
@@ -27,17 +27,18 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             Ok(quantiles(system, &params, times))
         })
     };
-    let callboard: (&'static str, Setup) = (callboard_threads::NAME, callboard_threads::set_up);
+    let [threads, processes] = callboard_itself::BOTH;
     let ping_pong = |ends: Ends| -> Contender {
         Box::new(move || {
             let times = on_plain_thread(move || ping_pong::times(ends, WARM_UP, trips))?;
             Ok(quantiles(ping_pong::NAME, &Params::new().with("pinned", ends.are_pinned()), times))
         })
     };
-    let mut contenders = vec![takes_calls(callboard, Ends::Anywhere), ping_pong(Ends::Anywhere)];
+    let mut contenders = vec![takes_calls(threads, Ends::Anywhere), ping_pong(Ends::Anywhere)];
     if let Some(on) = pin::two_processors() {
-        contenders.extend([takes_calls(callboard, Ends::Pinned(on)), ping_pong(Ends::Pinned(on))]);
+        contenders.extend([takes_calls(threads, Ends::Pinned(on)), ping_pong(Ends::Pinned(on))]);
     }
+    contenders.push(takes_calls(processes, Ends::Anywhere));
     contenders.extend(YARDSTICKS.into_iter().map(|yardstick| takes_calls(yardstick, Ends::Anywhere)));
     contenders
 }

@@ -5,7 +5,7 @@
 
 mod report;
 
-mod callboard_threads;
+mod callboard_itself;
 mod noop;
 mod ping_pong;
 mod pin;

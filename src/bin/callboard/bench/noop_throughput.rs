@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use super::report::{Figure, Params};
 use super::yardsticks::{Setup, YARDSTICKS};
-use super::{Contender, Fallible, Plan, callboard_threads, on_plain_thread};
+use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
 
 /// One in so many tasks is run before the clock starts: threads are up, and memory was touched.
 const WARM_UP: usize = 10;
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (engines, tasks) = (plan.engines, plan.full_or_quick(200_000, 50_000));
-    let systems = [(callboard_threads::NAME, callboard_threads::set_up as Setup)].into_iter().chain(YARDSTICKS);
+    let systems = callboard_itself::BOTH.into_iter().chain(YARDSTICKS);
     let contender = |(system, set_up): (&'static str, Setup)| -> Contender {
         Box::new(move || {
             let value = on_plain_thread(|| tasks_per_second(set_up, engines, tasks))?;

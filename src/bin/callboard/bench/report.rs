@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Fallible, Test, callboard_threads, latency};
+use super::{Fallible, Test, callboard_itself, latency};
 
 /// What one run of one system gave.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl Series {
     }
 
     fn is_of_callboard(&self) -> bool {
-        self.system == callboard_threads::NAME
+        self.system == callboard_itself::THREADS
     }
 }
 
@@ -276,8 +276,8 @@ mod tests {
         let ours = |quantile| Params::new().with("engines", 4).with("quantile", quantile);
         let theirs = Params::new().with("pinned", true).with("quantile", "p90");
         let figures = vec![
-            figure(callboard_threads::NAME, ours("p50"), 10.0),
-            figure(callboard_threads::NAME, ours("p90"), 30.0),
+            figure(callboard_itself::THREADS, ours("p50"), 10.0),
+            figure(callboard_itself::THREADS, ours("p90"), 30.0),
             figure("channel_pingpong", theirs, 20.0),
         ];
         let series = series_of(Test::Latency, figures);

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use callboard::Cluster;
+use callboard::{Cluster, ClusterBuilder};
 
 use super::noop::Noop;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_threads, on_plain_thread};
+use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let engines = plan.engines;
@@ -16,12 +16,16 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             Ok(vec![Figure { system, params: Params::new().with("engines", engines), value, unit: "s" }])
         })
     };
-    vec![contender(callboard_threads::NAME, start_callboard), contender("rayon", start_rayon)]
+    vec![
+        contender(callboard_itself::THREADS, |engines| start_callboard(Cluster::threads(engines))),
+        contender(callboard_itself::PROCESSES, |engines| start_callboard(Cluster::processes(engines))),
+        contender("rayon", start_rayon),
+    ]
 }
 
-fn start_callboard(engines: usize) -> Fallible<f64> {
+fn start_callboard(cluster: ClusterBuilder) -> Fallible<f64> {
     let start = Instant::now();
-    let cluster = Cluster::threads(engines).start()?;
+    let cluster = cluster.start()?;
     cluster.client().all().apply(Noop).get()?;
     Ok(start.elapsed().as_secs_f64())
 }
