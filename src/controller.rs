@@ -63,9 +63,16 @@ pub(crate) struct Controller {
     limits: Limits,
     nursery: Nursery,
     /// Where sessions with engines elsewhere are, if there are any.
-    sessions: Option<Arbiter>,
+    sessions: Option<Sessions>,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
+}
+
+/// Where engines in other processes are spoken to, and their end.
+struct Sessions {
+    arbiter: Arbiter,
+    /// Has no more of them launched.
+    halt: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Where further engines are made.
@@ -86,7 +93,7 @@ enum Host {
 /// What `set_up` made.
 struct Started {
     nursery: Nursery,
-    sessions: Option<Arbiter>,
+    sessions: Option<Sessions>,
     addresses: Addresses,
     link: LinkParts,
 }
@@ -132,6 +139,9 @@ impl Controller {
     /// [`Error::StillRunning`] names engines whose task did not return in time.
     pub(crate) fn stop(self, pending: Pending, asker: ThreadId) -> Result<(), Error> {
         let Addresses { scheduler, result_store, callbacks } = &self.addresses;
+        if let Some(sessions) = &self.sessions {
+            (sessions.halt)();
+        }
         // A mailbox that is closed is an arbiter that is gone already: everything is settled then.
         let _ = block_on(scheduler.send(Stop { pending }), None);
         // What was settled has been dispatched; once this is answered, it has been handed to threads.
@@ -143,8 +153,8 @@ impl Controller {
         let ended = self.threads.join(self.limits.stop_wait(), asker);
         // After the children, which are spoken to from there.
         if let Some(sessions) = self.sessions {
-            sessions.stop();
-            let _ = sessions.join();
+            sessions.arbiter.stop();
+            let _ = sessions.arbiter.join();
         }
         ended
     }
@@ -231,7 +241,7 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         tally: None,
     };
     join(&parts, &scheduler, thread_engines).await?;
-    let sessions = join_processes(&parts, &scheduler, process_engines).await?;
+    let sessions = join_processes(&parts, &scheduler, &limits, process_engines).await?;
     let nursery = Nursery { arbiter: Arbiter::current(), parts };
     let link = LinkParts {
         limits,
@@ -247,22 +257,29 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
 
 /// Launches engines that are child processes, and speaks with them on an arbiter of its own, which is returned.
 #[cfg(all(unix, feature = "remote"))]
-async fn join_processes(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usize) -> Result<Option<Arbiter>, Error> {
-    use crate::process::{Launcher, launch};
+async fn join_processes(
+    parts: &EngineParts,
+    scheduler: &Addr<Scheduler>,
+    limits: &Limits,
+    n: usize,
+) -> Result<Option<Sessions>, Error> {
+    use crate::process::{Halt, Launcher, launch};
     if n == 0 {
         return Ok(None);
     }
     let system =
         |error: std::io::Error| Error::System { doing: "launching engine processes", reason: error.to_string() };
-    let sessions = Arbiter::try_new().map_err(system)?;
+    let (arbiter, halt) = (Arbiter::try_new().map_err(system)?, Arc::new(Halt::default()));
     let launcher = Launcher {
         program: std::env::current_exe().map_err(system)?,
         scheduler: scheduler.clone(),
         finished: parts.finished.clone(),
         threads: parts.threads.clone(),
-        arbiter: sessions.handle(),
+        arbiter: arbiter.handle(),
         cluster: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()),
         build: parts.registry.build(),
+        limits: limits.clone(),
+        halt: halt.clone(),
     };
     let joining: Vec<_> = (0..n).map(|number| launch(launcher.clone(), number)).collect();
     let mut joined = Ok(());
@@ -272,10 +289,11 @@ async fn join_processes(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usi
         }
     }
     match joined {
-        Ok(()) => Ok(Some(sessions)),
+        Ok(()) => Ok(Some(Sessions { arbiter, halt: Box::new(move || halt.halt()) })),
         Err(error) => {
             // The children that did join end with their sessions.
-            sessions.stop();
+            halt.halt();
+            arbiter.stop();
             Err(error)
         }
     }
@@ -283,7 +301,7 @@ async fn join_processes(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usi
 
 /// There is no wire in this build, and so nothing to ask for.
 #[cfg(not(all(unix, feature = "remote")))]
-async fn join_processes(_: &EngineParts, _: &Addr<Scheduler>, _: usize) -> Result<Option<Arbiter>, Error> {
+async fn join_processes(_: &EngineParts, _: &Addr<Scheduler>, _: &Limits, _: usize) -> Result<Option<Sessions>, Error> {
     Ok(None)
 }
 

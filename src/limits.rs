@@ -92,6 +92,10 @@ pub struct Limits {
     pub callback_threads_max: usize,
     /// How long stopping waits for tasks that run, in milliseconds; then their engines are named and left.
     pub stop_wait_ms_max: u64,
+    /// How often an engine process that died is launched again within `engine_restart_window_s`; then it is given up.
+    pub engine_restarts_max: u32,
+    /// See `engine_restarts_max`; in seconds.
+    pub engine_restart_window_s: u64,
     /// How long an idle thread looks for work before it sleeps, in microseconds. Waking a sleeping thread
     /// costs 30 us and more; looking costs the processor meanwhile. 0 sleeps at once.
     pub spin_us: u64,
@@ -110,6 +114,8 @@ impl Default for Limits {
             callbacks_pending_max: 1_000_000,
             callback_threads_max: 8,
             stop_wait_ms_max: 5_000,
+            engine_restarts_max: 5,
+            engine_restart_window_s: 60,
             spin_us: 50,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callboard::prelude::*;
-use callboard::{Attempt, EngineId, Status};
+use callboard::{Attempt, EngineEvent, EngineId, Limits, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -111,7 +111,9 @@ fn an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on() {
         }
         assert_eq!(falling.metadata().status, Status::Lost);
         assert_eq!(rc.load_balanced().apply(square(3)).get_timeout(PATIENCE), Ok(9));
-        assert_eq!(rc.ids(), [EngineId(1)]);
+        rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+        assert_eq!(rc.ids(), [EngineId(1), EngineId(2)], "another is in its place");
+        assert_eq!(rc.engine(2).unwrap().apply(square(4)).get_timeout(PATIENCE), Ok(16));
     }
     // Once it is known how short they are, they are sent ahead, behind what runs.
     let view = rc.load_balanced();
@@ -122,10 +124,30 @@ fn an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on() {
     for (x, ar) in (0..).zip(&behind) {
         assert_eq!(ar.get_timeout(PATIENCE), Ok(x * x));
         assert_eq!(ar.metadata().attempt, Attempt(1), "none had started where it was first");
-        assert_eq!(ar.metadata().engine, Some(EngineId(1)));
+        assert_ne!(ar.metadata().engine, Some(EngineId(0)));
     }
     assert!(matches!(falling.get_timeout(PATIENCE), Err(TaskError::EngineLost { .. })));
     assert_eq!(busy.get_timeout(PATIENCE), Ok(400));
+}
+
+fn an_engine_that_dies_again_and_again_is_given_up() {
+    let mut limits = Limits::default();
+    limits.engine_restarts_max = 2;
+    let cluster = Cluster::processes(1).limits(limits).start().unwrap();
+    let rc = cluster.client();
+    let mut events = rc.engine_events();
+    for engine in 0..3 {
+        rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+        rc.engine(engine).unwrap().apply(fall(1)).get_timeout(PATIENCE).unwrap_err();
+    }
+    let mut seen = Vec::new();
+    while seen.len() < 5 {
+        seen.push(events.recv_timeout(PATIENCE).unwrap().unwrap());
+    }
+    let EngineEvent::Left { engine: EngineId(2), cause } = &seen[4] else { panic!("{seen:?}") };
+    assert!(cause.contains("exit status: 3, and too often to be launched again"), "{cause}");
+    assert_eq!(rc.len(), 0);
+    drop(cluster);
 }
 
 fn threads_and_processes_work_side_by_side() {
@@ -150,13 +172,14 @@ fn a_cluster_that_is_dropped_while_children_work_leaves_none() {
 
 fn main() {
     callboard::init();
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("tasks_run_in_children_and_their_values_come_back", tasks_run_in_children_and_their_values_come_back),
         ("what_goes_wrong_in_a_child_is_told_as_in_a_thread", what_goes_wrong_in_a_child_is_told_as_in_a_thread),
         (
             "an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on",
             an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,
         ),
+        ("an_engine_that_dies_again_and_again_is_given_up", an_engine_that_dies_again_and_again_is_given_up),
         ("threads_and_processes_work_side_by_side", threads_and_processes_work_side_by_side),
         (
             "a_cluster_that_is_dropped_while_children_work_leaves_none",

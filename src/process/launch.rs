@@ -8,21 +8,23 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use actix::{Addr, ArbiterHandle};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::VARIABLE;
+use super::restarts::Restarts;
 use crate::actors::{Lane, Scheduler, Tally, Threads};
 use crate::error::Error;
-use crate::limits::HANDSHAKE_MS_MAX;
+use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::messages::Completion;
 use crate::remote::{Gateway, GatewayParts, Lost, Said};
 use crate::task::EngineId;
@@ -44,6 +46,14 @@ pub(crate) struct Launcher {
     /// Drawn at random when the cluster starts.
     pub(crate) cluster: u64,
     pub(crate) build: u64,
+    pub(crate) limits: Limits,
+    pub(crate) halt: Arc<Halt>,
+}
+
+impl Launcher {
+    fn restarts(&self) -> Restarts {
+        Restarts::new(self.limits.engine_restarts_max, Duration::from_secs(self.limits.engine_restart_window_s))
+    }
 }
 
 /// Returns the bounds of a session with an engine.
@@ -53,13 +63,14 @@ pub(super) fn session_limits() -> SessionLimits {
     SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() }
 }
 
-/// Launches an engine; the receiver hears when it has joined, or why it has not.
+/// Launches an engine, and again whenever it dies; the receiver hears when the first has joined, or why it has not.
 pub(crate) fn launch(launcher: Launcher, number: usize) -> oneshot::Receiver<Result<EngineId, Error>> {
     let (tell, told) = oneshot::channel();
     let (threads, tell) = (launcher.threads.clone(), Arc::new(Tell(Mutex::new(Some(tell)))));
     let last = tell.clone();
     let watch = move || {
-        if let Err(error) = watch(launcher, tell.clone()) {
+        if let Err(error) = watch(&launcher, &tell) {
+            tracing::error!(%error, "an engine process cannot be launched");
             tell.tell(Err(error));
         }
     };
@@ -67,6 +78,28 @@ pub(crate) fn launch(launcher: Launcher, number: usize) -> oneshot::Receiver<Res
         last.tell(Err(error));
     }
     told
+}
+
+/// The end of launching, for all children of a cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Halt {
+    is_over: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Halt {
+    /// Has no engine launched any more.
+    pub(crate) fn halt(&self) {
+        *self.is_over.lock() = true;
+        self.wake.notify_all();
+    }
+
+    /// Waits, unless it is over before; returns whether it is.
+    fn wait(&self, wait: Duration) -> bool {
+        let mut is_over = self.is_over.lock();
+        self.wake.wait_while_for(&mut is_over, |is_over| !*is_over, wait);
+        *is_over
+    }
 }
 
 /// Who waits for an engine to join. The first answer counts.
@@ -81,20 +114,41 @@ impl Tell {
     }
 }
 
-/// Starts a child, has it attended to, and waits for its end.
-fn watch(launcher: Launcher, tell: Arc<Tell>) -> Result<(), Error> {
+/// Starts a child, has it attended to, and waits for its end; then starts the next.
+fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
     let failed = |error: io::Error| Error::System { doing: "launching an engine process", reason: error.to_string() };
-    let (mut child, stream, tally) = start(&launcher).map_err(failed)?;
-    let pid = Pid::from_child(&child);
-    let (tell_end, ended) = oneshot::channel();
-    let attend = attend(stream, launcher.clone(), tally, Ended { pid, status: ended }, tell);
-    // Where the arbiter is gone the stream is dropped with this, and the child ends.
-    launcher.arbiter.spawn(attend);
-    // Not reaped at once: as long as it is there, its number is that of its group.
-    let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    let _ = kill_process_group(pid, Signal::KILL);
-    let _ = tell_end.send(child.wait());
-    Ok(())
+    let (began, mut restarts) = (Instant::now(), launcher.restarts());
+    loop {
+        let (mut child, stream, tally) = start(launcher).map_err(failed)?;
+        let (pid, born) = (Pid::from_child(&child), Instant::now());
+        let (tell_end, ended) = oneshot::channel();
+        let is_wanted = Arc::new(AtomicBool::new(false));
+        let ended = Ended { pid, told: ended };
+        let attend = attend(stream, launcher.clone(), tally, ended, is_wanted.clone(), tell.clone());
+        // Where the arbiter is gone the stream is dropped with this, and the child ends.
+        launcher.arbiter.spawn(attend);
+        // Not reaped at once: as long as it is there, its number is that of its group.
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        let _ = kill_process_group(pid, Signal::KILL);
+        let mut cause = match child.wait() {
+            Ok(status) => format!("its process ended with {status}"),
+            Err(error) => format!("its process cannot be waited for: {error}"),
+        };
+        // One that never joined would not the next time either.
+        let next = match is_wanted.load(Ordering::Acquire) {
+            true => restarts.next(began.elapsed(), born.elapsed()),
+            false => None,
+        };
+        if is_wanted.load(Ordering::Acquire) && next.is_none() {
+            cause.push_str(", and too often to be launched again");
+            tracing::error!(%cause, "an engine process is given up");
+        }
+        let _ = tell_end.send(cause);
+        match next {
+            Some(wait) if !launcher.halt.wait(wait) => {}
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Starts a child with a socket as its standard input, in a group of its own.
@@ -120,29 +174,34 @@ fn start(launcher: &Launcher) -> io::Result<(Child, UnixStream, File)> {
 /// The end of a child, which comes some time.
 struct Ended {
     pid: Pid,
-    status: oneshot::Receiver<io::Result<ExitStatus>>,
+    told: oneshot::Receiver<String>,
 }
 
 impl Ended {
     /// Waits for the end, and brings it about if it does not come; says what it was.
     async fn hear(mut self) -> String {
-        let status = match timeout(GRACE, &mut self.status).await {
-            Ok(status) => status,
+        let told = match timeout(GRACE, &mut self.told).await {
+            Ok(told) => told,
             Err(_) => {
                 let _ = kill_process_group(self.pid, Signal::KILL);
-                self.status.await
+                self.told.await
             }
         };
-        match status {
-            Ok(Ok(status)) => format!("its process ended with {status}"),
-            Ok(Err(error)) => format!("its process cannot be waited for: {error}"),
-            Err(_) => "its process is not watched any more".into(),
-        }
+        told.unwrap_or_else(|_| "its process is not watched any more".into())
     }
 }
 
 /// Speaks with a child from its first word to its end.
-async fn attend(stream: UnixStream, launcher: Launcher, tally: File, ended: Ended, tell: Arc<Tell>) {
+///
+/// `is_wanted` is true from when it has joined until it is told to stop.
+async fn attend(
+    stream: UnixStream,
+    launcher: Launcher,
+    tally: File,
+    ended: Ended,
+    is_wanted: Arc<AtomicBool>,
+    tell: Arc<Tell>,
+) {
     let hello = Hello {
         role: Role::Controller,
         cluster: launcher.cluster,
@@ -164,10 +223,18 @@ async fn attend(stream: UnixStream, launcher: Launcher, tally: File, ended: Ende
         }
     };
     let speaker = Speaker::new(session_limits());
-    let parts =
-        GatewayParts { scheduler: launcher.scheduler, finished: launcher.finished, speaker: speaker.clone(), slots: 1 };
+    let parts = GatewayParts {
+        scheduler: launcher.scheduler,
+        finished: launcher.finished,
+        speaker: speaker.clone(),
+        slots: 1,
+        is_wanted,
+    };
     let (gateway, joined) = Gateway::join(parts);
-    actix::spawn(async move { tell.tell(joined.await.unwrap_or(Err(Error::ClusterStopped))) });
+    actix::spawn(async move {
+        let id = joined.await.unwrap_or(Err(Error::ClusterStopped));
+        tell.tell(id);
+    });
     let (reader, writer) = stream.into_split();
     let hear = |Heard { message, credit, .. }| {
         gateway.do_send(Said { message, credit });

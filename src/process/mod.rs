@@ -2,7 +2,8 @@
 
 mod child;
 mod launch;
+mod restarts;
 
 pub use child::init;
 pub(crate) use child::is_child;
-pub(crate) use launch::{Launcher, launch};
+pub(crate) use launch::{Halt, Launcher, launch};

@@ -4,6 +4,7 @@
 //! hold up no controller.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -36,6 +37,8 @@ pub(crate) struct GatewayParts {
     pub(crate) finished: Arc<Finished<Completion>>,
     pub(crate) speaker: Speaker,
     pub(crate) slots: u32,
+    /// True from when the engine has joined until it is told to stop: one that is lost meanwhile is replaced.
+    pub(crate) is_wanted: Arc<AtomicBool>,
 }
 
 /// What the engine said.
@@ -196,6 +199,7 @@ impl Actor for Gateway {
             match &id {
                 Ok(id) => {
                     gateway.id = Some(*id);
+                    gateway.parts.is_wanted.store(true, Ordering::Release);
                     gateway.say(Lane::Bulk, &ToEngine::Joined(*id), Vec::new());
                 }
                 Err(_) => ctx.stop(),
@@ -247,6 +251,7 @@ impl Handler<StopEngine> for Gateway {
     type Result = ();
 
     fn handle(&mut self, _: StopEngine, ctx: &mut Context<Self>) {
+        self.parts.is_wanted.store(false, Ordering::Release);
         self.say(Lane::Control, &ToEngine::Stop, Vec::new());
         // Whatever runs there then, nobody waits for.
         ctx.run_later(STOP_WAIT, |gateway, _| gateway.parts.speaker.close("the engine was stopped"));

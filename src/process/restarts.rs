@@ -1,0 +1,72 @@
+//! When an engine that has died is launched again: at once, then after longer and longer, and not for ever. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Wait before the second restart of a row; it doubles from there.
+const BACKOFF_MS_MIN: u64 = 50;
+
+/// Longest wait before a restart.
+const BACKOFF_MS_MAX: u64 = 5_000;
+
+/// The restarts of one engine.
+#[derive(Debug)]
+pub(super) struct Restarts {
+    max: u32,
+    window: Duration,
+    /// When the last ones were, since some beginning.
+    recent: VecDeque<Duration>,
+}
+
+impl Restarts {
+    /// Allows `max` restarts within `window`.
+    pub(super) fn new(max: u32, window: Duration) -> Self {
+        Self { max, window, recent: VecDeque::new() }
+    }
+
+    /// Returns how long to wait before the engine is launched again; `None` if it has died too often.
+    ///
+    /// The first of a row comes at once: whoever waits for the engine gets it back. A row ends when the engine has
+    /// lived for a second.
+    pub(super) fn next(&mut self, now: Duration, lived: Duration) -> Option<Duration> {
+        while self.recent.front().is_some_and(|&at| at + self.window <= now) {
+            self.recent.pop_front();
+        }
+        if self.recent.len() >= self.max as usize {
+            return None;
+        }
+        self.recent.push_back(now);
+        let row = if lived >= Duration::from_secs(1) { 1 } else { self.recent.len() as u32 };
+        let backoff = BACKOFF_MS_MIN.saturating_mul(1 << row.saturating_sub(2).min(16)).min(BACKOFF_MS_MAX);
+        Some(if row <= 1 { Duration::ZERO } else { Duration::from_millis(backoff) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_first_restart_is_at_once_and_the_next_wait_longer_and_longer() {
+        let mut restarts = Restarts::new(9, s(60));
+        let waits: Vec<u64> =
+            (0..9).map(|n| restarts.next(s(n), Duration::ZERO).unwrap_or_default().as_millis() as u64).collect();
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1_600, 3_200, 5_000]);
+        assert_eq!(restarts.next(s(9), Duration::ZERO), None, "nine within a minute");
+        assert_eq!(restarts.next(s(60), Duration::ZERO), Some(s(5)), "the first is forgotten");
+        assert_eq!(restarts.next(s(60), Duration::ZERO), None);
+    }
+
+    #[test]
+    fn one_that_had_lived_for_a_while_comes_back_at_once() {
+        let mut restarts = Restarts::new(5, s(60));
+        for n in 0..4 {
+            assert_eq!(restarts.next(s(n), s(1)), Some(Duration::ZERO));
+        }
+        assert_eq!(Restarts::new(0, s(60)).next(s(0), s(9)), None);
+    }
+}
