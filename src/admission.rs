@@ -60,7 +60,8 @@ impl Admission {
             return Err(TaskError::Overloaded { what: "tasks", limit: self.tasks_max });
         }
         // One task larger than the whole limit is let in when it is alone: refused, it could never run.
-        if admitted.bytes > 0 && admitted.bytes + weight > self.bytes_max {
+        let is_alone = admitted.bytes == 0 && count <= 1;
+        if !is_alone && admitted.bytes + weight > self.bytes_max {
             return Err(TaskError::Overloaded { what: "bytes", limit: self.bytes_max });
         }
         admitted.tasks += count;
@@ -68,19 +69,45 @@ impl Admission {
         Ok(())
     }
 
-    /// Counts `count` tasks as soon as there is room for all of them.
-    pub(crate) async fn admit(&self, count: u32, weight: u32) {
+    /// Counts a task as soon as there is room for it.
+    pub(crate) async fn admit(&self, weight: u32) {
+        self.admit_some(&[weight]).await;
+    }
+
+    /// Counts as many tasks of these weights, from the first on, as there is room for, as soon as there is for one;
+    /// returns how many.
+    pub(crate) async fn admit_some(&self, weights: &[u32]) -> usize {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let _leave = Leave(&self.waiting);
         loop {
             let mut room = std::pin::pin!(self.room.notified());
             // Enabled before the attempt, or room made in between would wake nobody.
             room.as_mut().enable();
-            if self.is_closed.load(Ordering::Acquire) || self.try_admit(count, weight).is_ok() {
-                return;
+            if self.is_closed.load(Ordering::Acquire) {
+                return weights.len();
+            }
+            let count = self.try_admit_some(weights);
+            if count > 0 {
+                return count;
             }
             room.await;
         }
+    }
+
+    fn try_admit_some(&self, weights: &[u32]) -> usize {
+        let mut admitted = self.admitted.lock();
+        let room = self.tasks_max.saturating_sub(admitted.tasks);
+        let mut count = 0;
+        for &weight in weights.iter().take(room) {
+            let bytes = admitted.bytes + weight as usize;
+            if admitted.bytes > 0 && bytes > self.bytes_max {
+                break;
+            }
+            admitted.bytes = bytes;
+            count += 1;
+        }
+        admitted.tasks += count;
+        count
     }
 
     /// Lets everybody in: the cluster is gone, and tells them so itself.

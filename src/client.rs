@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use actix::Recipient;
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
+use crate::actors::ask;
 use crate::async_result::Reply;
 use crate::controller::Addresses;
 use crate::engine_events::EngineEvents;
@@ -196,8 +198,7 @@ impl Client {
     /// # Ok::<(), callboard::Error>(())
     /// ```
     pub fn on_engine_event(&self, to: Recipient<EngineEvent>) -> Reply<()> {
-        let subscribed = self.addresses.scheduler.send(Subscribe { to });
-        Reply::new(async move { subscribed.await.map_err(|_| Error::ClusterStopped)? })
+        Reply::ask_for(&self.addresses.scheduler, Subscribe { to })
     }
 
     /// Waits until every task is settled that this client has submitted before.
@@ -215,23 +216,27 @@ impl Client {
     /// ```
     pub fn wait(&self) -> Reply<()> {
         let before = self.link.next_id();
-        let (taken_in, store) = (self.addresses.scheduler.send(TakeIn), self.addresses.result_store.clone());
+        let (taken_in, store) = (ask(&self.addresses.scheduler, TakeIn), self.addresses.result_store.clone());
         Reply::new(async move {
             taken_in.await.map_err(|_| Error::ClusterStopped)?;
-            store.send(AwaitSettled { before }).await.map_err(|_| Error::ClusterStopped)
+            let (tell, told) = oneshot::channel();
+            store.send(AwaitSettled { before, tell }).await.map_err(|_| Error::ClusterStopped)?;
+            // The sender is dropped when nothing is left.
+            let _ = told.await;
+            Ok(())
         })
     }
 
     /// Asks where the tasks are.
     pub fn queue_status(&self) -> Reply<QueueStatus> {
-        Reply::ask(self.addresses.scheduler.clone().recipient().send(GetStatus))
+        Reply::ask(&self.addresses.scheduler, GetStatus)
     }
 
     /// Asks what is remembered of a task.
     ///
     /// Answers [`Error::UnknownResult`] for a task that was never submitted, or whose record was removed.
     pub fn record(&self, task: TaskId) -> Reply<Record> {
-        let (taken_in, store) = (self.addresses.scheduler.send(TakeIn), self.addresses.result_store.clone());
+        let (taken_in, store) = (ask(&self.addresses.scheduler, TakeIn), self.addresses.result_store.clone());
         Reply::new(async move {
             taken_in.await.map_err(|_| Error::ClusterStopped)?;
             store.send(GetRecord { task }).await.map_err(|_| Error::ClusterStopped)?
@@ -240,7 +245,7 @@ impl Client {
 
     /// Asks for the records of all settled tasks that are remembered, oldest first.
     pub fn records(&self) -> Reply<Vec<Record>> {
-        Reply::ask(self.addresses.result_store.clone().recipient().send(GetRecords))
+        Reply::ask(&self.addresses.result_store, GetRecords)
     }
 
     /// Asks for the value of a task that was submitted with [`keep`](crate::With::keep), by its id.
@@ -248,7 +253,7 @@ impl Client {
     /// Answers [`Error::UnknownResult`] if it was not kept, and [`TaskError::ResultEvicted`] if there was no room
     /// for it any more. Waits for a task that is not settled.
     pub fn fetch<T: DeserializeOwned + Send + 'static>(&self, task: TaskId) -> Reply<T> {
-        let (taken_in, store) = (self.addresses.scheduler.send(TakeIn), self.addresses.result_store.clone());
+        let (taken_in, store) = (ask(&self.addresses.scheduler, TakeIn), self.addresses.result_store.clone());
         Reply::new(async move {
             taken_in.await.map_err(|_| Error::ClusterStopped)?;
             loop {
@@ -262,14 +267,14 @@ impl Client {
 
     /// Has the result store forget the records and kept values of settled tasks.
     pub fn purge(&self) -> Reply<()> {
-        Reply::ask(self.addresses.result_store.clone().recipient().send(Purge))
+        Reply::ask(&self.addresses.result_store, Purge)
     }
 
     /// Has the cluster accept nothing more; answered when every task is settled.
     ///
     /// The engines' threads end with the [`Cluster`](crate::Cluster).
     pub fn shutdown(&self, pending: Pending) -> Reply<()> {
-        Reply::ask(self.addresses.scheduler.clone().recipient().send(Stop { pending }))
+        Reply::ask(&self.addresses.scheduler, Stop { pending })
     }
 
     /// Returns the addresses of the cluster's actors.
@@ -279,8 +284,12 @@ impl Client {
 }
 
 fn read_kept<T: DeserializeOwned>(task: TaskId, bytes: &[u8]) -> Result<T, Error> {
-    postcard::from_bytes(bytes)
-        .map_err(|error| TaskError::undecodable(Coded::Result, &format!("task {task}"), &error.to_string()).into())
+    let reason = match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => return Ok(value),
+        Ok((_, rest)) => format!("{} bytes too many: it is of another type", rest.len()),
+        Err(error) => error.to_string(),
+    };
+    Err(TaskError::undecodable(Coded::Result, &format!("task {task}"), &reason).into())
 }
 
 impl fmt::Debug for Client {

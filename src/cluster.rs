@@ -133,8 +133,7 @@ impl Cluster {
     /// # Ok::<(), callboard::Error>(())
     /// ```
     pub fn remove_engines(&self, engines: impl IntoIterator<Item = EngineId>) -> Reply<()> {
-        let retired = self.addresses().scheduler.send(Retire { engines: engines.into_iter().collect() });
-        Reply::new(async move { retired.await.map_err(|_| Error::ClusterStopped)? })
+        Reply::ask_for(&self.addresses().scheduler, Retire { engines: engines.into_iter().collect() })
     }
 
     /// Ends the cluster; answered when every task is settled and every thread has ended.

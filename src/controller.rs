@@ -124,6 +124,9 @@ impl Controller {
 
     /// Starts more thread engines.
     pub(crate) fn add_threads(&self, n: usize) -> Reply<Vec<EngineId>> {
+        if self.link.roster.is_closed() {
+            return Reply::new(async { Err(Error::ClusterStopped) });
+        }
         let (tell, told) = oneshot::channel();
         let (Nursery { arbiter, parts }, scheduler) = (self.nursery.clone(), self.addresses.scheduler.clone());
         // Where the arbiter is gone, the sender is dropped with this, and that is the answer.
@@ -225,6 +228,7 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
             callbacks: callbacks.clone(),
             counts: counts.clone(),
             roster: roster.clone(),
+            admission: admission.clone(),
             submissions: submissions.clone(),
             policy,
         })

@@ -29,6 +29,18 @@ pub enum Error {
         /// The engines there are.
         have: Vec<EngineId>,
     },
+    /// A selection names an engine twice, which would get every call twice and keep one of two parts. Name it once.
+    #[error("engine {engine} is named twice; a view has each engine once")]
+    EngineTwice {
+        /// The engine.
+        engine: EngineId,
+    },
+    /// A value by engine was asked for, and this one was not made by an engine. Leave out what was joined from elsewhere.
+    #[error("task {task} ran on no engine; ask by_engine of results of engines only")]
+    OfNoEngine {
+        /// The task.
+        task: TaskId,
+    },
     /// The call needs an engine and there is none. Start some, or wait with `client.wait_for_engines(n)`.
     #[error("no engines have joined; start some, or wait with client.wait_for_engines(n)")]
     NoEngines,
@@ -90,8 +102,12 @@ pub enum Error {
         /// The limit, from [`Limits`](crate::Limits).
         limit: usize,
     },
-    /// No task with this id is known: it was never submitted here, or its record was removed.
-    #[error("no record of task {task}; it was never submitted here, or purged")]
+    /// Nothing is known of a task with this id, or its value was not kept. Submit with `keep()` what is to be fetched, and
+    /// raise `records_max` if records go too soon.
+    #[error(
+        "nothing is kept of task {task}: it was never submitted here, or refused; its record was purged or went to make \
+         room (limits.records_max, record_age_s_max); or its value was asked for and not kept (submit it with keep())"
+    )]
     UnknownResult {
         /// The task.
         task: TaskId,
@@ -309,8 +325,8 @@ impl TaskError {
             | Self::UnknownTask { .. }
             | Self::NotPortable
             | Self::ShutDown => Status::Refused,
-            Self::AlreadyTaken | Self::ResultEvicted => Status::Done,
-            Self::WouldBlock | Self::NotReady { .. } => Status::Pending,
+            // A task does not end like this; a promise may be settled with what asking for another result gave.
+            Self::AlreadyTaken | Self::ResultEvicted | Self::WouldBlock | Self::NotReady { .. } => Status::Failed,
         }
     }
 }

@@ -125,8 +125,8 @@ mod process;
 pub mod block_on;
 
 pub use async_result::{
-    AsCompleted, AsCompletedItems, AsCompletedStream, AsyncMapResult, AsyncResult, Awaitable, CancelOnDrop, IntoIter,
-    Iter, Reply, ResultStream, ReturnWhen, Waited, Waiting, as_completed, wait,
+    AsCompleted, AsCompletedItems, AsCompletedItemsStream, AsCompletedStream, AsyncMapResult, AsyncResult, Awaitable,
+    CancelOnDrop, IntoIter, Iter, Reply, ResultStream, ReturnWhen, Waited, Waiting, as_completed, wait,
 };
 pub use callboard_macros::task;
 pub use client::Client;

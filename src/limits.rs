@@ -12,8 +12,8 @@ pub const PANIC_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// for about a tenth of a millisecond, so control messages are answered in between.
 pub(crate) const BATCH_TASKS_MAX: usize = 256;
 
-/// How many items of a map wait for room together, where it is handed over as there is room: enough to keep
-/// every engine busy, and few enough to fit into any limit that lets work be done in parallel.
+/// How many items of a map are handed over together at most, where it is handed over as there is room: enough to keep
+/// every engine busy.
 pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
 
 /// How often an idle engine has the scheduler look at those that have more than they can run at once, in

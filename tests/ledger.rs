@@ -250,7 +250,7 @@ fn unused_sets_of_engines_are_forgotten_beyond_the_limit_and_used_ones_are_not()
     let refused = world.ledger.on_submit(world.now, vec![request(id, views[SETS_MAX].clone())]);
     let full = TaskError::Overloaded { what: "sets of engines", limit: SETS_MAX };
     assert!(
-        matches!(&refused[..], [Order::Discard(_), Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(0), error }]
+        matches!(&refused[..], [Order::Discard(_), Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(0), error, .. }]
             if *task == id && *error == full),
         "{refused:?}"
     );
@@ -551,7 +551,7 @@ fn a_task_whose_call_the_engine_lost_settles_as_lost() {
     let orders = ledger.on_handed_back(engine, vec![HandBack { id, count: 1, attempt, payload: None, error: None }]);
     let lost = TaskError::EngineLost { engine, attempt, cause: "it lost the call".into() };
     assert!(
-        matches!(&orders[..], [Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(1), error }] if *task == id && *error == lost),
+        matches!(&orders[..], [Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(1), error, .. }] if *task == id && *error == lost),
         "{orders:?}"
     );
     assert_eq!(ledger.status().engines[0].outstanding, 0);
@@ -596,7 +596,7 @@ fn what_a_lost_engine_had_moves_on_unless_it_had_started_or_is_bound_to_it() {
     for order in orders {
         match order {
             Order::Run { engine, assignment } => runs.push((engine, assignment.id.seq, assignment.attempt)),
-            Order::Settle { tasks, attempt, error } => settled.push((tasks.first.seq, attempt, error)),
+            Order::Settle { tasks, attempt, error, .. } => settled.push((tasks.first.seq, attempt, error)),
             Order::Expect { .. } | Order::Discard(_) => {}
             other => panic!("{other:?}"),
         }

@@ -346,7 +346,7 @@ fn in_async_code_it_is_a_future_and_two_streams_and_blocks_nothing() {
         assert_eq!(view.map(square, 0..5).await, Ok(vec![0, 1, 4, 9, 16]));
         let streamed: Vec<_> = view.map(square, 0..1_000).stream().collect().await;
         assert_eq!(streamed, (0..1_000).map(|x| Ok(x * x)).collect::<Vec<_>>());
-        let mut completed: Vec<_> = StreamExt::collect(view.map(square, 0..1_000).as_completed()).await;
+        let mut completed: Vec<_> = view.map(square, 0..1_000).as_completed().into_stream().collect().await;
         completed.sort_by_key(|(position, _)| *position);
         assert_eq!(completed, (0..1_000).map(|x| (x as usize, Ok(x * x))).collect::<Vec<_>>());
 

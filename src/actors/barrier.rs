@@ -11,19 +11,24 @@ use crate::task::{Span, TaskId};
 pub(super) struct Barrier {
     /// The tasks that are left, by the first of those in a row; how many.
     left: BTreeMap<TaskId, u32>,
-    _told: oneshot::Sender<()>,
+    told: oneshot::Sender<()>,
 }
 
 impl Barrier {
     /// Waits for these tasks; nobody if there are none.
     pub(super) fn new(tasks: impl IntoIterator<Item = Span>, told: oneshot::Sender<()>) -> Option<Self> {
         let left: BTreeMap<_, _> = tasks.into_iter().map(|span| (span.first, span.count)).collect();
-        (!left.is_empty()).then_some(Self { left, _told: told })
+        (!left.is_empty()).then_some(Self { left, told })
     }
 
     /// Returns whether nothing is left.
     pub(super) fn is_open(&self) -> bool {
         self.left.is_empty()
+    }
+
+    /// Returns whether nobody waits any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.told.is_closed()
     }
 
     /// Notes that tasks are settled.

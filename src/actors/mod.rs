@@ -18,9 +18,11 @@ mod lane;
 mod spin;
 mod roster;
 mod barrier;
+mod asked;
 mod threads;
 mod end;
 
+pub(crate) use asked::{Asked, ask};
 pub use callbacks::Callbacks;
 pub(crate) use dispatcher::{CallbackCounts, Dispatcher};
 pub(crate) use end::End;

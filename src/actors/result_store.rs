@@ -84,7 +84,7 @@ impl ResultStore {
 
     /// Decides for which tasks an outcome counts, and remembers it for those.
     fn decide(&mut self, now: Moment, completion: Completion, decided: &mut Decided) {
-        let Completion { id, count, attempt, engine, ran, mut outcome, mut kept } = completion;
+        let Completion { id, count, attempt, engine, at, ran, mut outcome, mut kept } = completion;
         let tasks = Span { first: id, count };
         let started = ran.map(|ran| now.before(ran));
         let (mut won, mut next) = (0, id);
@@ -94,14 +94,22 @@ impl ResultStore {
             let span = watched.span();
             // What lies before this part counts for nobody, and so does what is left in the end.
             drop_front(&mut outcome, (span.first.seq - next.seq) as u32, decided);
-            let outcome = take_front(&mut outcome, span.count);
+            let mut outcome = take_front(&mut outcome, span.count);
             next = span.last().plus(1);
             won += span.count;
             barriers.iter_mut().for_each(|barrier| barrier.on_settled(span));
             let Watched { kind, extras, submitted, weight, waiter, .. } = watched;
             decided.released.add(span.count, weight);
+            if let Some(deadline) = extras.as_ref().and_then(|extras| extras.deadline)
+                && now.since(submitted) > deadline
+                && outcome.is_ok()
+            {
+                // The timer has not rung yet, or the Scheduler has not come to it.
+                let late = std::mem::replace(&mut outcome, Err(TaskError::TimedOut { deadline }));
+                decided.outcomes.push(Err(late));
+            }
             let started = started.map(|started| started.max(submitted));
-            let run = Run { status: status_of(&outcome), engine, attempt, started, completed: now };
+            let run = Run { status: status_of(&outcome), engine: engine.or(at), attempt, started, completed: now };
             if extras.as_ref().is_some_and(|extras| extras.keep) {
                 records.keep(span, kept.take().map(|bytes| *bytes).ok_or_else(|| error_of(&outcome)));
             }
@@ -198,15 +206,12 @@ impl Handler<Finished> for ResultStore {
 }
 
 impl Handler<AwaitSettled> for ResultStore {
-    type Result = ResponseFuture<()>;
+    type Result = ();
 
-    fn handle(&mut self, msg: AwaitSettled, _: &mut Context<Self>) -> ResponseFuture<()> {
-        let (tell, told) = oneshot::channel();
-        self.barriers.extend(Barrier::new(self.waiting.before(msg.before), tell));
-        Box::pin(async {
-            // The sender is dropped when nothing is left.
-            let _ = told.await;
-        })
+    fn handle(&mut self, msg: AwaitSettled, _: &mut Context<Self>) {
+        // Those that nobody waits for any more make room.
+        self.barriers.retain(|barrier| !barrier.is_abandoned());
+        self.barriers.extend(Barrier::new(self.waiting.before(msg.before), msg.tell));
     }
 }
 
@@ -233,7 +238,10 @@ impl Handler<FetchKept> for ResultStore {
     fn handle(&mut self, msg: FetchKept, _: &mut Context<Self>) -> Self::Result {
         if self.waiting.get(msg.task).is_some() {
             let (settled, told) = oneshot::channel();
-            self.asking.entry(msg.task).or_default().push(settled);
+            let asking = self.asking.entry(msg.task).or_default();
+            // Those that nobody waits for any more make room.
+            asking.retain(|other| !other.is_closed());
+            asking.push(settled);
             return Ok(Kept::Pending(told));
         }
         let kept = self.records.fetch(msg.task).ok_or(Error::UnknownResult { task: msg.task })?;

@@ -51,6 +51,17 @@ impl Roster {
         drop(self.events.lock().take());
     }
 
+    /// Takes every engine out: the cluster has ended.
+    pub(super) fn clear(&self) {
+        self.close();
+        self.ids.write().clear();
+    }
+
+    /// Returns whether no engine joins any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.count.borrow().is_none()
+    }
+
     /// Follows how many engines there are; `None` once the cluster ends.
     pub(crate) fn watch(&self) -> watch::Receiver<Option<usize>> {
         self.count.subscribe()

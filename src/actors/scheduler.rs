@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
+use crate::admission::{Admission, Released};
 use crate::apart;
 use crate::ledger::{Assignment, Ledger, Order, Policy, Request};
 use crate::limits::{Limits, RECALL_LOOK_MS};
@@ -42,6 +43,7 @@ pub struct Scheduler {
     callbacks: Addr<Callbacks>,
     counts: Arc<CallbackCounts>,
     roster: Arc<Roster>,
+    admission: Arc<Admission>,
     /// What callers push.
     submissions: Arc<Lane<Submission>>,
     /// How many of them were taken in since the start.
@@ -77,6 +79,7 @@ pub(crate) struct SchedulerParts {
     pub(crate) callbacks: Addr<Callbacks>,
     pub(crate) counts: Arc<CallbackCounts>,
     pub(crate) roster: Arc<Roster>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) submissions: Arc<Lane<Submission>>,
     pub(crate) policy: Policy,
 }
@@ -90,6 +93,7 @@ impl Scheduler {
             callbacks: parts.callbacks,
             counts: parts.counts,
             roster: parts.roster,
+            admission: parts.admission,
             submissions: parts.submissions,
             taken_in: 0,
             patience: parts.limits.spin(),
@@ -120,6 +124,7 @@ impl Actor for Scheduler {
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
+        self.roster.clear();
         // An arbiter that ends without a word leaves calls behind, whose `Drop` is code of the user's.
         let orders = self.ledger.on_cancel_all("the cluster ended").into_iter();
         apart::discard(orders.filter_map(|order| match order {
@@ -250,11 +255,12 @@ impl Scheduler {
                     }
                     ctx.notify(Leave { engine, cause: REMOVED.into(), had: Vec::new() });
                 }
-                Order::Settle { tasks, attempt, error } => finished.push(Completion {
+                Order::Settle { tasks, attempt, at, error } => finished.push(Completion {
                     id: tasks.first,
                     count: tasks.count,
                     attempt,
                     engine: None,
+                    at,
                     ran: None,
                     outcome: Err(error),
                     kept: None,
@@ -331,12 +337,16 @@ impl Scheduler {
 
     /// Settles what comes after the end.
     fn refuse(&mut self, batch: Vec<Submission>) {
-        let mut discard = Vec::new();
-        for Submission { request, waiter, .. } in batch {
-            // Dropping the waiter settles it.
-            drop(waiter);
+        let (mut released, mut waiters, mut discard) = (Released::default(), Vec::new(), Vec::new());
+        for Submission { request, weight, waiter } in batch {
+            released.add(request.payload.count(), weight);
+            waiters.push(waiter);
             discard.push(request.payload);
         }
+        // Before anybody is woken: whoever then submits finds the room.
+        self.admission.release(released);
+        // Dropping the waiters settles them.
+        drop(waiters);
         self.callbacks.do_send(Discard { batch: discard });
     }
 

@@ -80,7 +80,7 @@ impl Worker {
                 catch::discard(spare);
                 let (outcome, kept) = keep(outcome, extras.as_deref(), cx);
                 let (engine, ran) = (Some(self.engine), Some(ran));
-                self.report(Completion { id, count: 1, attempt, engine, ran, outcome, kept });
+                self.report(Completion { id, count: 1, attempt, engine, at: None, ran, outcome, kept });
             }
         }
     }
@@ -97,7 +97,7 @@ impl Worker {
             return;
         }
         let (attempt, engine, ran) = (cx.attempt, Some(self.engine), Some(ran));
-        self.report(Completion { id: first, count, attempt, engine, ran, outcome: Ok(value), kept: None });
+        self.report(Completion { id: first, count, attempt, engine, at: None, ran, outcome: Ok(value), kept: None });
     }
 
     fn report(&self, completion: Completion) {

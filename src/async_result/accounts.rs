@@ -11,8 +11,10 @@ use crate::task::{EngineId, Moment, Record, Run};
 impl<T: Send + 'static> AsyncMapResult<T> {
     /// Blocks until all tasks are settled and returns copies of their values by the engine that made them.
     ///
+    /// Of results of several clusters that were joined, engines with one id are taken for one.
+    ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get); [`Error::OfNoEngine`] if a value was not made by an engine, but by a promise that was joined.
     pub fn by_engine(&self) -> Result<BTreeMap<EngineId, Vec<T>>, Error>
     where
         T: Clone,
@@ -20,10 +22,8 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         let values = self.get()?;
         let mut by_engine: BTreeMap<EngineId, Vec<T>> = BTreeMap::new();
         for (value, record) in values.into_iter().zip(self.metadata()) {
-            // A task with a value ran on an engine.
-            if let Some(engine) = record.engine {
-                by_engine.entry(engine).or_default().push(value);
-            }
+            let engine = record.engine.ok_or(Error::OfNoEngine { task: record.id })?;
+            by_engine.entry(engine).or_default().push(value);
         }
         Ok(by_engine)
     }
@@ -46,8 +46,25 @@ impl<T: Send + 'static> AsyncMapResult<T> {
 
     /// Returns what is known of each task. Items that travelled together have their times together.
     pub fn metadata(&self) -> Vec<Record> {
+        let heirs = self.many.heirs();
+        if !heirs.is_empty() {
+            return heirs.iter().map(|heir| heir.record()).collect();
+        }
         let records = |parts: &mut Parts<T>| (0..self.many.len()).map(|index| self.record(parts, index)).collect();
         self.many.look(records).unwrap_or_default()
+    }
+
+    /// Returns when what came together ran.
+    fn runs(&self) -> Vec<Run> {
+        let heirs = self.many.heirs();
+        if heirs.is_empty() {
+            return self.many.look(|parts| parts.values().map(|part| part.run).collect()).unwrap_or_default();
+        }
+        let mut runs: Vec<Run> = heirs.iter().filter_map(|heir| heir.run()).collect();
+        // What came together had its times together.
+        let times = |run: &Run| (run.engine, run.started, run.completed);
+        runs.dedup_by(|one, other| one.started.is_some() && times(one) == times(other));
+        runs
     }
 
     /// Returns the time from the submission to the last outcome, or to now while some are missing.
@@ -57,8 +74,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
 
     /// Returns the time from the submission to the last outcome; `None` while some are missing.
     pub fn wall_time(&self) -> Option<Duration> {
-        let last = |parts: &mut Parts<T>| parts.values().map(|part| part.run.completed).max();
-        let last = self.ready().then(|| self.many.look(last))??;
+        let last = self.ready().then(|| self.runs().iter().map(|run| run.completed).max())?;
         Some(last.map_or(Duration::ZERO, |last| last.since(self.many.created)))
     }
 
@@ -67,11 +83,8 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     ///
     /// Divided by [`wall_time`](Self::wall_time) it is the speed-up.
     pub fn serial_time(&self) -> Option<Duration> {
-        let sum = |parts: &mut Parts<T>| {
-            let ran = parts.values().filter_map(|part| Some(part.run.completed.since(part.run.started?)));
-            ran.sum()
-        };
-        self.ready().then(|| self.many.look(sum))?
+        let ran = |run: &Run| Some(run.completed.since(run.started?));
+        self.ready().then(|| self.runs().iter().filter_map(ran).sum())
     }
 
     fn record(&self, parts: &Parts<T>, index: u32) -> Record {

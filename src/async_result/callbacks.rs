@@ -29,6 +29,9 @@ impl<T: Send + 'static> AsyncResult<T> {
     /// Called once, on one of a few plain threads: it may block, panic, submit work and wait on other
     /// results. The callbacks of one result are called one after the other, in the order of registration.
     ///
+    /// The result lives for it also when it was dropped here. But there is one value: what was moved out before, by
+    /// `.await`, [`take`](Self::take) or [`pipe_to`](Self::pipe_to), is `AlreadyTaken` for the callback, and the other way round.
+    ///
     /// # Errors
     /// [`Error::Overloaded`] if too many callbacks are registered already.
     pub fn add_done_callback(&self, callback: impl FnOnce(&Self) + Send + 'static) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Watching many tasks complete: a progress bar on a terminal, plain lines elsewhere.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,7 +22,13 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     /// # Errors
     /// [`Error::WouldBlock`] on a thread that drives a runtime or an arbiter.
     pub fn wait_interactive(&self) -> Result<(), Error> {
-        if stderr().is_terminal() { self.wait_with_bar() } else { self.wait_with_lines(|line| eprintln!("{line}")) }
+        if stderr().is_terminal() {
+            return self.wait_with_bar();
+        }
+        self.wait_with_lines(|line| {
+            // Whoever read this may have seen enough.
+            let _ = writeln!(stderr(), "{line}");
+        })
     }
 
     fn wait_with_bar(&self) -> Result<(), Error> {

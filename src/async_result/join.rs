@@ -43,8 +43,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         let results: Vec<AsyncResult<T>> = results.into_iter().collect();
         let parts: Vec<(TaskId, Origin)> = results.iter().map(|result| (result.id(), result.origin())).collect();
         let kind = results.first().map_or(&NOTHING, AsyncResult::kind);
-        let ids = parts.iter().map(|(id, _)| *id).collect();
-        let many = Many::of_ids(ids, kind, not_decodable);
+        let many = Many::of_joined(results.iter().map(AsyncResult::joined).collect(), kind, not_decodable);
         for (index, result) in (0..).zip(results) {
             move_into(&many, index, result);
         }

@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::intervals::Intervals;
 use super::one::{Decode, One};
@@ -39,7 +39,15 @@ enum Ids {
     /// Counted up from here.
     From(TaskId),
     /// Of results that were joined.
-    Each(Vec<TaskId>),
+    Each(Vec<Joined>),
+}
+
+/// What is known of a result that was joined with others.
+pub(super) struct Joined {
+    pub(super) id: TaskId,
+    pub(super) kind: &'static TaskKind,
+    pub(super) extras: Option<Arc<Extras>>,
+    pub(super) created: Moment,
 }
 
 struct State<T> {
@@ -58,6 +66,8 @@ struct State<T> {
     heirs: Vec<Arc<One<T>>>,
     /// Who has the parts at the moment.
     lent_to: Option<ThreadId>,
+    /// The task that waits until they are put back.
+    waiting: Option<Waker>,
 }
 
 /// What somebody waits for.
@@ -82,10 +92,11 @@ impl<T: Send + 'static> Many<T> {
         Arc::new(Self::with(Ids::From(first), len, kind, extras, decode))
     }
 
-    /// Makes a place for results that have ids already.
-    pub(super) fn of_ids(ids: Vec<TaskId>, kind: &'static TaskKind, decode: Decode<T>) -> Arc<Self> {
-        let len = ids.len() as u32;
-        Arc::new(Self::with(Ids::Each(ids), len, kind, None, decode))
+    /// Makes a place for results that are there already, in some other place.
+    pub(super) fn of_joined(joined: Vec<Joined>, kind: &'static TaskKind, decode: Decode<T>) -> Arc<Self> {
+        let (len, first) = (joined.len() as u32, joined.iter().map(|joined| joined.created).min());
+        let many = Self::with(Ids::Each(joined), len, kind, None, decode);
+        Arc::new(Self { created: first.unwrap_or_else(Moment::now), ..many })
     }
 
     fn with(ids: Ids, len: u32, kind: &'static TaskKind, extras: Option<Arc<Extras>>, decode: Decode<T>) -> Self {
@@ -100,6 +111,7 @@ impl<T: Send + 'static> Many<T> {
             are_callbacks_called: false,
             heirs: Vec::new(),
             lent_to: None,
+            waiting: None,
         };
         Self {
             kind,
@@ -172,6 +184,19 @@ impl<T: Send + 'static> Many<T> {
         Some(look(&mut loan.parts))
     }
 
+    /// As `look`, for a task: it is woken once another thread's look is over.
+    pub(super) fn poll_look<R>(&self, waker: &Waker, look: impl FnOnce(&mut Parts<T>) -> R) -> Poll<Option<R>> {
+        let mut loan = match self.try_lend() {
+            Ok(loan) => loan,
+            Err((mut state, true)) => {
+                state.waiting = Some(waker.clone());
+                return Poll::Pending;
+            }
+            Err((_, false)) => return Poll::Ready(None),
+        };
+        Poll::Ready(Some(look(&mut loan.parts)))
+    }
+
     /// Returns the index of the first item of the `nth` part that came.
     pub(super) fn nth_part(&self, nth: usize) -> Option<u32> {
         self.state.lock().order.get(nth).copied()
@@ -183,7 +208,18 @@ impl<T: Send + 'static> Many<T> {
     }
 
     pub(super) fn record(&self, index: u32, run: Option<Run>) -> Record {
-        Record::new(self.id_at(index), self.kind, self.extras.as_deref(), self.created, run)
+        match &self.ids {
+            Ids::From(first) => Record::new(first.plus(index), self.kind, self.extras.as_deref(), self.created, run),
+            Ids::Each(joined) => {
+                let Joined { id, kind, extras, created } = &joined[index as usize];
+                Record::new(*id, kind, extras.as_deref(), *created, run)
+            }
+        }
+    }
+
+    /// Returns the results that this one was split into, if it was.
+    pub(super) fn heirs(&self) -> Vec<Arc<One<T>>> {
+        self.state.lock().heirs.clone()
     }
 
     pub(super) fn hold(&self) {
@@ -222,17 +258,24 @@ impl<T: Send + 'static> Many<T> {
         }
     }
 
+    /// Lends the parts, or tells whether it is another thread that has them.
+    fn try_lend(&self) -> Result<Loan<'_, T>, (MutexGuard<'_, State<T>>, bool)> {
+        let mut state = self.state.lock();
+        if let Some(borrower) = state.lent_to {
+            let is_another = borrower != thread::current().id();
+            return Err((state, is_another));
+        }
+        state.lent_to = Some(thread::current().id());
+        let parts = std::mem::take(&mut state.parts);
+        Ok(Loan { many: self, parts })
+    }
+
     fn lend(&self) -> Option<Loan<'_, T>> {
         loop {
-            let mut state = self.state.lock();
-            match state.lent_to {
-                None => {
-                    state.lent_to = Some(thread::current().id());
-                    let parts = std::mem::take(&mut state.parts);
-                    return Some(Loan { many: self, parts });
-                }
-                Some(borrower) if borrower == thread::current().id() => return None,
-                Some(_) => drop(state),
+            match self.try_lend() {
+                Ok(loan) => return Some(loan),
+                Err((_, false)) => return None,
+                Err((state, true)) => drop(state),
             }
             // Only callbacks share a result with its owner, and a look is short.
             thread::sleep(LENT_POLL);
@@ -255,6 +298,10 @@ impl<T: Send + 'static> Drop for Loan<'_, T> {
         let came = std::mem::replace(&mut state.parts, std::mem::take(&mut self.parts));
         state.parts.extend(came);
         state.lent_to = None;
+        let waiting = state.waiting.take();
+        drop(state);
+        // Outside the lock: whoever wakes may come back at once.
+        waiting.into_iter().for_each(catch::wake);
     }
 }
 
@@ -262,7 +309,7 @@ impl<T> Identified for Many<T> {
     fn id_at(&self, index: u32) -> TaskId {
         match &self.ids {
             Ids::From(first) => first.plus(index),
-            Ids::Each(ids) => ids[index as usize],
+            Ids::Each(joined) => joined[index as usize].id,
         }
     }
 }

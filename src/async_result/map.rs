@@ -4,14 +4,14 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use super::blocking::{block_on, may_block};
 use super::many::{Many, Wish};
 use super::map_iter::{AsCompletedItems, IntoIter, Iter, ResultStream};
 use super::origin::Origin;
-use super::part::{Items, Parts, part_with};
+use super::part::{Parts, part_with};
 use super::single::AsyncResult;
 use crate::actors::Spin;
 use crate::error::{CompositeError, Error, TaskError};
@@ -181,7 +181,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         ResultStream::new(self)
     }
 
-    /// Iterates over the outcomes as tasks complete, each with its position; a stream in async code.
+    /// Iterates over the outcomes as tasks complete, each with its position; `into_stream()` of it is for async code.
     ///
     /// What is there already comes first. Items that ran together keep their order.
     pub fn as_completed(self) -> AsCompletedItems<T> {
@@ -263,6 +263,11 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         self.many.look(take).flatten().unwrap_or(Err(TaskError::AlreadyTaken))
     }
 
+    /// Returns the first item that is not settled; how many there are if all are.
+    pub(super) fn first_pending(&self) -> usize {
+        self.many.pending().first().map_or(self.len(), |&(first, _)| first as usize)
+    }
+
     /// Moves the outcomes of the `nth` part that came out, with the position of the first.
     pub(super) fn take_nth_part(&self, nth: usize) -> Option<(usize, Vec<Result<T, TaskError>>)> {
         let index = self.many.nth_part(nth)?;
@@ -290,19 +295,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
 
     /// Moves the values of tasks out that are all settled.
     pub(super) fn move_out(&self) -> Result<Vec<T>, CompositeError> {
-        let take = |parts: &mut Parts<T>| {
-            let mut all = Vec::with_capacity(self.len());
-            for part in parts.values_mut() {
-                match &mut part.items {
-                    Items::Each(items) => {
-                        all.extend(items.iter_mut().map(|item| item.take().unwrap_or(Err(TaskError::AlreadyTaken))));
-                    }
-                    Items::None(error, count) => all.extend((0..*count).map(|_| Err(error.clone()))),
-                }
-            }
-            all
-        };
-        all_or_errors(self.whole(self.many.look(take)))
+        all_or_errors(self.whole(self.many.look(take_all)))
     }
 
     /// Makes an error of each task whose outcome is elsewhere: with the results that this one was split into.
@@ -311,6 +304,11 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         all.resize_with(self.len(), || Err(TaskError::AlreadyTaken));
         all
     }
+}
+
+/// Moves the outcomes out of all parts.
+fn take_all<T: Send + 'static>(parts: &mut Parts<T>) -> Vec<Result<T, TaskError>> {
+    parts.values_mut().flat_map(|part| (0..part.len()).map(|at| part.take(at))).collect()
 }
 
 /// Parts values and errors: all values, or every error with its position.
@@ -331,10 +329,9 @@ impl<T: Send + 'static> Future for AsyncMapResult<T> {
 
     /// Moves the values out; a second time each is [`TaskError::AlreadyTaken`].
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.many.poll(Wish::All, cx.waker()) {
-            Poll::Ready(()) => Poll::Ready(self.move_out()),
-            Poll::Pending => Poll::Pending,
-        }
+        ready!(self.many.poll(Wish::All, cx.waker()));
+        let taken = ready!(self.many.poll_look(cx.waker(), take_all));
+        Poll::Ready(all_or_errors(self.whole(taken)))
     }
 }
 

@@ -66,7 +66,8 @@ pub struct ResultStream<T: Send + 'static>(IntoIter<T>);
 
 /// The outcomes of a map as tasks complete, each with its position; of [`AsyncMapResult::as_completed`].
 ///
-/// An iterator on plain threads, a stream in async code.
+/// An iterator, for plain threads; [`into_stream`](Self::into_stream) is for async code. On a thread that drives a runtime
+/// it ends with [`TaskError::WouldBlock`] at the first item that is not there.
 ///
 /// ```
 /// use callboard::prelude::*;
@@ -161,12 +162,28 @@ impl<T: Send + 'static> Stream for ResultStream<T> {
     }
 }
 
-/// No value is pinned in it.
-impl<T: Send + 'static> Unpin for AsCompletedItems<T> {}
-
 impl<T: Send + 'static> AsCompletedItems<T> {
     pub(super) fn new(result: AsyncMapResult<T>) -> Self {
         Self { result, parts: 0, taken: 0, part: (0..).zip(Vec::new()) }
+    }
+
+    /// Returns the same outcomes as a `Stream`, for async code.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    /// use futures_util::StreamExt;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    /// # let cluster = Cluster::threads(2).start()?;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let mut squares = cluster.client().load_balanced().map(square, 0..4).as_completed().into_stream();
+    /// while let Some((position, square)) = squares.next().await {
+    ///     assert_eq!(square?, (position * position) as u64);
+    /// }
+    /// # Ok::<(), callboard::Error>(()) })?;
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn into_stream(self) -> AsCompletedItemsStream<T> {
+        AsCompletedItemsStream(self)
     }
 
     /// Returns the next of the part that was taken; takes the next part if it is there.
@@ -199,27 +216,41 @@ impl<T: Send + 'static> Iterator for AsCompletedItems<T> {
                 return None;
             }
             if self.result.wait_for(Wish::Another(self.parts), None).is_err() {
-                let position = self.taken;
+                let first = self.result.first_pending();
                 self.taken = self.result.len();
-                return Some((position, Err(TaskError::WouldBlock)));
+                return Some((first, Err(TaskError::WouldBlock)));
             }
         }
     }
 }
 
-impl<T: Send + 'static> Stream for AsCompletedItems<T> {
+/// The outcomes of a map as tasks complete, as a stream; see [`AsCompletedItems::into_stream`].
+#[must_use = "nothing is waited for until this is read"]
+pub struct AsCompletedItemsStream<T: Send + 'static>(AsCompletedItems<T>);
+
+impl<T: Send + 'static> Stream for AsCompletedItemsStream<T> {
     type Item = (usize, Result<T, TaskError>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let items = &mut self.0;
         loop {
-            if let Some(next) = self.next_taken() {
+            if let Some(next) = items.next_taken() {
                 return Poll::Ready(Some(next));
             }
-            if self.is_over() {
+            if items.is_over() {
                 return Poll::Ready(None);
             }
-            ready!(self.result.poll(Wish::Another(self.parts), cx));
+            ready!(items.result.poll(Wish::Another(items.parts), cx));
         }
+    }
+}
+
+/// No value is pinned in it.
+impl<T: Send + 'static> Unpin for AsCompletedItemsStream<T> {}
+
+impl<T: Send + 'static> fmt::Debug for AsCompletedItemsStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

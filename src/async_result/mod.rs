@@ -30,7 +30,7 @@ pub(crate) use blocking::{block_on, may_block};
 pub use cancel_on_drop::CancelOnDrop;
 pub(crate) use many::Many;
 pub use map::AsyncMapResult;
-pub use map_iter::{AsCompletedItems, IntoIter, Iter, ResultStream};
+pub use map_iter::{AsCompletedItems, AsCompletedItemsStream, IntoIter, Iter, ResultStream};
 pub(crate) use one::{One, decode_value, not_decodable};
 pub(crate) use origin::Origin;
 pub(crate) use promised::Promised;

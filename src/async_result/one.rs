@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::handover::{Given, Handover};
 use super::held::Held;
+use super::many::Joined;
 use crate::catch;
 use crate::error::{Coded, TaskError};
 use crate::messages::{Aftermath, Callback, Settle, TaskDone};
@@ -51,7 +52,15 @@ impl<T: Send + 'static> One<T> {
     }
 
     pub(super) fn record(&self) -> Record {
-        self.record_of(self.handover.read(|ended| ended.map(|ended| ended.run)))
+        self.record_of(self.run())
+    }
+
+    pub(super) fn run(&self) -> Option<Run> {
+        self.handover.read(|ended| ended.map(|ended| ended.run))
+    }
+
+    pub(super) fn joined(&self) -> Joined {
+        Joined { id: self.id, kind: self.kind, extras: self.extras.clone(), created: self.created }
     }
 
     fn record_of(&self, run: Option<Run>) -> Record {

@@ -17,7 +17,7 @@ pub(super) struct Part<T> {
 }
 
 pub(super) enum Items<T> {
-    /// An outcome each; `None` once its value was taken.
+    /// An outcome each; `None` once its value was taken. Errors stay.
     Each(Vec<Option<Result<T, TaskError>>>),
     /// None of so many has a value, for one reason.
     None(TaskError, u32),
@@ -64,7 +64,7 @@ impl<T> Part<T> {
             Items::Each(items) => match &items[at as usize] {
                 Some(Err(error)) => error.status(),
                 Some(Ok(_)) => Status::Done,
-                None => self.run.status,
+                None => Status::Done,
             },
         }
     }
@@ -84,7 +84,13 @@ impl<T> Part<T> {
     pub(super) fn take(&mut self, at: u32) -> Result<T, TaskError> {
         match &mut self.items {
             Items::None(error, _) => Err(error.clone()),
-            Items::Each(items) => items[at as usize].take().unwrap_or(Err(TaskError::AlreadyTaken)),
+            Items::Each(items) => {
+                let item = &mut items[at as usize];
+                match item {
+                    Some(Err(error)) => Err(error.clone()),
+                    _ => item.take().unwrap_or(Err(TaskError::AlreadyTaken)),
+                }
+            }
         }
     }
 

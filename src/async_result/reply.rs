@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use actix::{Actor, Addr, Handler, Message};
+
 use super::blocking::{block_on, may_block};
+use crate::actors::{Asked, ask};
 use crate::error::Error;
 
 /// An answer on its way: `.get()` in blocking code, `.await` in async code.
@@ -40,18 +43,32 @@ impl<T> Reply<T> {
     }
 
     /// Asks an actor.
-    pub(crate) fn ask<M>(request: actix::dev::RecipientRequest<M>) -> Self
+    pub(crate) fn ask<A, M>(actor: &Addr<A>, message: M) -> Self
     where
-        M: actix::Message<Result = T> + Send + 'static,
+        A: Actor<Context = actix::Context<A>> + Handler<Asked<M>>,
+        M: Message<Result = T> + Send + 'static,
         T: Send + 'static,
     {
-        Self::new(async move { request.await.map_err(|_| Error::ClusterStopped) })
+        let told = ask(actor, message);
+        Self::new(async move { told.await.map_err(|_| Error::ClusterStopped) })
+    }
+
+    /// Asks an actor that may refuse.
+    pub(crate) fn ask_for<A, M>(actor: &Addr<A>, message: M) -> Self
+    where
+        A: Actor<Context = actix::Context<A>> + Handler<Asked<M>>,
+        M: Message<Result = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let told = ask(actor, message);
+        Self::new(async move { told.await.map_err(|_| Error::ClusterStopped)? })
     }
 
     /// Blocks until the answer is there.
     ///
     /// # Errors
-    /// What the question was refused for; [`Error::WouldBlock`] on a thread that drives a runtime.
+    /// What the question was refused for; [`Error::WouldBlock`] on a thread that drives a runtime: then it was asked
+    /// all the same, and only its answer is missed.
     pub fn get(self) -> Result<T, Error> {
         self.wait(None)
     }

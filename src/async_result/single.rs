@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::blocking::{block_on, may_block};
 use super::cancel_on_drop::CancelOnDrop;
 use super::held::{Held, NotHere};
+use super::many::Joined;
 use super::one::One;
 use super::origin::Origin;
 use crate::actors::Spin;
@@ -194,12 +195,17 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.one.kind
     }
 
+    /// Returns what is to be known of it where it is joined with others.
+    pub(super) fn joined(&self) -> Joined {
+        self.one.joined()
+    }
+
     pub(super) fn origin(&self) -> Origin {
         self.origin.clone()
     }
 
     pub(super) fn run(&self) -> Option<Run> {
-        self.one.handover.read(|ended| ended.map(|ended| ended.run))
+        self.one.run()
     }
 
     fn wait_until(&self, deadline: Option<Instant>) -> Result<bool, TaskError> {

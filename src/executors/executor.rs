@@ -62,6 +62,11 @@ pub trait Executor: Send + Sync + fmt::Debug {
         usize::MAX
     }
 
+    /// Returns how many bytes of arguments may be pending at once, where that is known: `map` works no further ahead.
+    fn pending_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Takes calls, in the order in which they may start. Must not wait for them, nor for room: what cannot be
     /// taken is [refused](Call::refuse).
     ///
@@ -93,6 +98,10 @@ macro_rules! executor_behind {
 
             fn pending_max(&self) -> usize {
                 (**self).pending_max()
+            }
+
+            fn pending_bytes_max(&self) -> usize {
+                (**self).pending_bytes_max()
             }
 
             fn execute(&self, calls: Vec<Call<'_>>) {

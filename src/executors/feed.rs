@@ -15,6 +15,8 @@ use crate::task::Task;
 pub(super) struct Plan {
     /// Items submitted and not read, at most.
     pub(super) ahead: usize,
+    /// Bytes of their arguments, at most.
+    pub(super) bytes_ahead: usize,
     pub(super) hand_over: HandOver,
     /// The end, and the time there was from the call to it.
     pub(super) deadline: Option<(Instant, Duration)>,
@@ -33,6 +35,10 @@ pub(super) enum HandOver {
 pub(super) struct Feed<'e, E: ?Sized, S: Iterator> {
     executor: &'e E,
     tasks: Fuse<S>,
+    /// The next one, which there was no room for.
+    held: Option<S::Item>,
+    /// The most bytes that one of them had: so much each is counted as.
+    largest: usize,
     plan: Plan,
     is_exhausted: bool,
 }
@@ -44,7 +50,7 @@ where
     T: Task,
 {
     pub(super) fn new(executor: &'e E, plan: Plan, tasks: S) -> Self {
-        Self { executor, tasks: tasks.fuse(), plan, is_exhausted: false }
+        Self { executor, tasks: tasks.fuse(), held: None, largest: 1, plan, is_exhausted: false }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -67,7 +73,7 @@ where
 
     /// Returns whether items are left that were never submitted, which only happens when time is up.
     pub(super) fn has_more(&mut self) -> bool {
-        !self.is_exhausted && self.tasks.next().is_some()
+        !self.is_exhausted && (self.held.is_some() || self.tasks.next().is_some())
     }
 
     /// Submits what there is room for beside the `unread`.
@@ -76,19 +82,29 @@ where
             HandOver::Together(chunk) => chunk,
             HandOver::AsTheyCome { refill } => refill,
         };
-        while !self.is_exhausted && self.room(unread) >= least && !self.is_overdue() {
-            let tasks = self.take(self.room(unread));
+        // Where few fit, no more than these can be waited for.
+        while !self.is_exhausted && self.room(unread) >= least.min(self.fit()) && !self.is_overdue() {
+            let tasks = self.take(unread);
+            if tasks.is_empty() {
+                return;
+            }
             unread += tasks.len();
             self.submit(tasks).for_each(&mut keep);
         }
     }
 
     fn room(&self, unread: usize) -> usize {
-        self.plan.ahead.saturating_sub(unread)
+        self.plan.ahead.min(self.fit()).saturating_sub(unread)
     }
 
-    /// Takes items for one hand-over, at most `room`.
-    fn take(&mut self, room: usize) -> Vec<T> {
+    /// Returns how many fit into the bytes that may be pending; one that is larger than that goes alone.
+    fn fit(&self) -> usize {
+        (self.plan.bytes_ahead / self.largest).max(1)
+    }
+
+    /// Takes items for one hand-over, as many as there is room for beside the `unread`.
+    fn take(&mut self, unread: usize) -> Vec<T> {
+        let room = self.room(unread);
         let (most, until) = match self.plan.hand_over {
             HandOver::Together(chunk) => (chunk, None),
             HandOver::AsTheyCome { refill } => {
@@ -97,8 +113,15 @@ where
         };
         let mut tasks = Vec::new();
         while tasks.len() < most {
-            match self.tasks.next() {
-                Some(task) => tasks.push(task),
+            match self.held.take().or_else(|| self.tasks.next()) {
+                Some(task) => {
+                    self.largest = self.largest.max(task.size_hint());
+                    if unread + tasks.len() >= self.fit() {
+                        self.held = Some(task);
+                        break;
+                    }
+                    tasks.push(task);
+                }
                 None => {
                     self.is_exhausted = true;
                     break;

@@ -76,6 +76,6 @@ impl MapOptions {
         };
         // A deadline beyond the end of time is none.
         let deadline = self.timeout.and_then(|timeout| Some((Instant::now().checked_add(timeout)?, timeout)));
-        Ok(Plan { ahead, hand_over, deadline })
+        Ok(Plan { ahead, bytes_ahead: executor.pending_bytes_max(), hand_over, deadline })
     }
 }

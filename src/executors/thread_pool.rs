@@ -37,6 +37,7 @@ pub struct ThreadPoolExecutor {
     shared: Arc<Shared>,
     workers: usize,
     pending_max: usize,
+    pending_bytes_max: usize,
 }
 
 struct Shared {
@@ -108,8 +109,9 @@ impl ThreadPoolBuilder {
             threads: Mutex::new(Some(threads)),
             is_over: watch::Sender::new(false),
         };
-        let (workers, pending_max) = (self.workers, self.limits.pending_tasks_max);
-        Ok(ThreadPoolExecutor { shared: Arc::new(shared), workers, pending_max })
+        let (pending_max, pending_bytes_max) = (self.limits.pending_tasks_max, self.limits.pending_bytes_max);
+        let workers = self.workers;
+        Ok(ThreadPoolExecutor { shared: Arc::new(shared), workers, pending_max, pending_bytes_max })
     }
 }
 
@@ -139,6 +141,10 @@ impl Executor for ThreadPoolExecutor {
 
     fn pending_max(&self) -> usize {
         self.pending_max
+    }
+
+    fn pending_bytes_max(&self) -> usize {
+        self.pending_bytes_max
     }
 
     fn execute(&self, calls: Vec<Call<'_>>) {

@@ -68,6 +68,10 @@ impl<V: ExecutorView> Executor for ViewExecutor<V> {
         self.view.aim().link.pending_max()
     }
 
+    fn pending_bytes_max(&self) -> usize {
+        self.view.aim().link.pending_bytes_max()
+    }
+
     fn execute(&self, calls: Vec<Call<'_>>) {
         let aim = self.view.aim();
         let first = self.turns.fetch_add(calls.len(), Ordering::Relaxed);

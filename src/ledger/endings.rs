@@ -26,9 +26,18 @@ impl Ledger {
             Place::Settling if was_refused => {}
             Place::Lingering(_) | Place::Ghost(_) | Place::Settling => return,
         }
+        let at = self.engine_of(slot);
         let entry = self.entry_mut(slot);
         orders.extend(entry.payload.take().map(Order::Discard));
-        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), error });
+        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), at, error });
+    }
+
+    /// Returns the engine that a task is at.
+    pub(super) fn engine_of(&self, slot: u32) -> Option<EngineId> {
+        match self.entry(slot).place {
+            Place::At(place) | Place::Lingering(place) | Place::Ghost(place) => Some(self.fleet.get(place).id),
+            Place::Waiting | Place::Settling => None,
+        }
     }
 
     pub(super) fn on_lost(&mut self, slot: u32, engine: EngineId, cause: &str, orders: &mut Vec<Order>) {
@@ -45,7 +54,8 @@ impl Ledger {
         let entry = self.entry_mut(slot);
         entry.place = Place::Settling;
         let error = TaskError::EngineLost { engine, attempt: entry.attempt(), cause: cause.into() };
-        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), error });
+        let (attempt, at) = (entry.attempt(), (entry.attempt() > Attempt(0)).then_some(engine));
+        orders.push(Order::Settle { tasks: entry.span(), attempt, at, error });
         orders.extend(entry.payload.take().map(Order::Discard));
     }
 
@@ -102,7 +112,8 @@ impl Ledger {
         if !may || entry.payload.is_none() {
             entry.place = Place::Settling;
             orders.extend(entry.payload.take().map(Order::Discard));
-            orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), error });
+            let (tasks, attempt, at) = (entry.span(), entry.attempt(), Some(engine));
+            orders.push(Order::Settle { tasks, attempt, at, error });
             return None;
         }
         if is_loss {

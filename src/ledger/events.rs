@@ -243,7 +243,16 @@ impl Ledger {
             })
             .collect();
         engines.sort_unstable_by_key(|engine| engine.id);
-        let in_sets: usize = self.sets.iter().map(|(_, set)| set.queue.len()).sum();
+        let mut in_sets = 0;
+        for (number, set) in self.sets.iter() {
+            let mut members = set.members.iter();
+            let only = members.next().filter(|_| members.next().is_none() && number != ANY && number != LOCAL);
+            let only = only.map(|place| self.fleet.get(place as u32).id);
+            match engines.iter_mut().find(|engine| Some(engine.id) == only) {
+                Some(engine) => engine.queued += set.queue.len(),
+                None => in_sets += set.queue.len(),
+            }
+        }
         let in_pieces = self.count_pieces(&mut engines);
         QueueStatus {
             pending: self.pending(),

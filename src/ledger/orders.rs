@@ -56,6 +56,8 @@ pub enum Order {
         tasks: Span,
         /// How often they had started.
         attempt: Attempt,
+        /// The engine that they were at last, if they had started.
+        at: Option<EngineId>,
         /// Why they have no value.
         error: TaskError,
     },

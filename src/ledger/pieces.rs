@@ -92,11 +92,16 @@ impl Ledger {
         if !matches!(entry.place, Place::Waiting | Place::At(_)) {
             return;
         }
+        let at = match entry.place {
+            Place::At(place) => Some(self.fleet.get(place).id),
+            _ => None,
+        };
+        let entry = self.entry_mut(slot);
         entry.is_thinned |= entry.payload.is_none();
         let from = (part.first.seq - entry.id.seq) as u32;
         let punched = entry.payload.as_mut().and_then(|payload| payload.punch(from, part.count));
         orders.extend(punched.map(Order::Discard));
-        orders.push(Order::Settle { tasks: part, attempt: entry.attempt(), error: error() });
+        orders.push(Order::Settle { tasks: part, attempt: entry.attempt(), at, error: error() });
         if entry.payload.as_ref().is_some_and(Payload::is_void) {
             // Each was given up by itself, and is confirmed by itself.
             let line = entry.line;

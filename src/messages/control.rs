@@ -42,12 +42,14 @@ pub struct Stop {
 #[rtype(result = "()")]
 pub struct TakeIn;
 
-/// Asks the ResultStore to answer when every task is settled that a client has submitted before one of its own.
-#[derive(Clone, Copy, Debug, Message)]
+/// Asks the ResultStore to tell when every task is settled that a client has submitted before one of its own.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct AwaitSettled {
     /// The first task of the client that is not waited for.
     pub before: TaskId,
+    /// Dropped then, which tells.
+    pub tell: oneshot::Sender<()>,
 }
 
 /// Asks the Scheduler where the tasks are.

@@ -28,6 +28,8 @@ pub struct Completion {
     pub attempt: Attempt,
     /// The engine that made the attempt; `None` if the Scheduler settles the task itself.
     pub engine: Option<EngineId>,
+    /// Where the task was, if the Scheduler settles it.
+    pub at: Option<EngineId>,
     /// How long the attempt ran, by the engine's clock.
     pub ran: Option<Duration>,
     /// The value, or why there is none; the values of a [`Chunk`](crate::task::Chunk), in order.

@@ -58,6 +58,7 @@
 //!             count: 1,
 //!             attempt: task.attempt,
 //!             engine: self.id,
+//!             at: None,
 //!             ran: None,
 //!             outcome: Ok(Value::of(99_u64)),
 //!             kept: None,

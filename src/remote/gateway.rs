@@ -111,6 +111,7 @@ impl Gateway {
                         count: 1,
                         attempt,
                         engine,
+                        at: None,
                         ran: None,
                         outcome,
                         kept: None,

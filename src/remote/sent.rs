@@ -88,7 +88,7 @@ impl Sent {
                 let kept = outcome.as_ref().ok().filter(|_| keep).map(|bytes| Box::new(bytes.clone()));
                 let of = |inline| Value::Wire(Box::new(WireValue { inline, blobs: Vec::new() }));
                 let (engine, outcome) = (Some(engine), outcome.map(of));
-                let done = Completion { id, count, attempt, engine, ran, outcome, kept };
+                let done = Completion { id, count, attempt, engine, at: None, ran, outcome, kept };
                 Ok(Returned::Done(done, task.payload))
             }
         }

@@ -119,7 +119,8 @@ pub struct Record {
     pub engine: Option<EngineId>,
     /// That attempt; 0 if it never started.
     pub attempt: Attempt,
-    /// When the controller took it.
+    /// When it was submitted: in the record of a result when the call was made, in one of the cluster's
+    /// ([`Client::record`](crate::Client::record)) when the Scheduler took it, from where on its deadline counts.
     pub submitted: Moment,
     /// When that attempt started.
     pub started: Option<Moment>,

@@ -67,6 +67,10 @@ impl Link {
         self.parts.limits.pending_tasks_max
     }
 
+    pub(crate) fn pending_bytes_max(&self) -> usize {
+        self.parts.limits.pending_bytes_max
+    }
+
     pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>) {
         let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason });
         apart::speak(move || cancel.do_send(message));
@@ -128,7 +132,7 @@ impl Link {
     ) -> AsyncResult<T::Output> {
         let one = One::new(self.next_id(), T::kind(), options.extras.clone(), decode_value);
         let call = Call::of(target, retries, task);
-        self.parts.admission.admit(1, call.weight).await;
+        self.parts.admission.admit(call.weight).await;
         self.hand_over([self.submission(one.clone(), 0, options, call)]);
         AsyncResult::new(one, self.clone())
     }
@@ -218,18 +222,10 @@ impl Link {
         self.hand_over(submissions);
     }
 
-    /// Submits the tasks from `index` on of one result as soon as admission lets them in; returns how many.
-    pub(super) async fn submit_when_admitted<T: Send + 'static>(
-        &self,
-        many: &Arc<Many<T>>,
-        index: u32,
-        options: &Options,
-        call: Call,
-    ) -> u32 {
-        let count = call.payload.count();
-        self.parts.admission.admit(count, call.weight).await;
-        self.hand_over([self.submission(many.clone(), index, options, call)]);
-        count
+    /// Waits until admission lets some of these tasks in; returns how many it did, from the first on.
+    pub(super) async fn admit_some<T: Task>(&self, tasks: &[T]) -> usize {
+        let weights: Vec<u32> = tasks.iter().map(|task| weight_of(task.size_hint())).collect();
+        self.parts.admission.admit_some(&weights).await
     }
 
     pub(crate) fn hand_over(&self, submissions: impl IntoIterator<Item = Submission>) {

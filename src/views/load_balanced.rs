@@ -111,16 +111,15 @@ impl LoadBalancedView {
         };
         let result = AsyncMapResult::new(many.clone(), self.link.clone());
         let (mut index, mut tasks) = (0, tasks.into_iter());
-        // More than may be pending at all would wait for ever.
-        let together = MAP_PORTION_TASKS.min(self.link.pending_max());
-        loop {
-            let portion: Vec<T> = tasks.by_ref().take(together).collect();
-            if portion.is_empty() {
-                return result;
-            }
-            let call = Call::of_many(self.target(), options.retries_free::<T>(), portion);
-            index += self.link.submit_when_admitted(&many, index, options, call).await;
+        while !tasks.as_slice().is_empty() {
+            let next = &tasks.as_slice()[..MAP_PORTION_TASKS.min(tasks.len())];
+            let admitted = self.link.admit_some(next).await;
+            let call =
+                Call::of_many(self.target(), options.retries_free::<T>(), tasks.by_ref().take(admitted).collect());
+            self.link.hand_over([self.link.submission(many.clone(), index, options, call)]);
+            index += admitted as u32;
         }
+        result
     }
 
     /// Has the best engine of this process run a plain closure; settles as `NotPortable` if there is none.

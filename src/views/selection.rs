@@ -1,5 +1,6 @@
 //! Choosing engines as one chooses items of a Python list: `rc[0:2]`, `rc[[0, -1]]`, `rc[::2]`.
 
+use std::collections::HashSet;
 use std::ops::{Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
 use crate::error::Error;
@@ -43,7 +44,8 @@ enum Chosen {
 /// # Ok::<(), callboard::Error>(())
 /// ```
 pub fn every_nth(selection: impl Into<Selection>, step: usize) -> Selection {
-    Selection { step, ..selection.into() }
+    let selection = selection.into();
+    Selection { step: selection.step.saturating_mul(step), ..selection }
 }
 
 impl Selection {
@@ -67,6 +69,10 @@ impl Selection {
             }
             Chosen::Indices(indices) => indices.iter().map(|&index| find(index, have)).collect::<Result<_, _>>()?,
         };
+        let mut seen = HashSet::new();
+        if let Some(&twice) = chosen.iter().find(|&&engine| !seen.insert(engine)) {
+            return Err(Error::EngineTwice { engine: twice });
+        }
         Ok(chosen.into_iter().step_by(self.step).collect())
     }
 }

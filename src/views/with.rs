@@ -12,14 +12,16 @@ const LOSSES_OF_IDEMPOTENT: u16 = 2;
 /// What a view asks for beside the call; empty for most.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    retries: Option<Retries>,
+    retries_on_error: u16,
+    /// As the task says, if nobody said.
+    retries_on_loss: Option<u16>,
     pub(crate) extras: Option<Arc<Extras>>,
 }
 
 impl Options {
     /// Returns the retries of a task bound to one engine.
     pub(super) fn retries_bound(&self) -> Retries {
-        self.retries.unwrap_or_default()
+        Retries { errors: self.retries_on_error, losses: self.retries_on_loss.unwrap_or(0) }
     }
 
     /// Returns the retries of a task that any of several engines may run.
@@ -28,16 +30,12 @@ impl Options {
     }
 
     pub(super) fn retries_free_of(&self, kind: &TaskKind) -> Retries {
-        let losses = if kind.idempotent { LOSSES_OF_IDEMPOTENT } else { 0 };
-        self.retries.unwrap_or(Retries { errors: 0, losses })
+        let usual = if kind.idempotent { LOSSES_OF_IDEMPOTENT } else { 0 };
+        Retries { errors: self.retries_on_error, losses: self.retries_on_loss.unwrap_or(usual) }
     }
 
     fn extras_mut(&mut self) -> &mut Extras {
         Arc::make_mut(self.extras.get_or_insert_default())
-    }
-
-    fn retries_mut(&mut self) -> &mut Retries {
-        self.retries.get_or_insert_default()
     }
 }
 
@@ -78,7 +76,8 @@ pub trait With: HasOptions {
     /// Allows up to `times` more attempts, whatever ended the one before: an error, a panic, a lost engine.
     #[must_use]
     fn retries(mut self, times: u16) -> Self {
-        *self.options_mut().0.retries_mut() = Retries { errors: times, losses: times };
+        let options = &mut self.options_mut().0;
+        (options.retries_on_error, options.retries_on_loss) = (times, Some(times));
         self
     }
 
@@ -87,14 +86,14 @@ pub trait With: HasOptions {
     /// Only where it is safe to run twice. Tasks marked `#[task(idempotent)]` have 2 on a load-balanced view.
     #[must_use]
     fn retries_on_loss(mut self, times: u16) -> Self {
-        self.options_mut().0.retries_mut().losses = times;
+        self.options_mut().0.retries_on_loss = Some(times);
         self
     }
 
     /// Allows up to `times` more attempts after an error or a panic.
     #[must_use]
     fn retries_on_error(mut self, times: u16) -> Self {
-        self.options_mut().0.retries_mut().errors = times;
+        self.options_mut().0.retries_on_error = times;
         self
     }
 
@@ -105,7 +104,8 @@ pub trait With: HasOptions {
         self
     }
 
-    /// Settles the tasks as `TimedOut` if they are not done so long after their submission.
+    /// Settles the tasks as `TimedOut` if they are not done so long after their submission; where they wait for
+    /// [admission](crate::LoadBalancedView::apply_when_admitted), so long after that.
     #[must_use]
     fn deadline(mut self, deadline: Duration) -> Self {
         self.options_mut().0.extras_mut().deadline = Some(deadline);

@@ -303,6 +303,19 @@ impl Model {
         effects
     }
 
+    /// The one engine that may run what is in this line, if there is no other.
+    fn only_engine_of(&self, line: &Line) -> Option<EngineId> {
+        match line {
+            Line::One(one) => Some(*one),
+            Line::Of(engines) => {
+                let mut there = engines.iter().filter(|engine| self.engines.contains_key(engine));
+                let first = there.next().copied();
+                first.filter(|first| there.all(|other| other == first))
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) fn status(&self) -> QueueStatus {
         let queued = |line: &dyn Fn(&Line) -> bool| {
             self.tasks.values().filter(|task| task.place == Place::Queued && line(&task.line)).count()
@@ -311,7 +324,7 @@ impl Model {
             id,
             slots: engine.slots,
             outstanding: self.outstanding(id),
-            queued: queued(&|line| matches!(line, Line::One(one) if *one == id)),
+            queued: queued(&|line| self.only_engine_of(line) == Some(id)),
         });
         QueueStatus {
             pending: self.tasks.values().filter(|task| !task.is_confirmed).count(),

@@ -366,7 +366,7 @@ impl World {
                     self.revocations.push_back((engine, task));
                     Effect::Revoke(engine, task)
                 }
-                Order::Settle { tasks: Span { first: task, count: 1 }, attempt, error } => {
+                Order::Settle { tasks: Span { first: task, count: 1 }, attempt, error, .. } => {
                     self.store(outcome(task, None, attempt, None));
                     Effect::Settle(task, attempt, error)
                 }
