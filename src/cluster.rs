@@ -138,6 +138,9 @@ impl Cluster {
 
     /// Ends the cluster; answered when every task is settled and every thread has ended.
     ///
+    /// With [`Pending::Finish`] it waits also for tasks that no engine runs; [`Client::shutdown`](crate::Client::shutdown) with
+    /// [`Pending::Cancel`] settles those.
+    ///
     /// A callback may wait for the end of its own cluster, and a task too with [`Pending::Cancel`]; a task that waits
     /// with [`Pending::Finish`] waits for itself.
     ///
