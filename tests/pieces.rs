@@ -298,7 +298,7 @@ impl World {
                 }
                 Order::Revoke { engine, task } => self.revocations.push_back((engine, task)),
                 Order::Recall { engine } => self.recalls.push_back(engine),
-                Order::Dismiss { engine } => self.dismissals.push_back(engine),
+                Order::Dismiss { engine, .. } => self.dismissals.push_back(engine),
                 Order::Settle { tasks, attempt, .. } => {
                     let Span { first, count } = tasks;
                     self.store(SettledTask { id: first, count, engine: None, attempt, ran: None, won: 0 });

@@ -249,11 +249,11 @@ impl Scheduler {
                         desk.address.recall.do_send(Recall);
                     }
                 }
-                Order::Dismiss { engine } => {
+                Order::Dismiss { engine, cause } => {
                     if let Some(desk) = self.engines.get(&engine) {
                         desk.address.stop.do_send(StopEngine);
                     }
-                    ctx.notify(Leave { engine, cause: REMOVED.into(), had: Vec::new() });
+                    ctx.notify(Leave { engine, cause, had: Vec::new() });
                 }
                 Order::Settle { tasks, attempt, at, error } => finished.push(Completion {
                     id: tasks.first,

@@ -49,6 +49,8 @@ pub enum Order {
     Dismiss {
         /// The engine.
         engine: EngineId,
+        /// Why it was to go.
+        cause: Box<str>,
     },
     /// Tell the result store how tasks ended.
     Settle {

@@ -23,20 +23,26 @@ impl Ledger {
         orders
     }
 
+    /// An engine is lost, as whoever stands for it says: it gets nothing more, and the recall that comes after all that
+    /// was sent there tells them so. Then they hand back what it had, with [`on_lost_engine`](Self::on_lost_engine).
+    pub fn on_failing(&mut self, engine: EngineId, cause: &str) -> Vec<Order> {
+        let Some(place) = self.fleet.find(engine) else { return Vec::new() };
+        self.fleet.get_mut(place).retiring = Some(cause.into());
+        self.fleet.list(place);
+        vec![Order::Recall { engine }]
+    }
+
     /// Settles what waits for an engine that is to go and for no other; dismisses it if it has nothing left.
     pub(super) fn run_down(&mut self, place: u32, orders: &mut Vec<Order>) {
         let engine = self.fleet.get_mut(place);
-        let id = engine.id;
-        let waiting = engine.direct.drain(|_| true);
-        if let Some(cause) = engine.retiring.clone().filter(|_| !waiting.is_empty()) {
-            for ticket in waiting {
-                if self.is_good(ticket) {
-                    self.lose(ticket.slot, id, &cause, orders);
-                }
+        let (id, cause) = (engine.id, engine.retiring.clone().unwrap_or_default());
+        for ticket in engine.direct.drain(|_| true) {
+            if self.is_good(ticket) {
+                self.lose(ticket.slot, id, &cause, orders);
             }
         }
         if self.fleet.get(place).outstanding == 0 {
-            orders.push(Order::Dismiss { engine: id });
+            orders.push(Order::Dismiss { engine: id, cause });
         }
     }
 }

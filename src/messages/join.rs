@@ -85,6 +85,17 @@ pub struct Subscribe {
     pub to: Recipient<EngineEvent>,
 }
 
+/// Tells the Scheduler that an engine is lost, before it [leaves](Leave): it is sent nothing more, and whoever stands for it
+/// is sent [`Recall`], which comes after all that was sent there.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Failing {
+    /// The engine.
+    pub engine: EngineId,
+    /// What became of it.
+    pub cause: Box<str>,
+}
+
 /// Tells the Scheduler that an engine is gone.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]

@@ -110,7 +110,7 @@ mod control;
 pub use control::{AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, TakeIn};
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
-pub use join::{EngineAddress, EngineEvent, Join, Leave, Retire, Subscribe};
+pub use join::{EngineAddress, EngineEvent, Failing, Join, Leave, Retire, Subscribe};
 pub use run::{Recall, Revoke, Run, StopEngine};
 pub use submit::{Cancel, Submission, Submit};
 pub use watch::{Aftermath, Expect, MoreCallbacks, Settle, Waiter, Watch, Watched};

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::{Addr, ArbiterHandle};
@@ -21,12 +21,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::VARIABLE;
-use super::restarts::Restarts;
+use super::restarts::{Died, Restarts};
 use crate::actors::{Lane, Scheduler, Tally, Threads};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::messages::Completion;
-use crate::remote::{Gateway, GatewayParts, Lost, Said};
+use crate::remote::{Fate, Gateway, GatewayParts, Lost, Said};
 use crate::task::EngineId;
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::session::{Heard, SessionLimits, Speaker, run};
@@ -117,14 +117,14 @@ impl Tell {
 /// Starts a child, has it attended to, and waits for its end; then starts the next.
 fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
     let failed = |error: io::Error| Error::System { doing: "launching an engine process", reason: error.to_string() };
-    let (began, mut restarts) = (Instant::now(), launcher.restarts());
+    let (began, mut restarts, mut has_joined) = (Instant::now(), launcher.restarts(), false);
     loop {
         let (mut child, stream, tally) = start(launcher).map_err(failed)?;
-        let (pid, born) = (Pid::from_child(&child), Instant::now());
+        let pid = Pid::from_child(&child);
         let (tell_end, ended) = oneshot::channel();
-        let is_wanted = Arc::new(AtomicBool::new(false));
+        let fate = Arc::new(Fate::default());
         let ended = Ended { pid, told: ended };
-        let attend = attend(stream, launcher.clone(), tally, ended, is_wanted.clone(), tell.clone());
+        let attend = attend(stream, launcher.clone(), tally, ended, fate.clone(), tell.clone());
         // Where the arbiter is gone the stream is dropped with this, and the child ends.
         launcher.arbiter.spawn(attend);
         // Not reaped at once: as long as it is there, its number is that of its group.
@@ -134,12 +134,13 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
             Ok(status) => format!("its process ended with {status}"),
             Err(error) => format!("its process cannot be waited for: {error}"),
         };
-        // One that never joined would not the next time either.
-        let next = match is_wanted.load(Ordering::Acquire) {
-            true => restarts.next(began.elapsed(), born.elapsed()),
-            false => None,
-        };
-        if is_wanted.load(Ordering::Acquire) && next.is_none() {
+        let is_stopped = fate.is_stopped.load(Ordering::Acquire);
+        has_joined |= fate.has_joined.load(Ordering::Acquire);
+        // Where the first does not join, the next would not either; whoever started the cluster hears of it.
+        let is_wanted = has_joined && !is_stopped;
+        let died = if fate.has_returned.load(Ordering::Acquire) { Died::AfterWork } else { Died::AtOnce };
+        let next = is_wanted.then(|| restarts.next(began.elapsed(), died)).flatten();
+        if is_wanted && next.is_none() {
             cause.push_str(", and too often to be launched again");
             tracing::error!(%cause, "an engine process is given up");
         }
@@ -192,16 +193,7 @@ impl Ended {
 }
 
 /// Speaks with a child from its first word to its end.
-///
-/// `is_wanted` is true from when it has joined until it is told to stop.
-async fn attend(
-    stream: UnixStream,
-    launcher: Launcher,
-    tally: File,
-    ended: Ended,
-    is_wanted: Arc<AtomicBool>,
-    tell: Arc<Tell>,
-) {
+async fn attend(stream: UnixStream, launcher: Launcher, tally: File, ended: Ended, fate: Arc<Fate>, tell: Arc<Tell>) {
     let hello = Hello {
         role: Role::Controller,
         cluster: launcher.cluster,
@@ -228,7 +220,7 @@ async fn attend(
         finished: launcher.finished,
         speaker: speaker.clone(),
         slots: 1,
-        is_wanted,
+        fate,
     };
     let (gateway, joined) = Gateway::join(parts);
     actix::spawn(async move {

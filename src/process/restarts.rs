@@ -9,6 +9,15 @@ const BACKOFF_MS_MIN: u64 = 50;
 /// Longest wait before a restart.
 const BACKOFF_MS_MAX: u64 = 5_000;
 
+/// When an engine died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Died {
+    /// Before it had returned a task: it may be the program, or its first task.
+    AtOnce,
+    /// After it had.
+    AfterWork,
+}
+
 /// The restarts of one engine.
 #[derive(Debug)]
 pub(super) struct Restarts {
@@ -16,19 +25,21 @@ pub(super) struct Restarts {
     window: Duration,
     /// When the last ones were, since some beginning.
     recent: VecDeque<Duration>,
+    /// How many of the last ones died at once.
+    row: u32,
 }
 
 impl Restarts {
     /// Allows `max` restarts within `window`.
     pub(super) fn new(max: u32, window: Duration) -> Self {
-        Self { max, window, recent: VecDeque::new() }
+        Self { max, window, recent: VecDeque::new(), row: 0 }
     }
 
     /// Returns how long to wait before the engine is launched again; `None` if it has died too often.
     ///
-    /// The first of a row comes at once: whoever waits for the engine gets it back. A row ends when the engine has
-    /// lived for a second.
-    pub(super) fn next(&mut self, now: Duration, lived: Duration) -> Option<Duration> {
+    /// One that was of use comes back at once, for whoever waits for it. So does the first that was not; the next in a row
+    /// wait.
+    pub(super) fn next(&mut self, now: Duration, died: Died) -> Option<Duration> {
         while self.recent.front().is_some_and(|&at| at + self.window <= now) {
             self.recent.pop_front();
         }
@@ -36,9 +47,10 @@ impl Restarts {
             return None;
         }
         self.recent.push_back(now);
-        let row = if lived >= Duration::from_secs(1) { 1 } else { self.recent.len() as u32 };
-        let backoff = BACKOFF_MS_MIN.saturating_mul(1 << row.saturating_sub(2).min(16)).min(BACKOFF_MS_MAX);
-        Some(if row <= 1 { Duration::ZERO } else { Duration::from_millis(backoff) })
+        self.row = if died == Died::AtOnce { self.row.saturating_add(1) } else { 0 };
+        let Some(waits) = self.row.checked_sub(2) else { return Some(Duration::ZERO) };
+        let backoff = BACKOFF_MS_MIN.saturating_mul(1 << waits.min(16)).min(BACKOFF_MS_MAX);
+        Some(Duration::from_millis(backoff))
     }
 }
 
@@ -54,19 +66,19 @@ mod tests {
     fn the_first_restart_is_at_once_and_the_next_wait_longer_and_longer() {
         let mut restarts = Restarts::new(9, s(60));
         let waits: Vec<u64> =
-            (0..9).map(|n| restarts.next(s(n), Duration::ZERO).unwrap_or_default().as_millis() as u64).collect();
+            (0..9).map(|n| restarts.next(s(n), Died::AtOnce).unwrap_or_default().as_millis() as u64).collect();
         assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1_600, 3_200, 5_000]);
-        assert_eq!(restarts.next(s(9), Duration::ZERO), None, "nine within a minute");
-        assert_eq!(restarts.next(s(60), Duration::ZERO), Some(s(5)), "the first is forgotten");
-        assert_eq!(restarts.next(s(60), Duration::ZERO), None);
+        assert_eq!(restarts.next(s(9), Died::AtOnce), None, "nine within a minute");
+        assert_eq!(restarts.next(s(60), Died::AtOnce), Some(s(5)), "the first is forgotten");
+        assert_eq!(restarts.next(s(60), Died::AtOnce), None);
     }
 
     #[test]
-    fn one_that_had_lived_for_a_while_comes_back_at_once() {
+    fn one_that_was_of_use_comes_back_at_once() {
         let mut restarts = Restarts::new(5, s(60));
         for n in 0..4 {
-            assert_eq!(restarts.next(s(n), s(1)), Some(Duration::ZERO));
+            assert_eq!(restarts.next(s(n), Died::AfterWork), Some(Duration::ZERO));
         }
-        assert_eq!(Restarts::new(0, s(60)).next(s(0), s(9)), None);
+        assert_eq!(Restarts::new(0, s(60)).next(s(0), Died::AfterWork), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::apart;
 use crate::catch::{self, user_code};
 use crate::error::{Coded, Error, TaskError};
 use crate::ledger::{Assignment, EngineOffer};
-use crate::messages::{Completion, EngineAddress, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
+use crate::messages::{Completion, EngineAddress, Failing, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
 use crate::task::{Attempt, EngineId, ErasedTask, Payload, TaskId, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Body, Call, FromEngine, ToEngine, decode, encode};
@@ -28,6 +28,8 @@ pub(crate) struct Gateway {
     id: Option<EngineId>,
     sent: Sent,
     parts: GatewayParts,
+    /// The engine is gone; what it had goes back once the Scheduler sends it nothing more.
+    lost: Option<Lost>,
     joining: Option<oneshot::Sender<Result<EngineId, Error>>>,
 }
 
@@ -37,8 +39,16 @@ pub(crate) struct GatewayParts {
     pub(crate) finished: Arc<Finished<Completion>>,
     pub(crate) speaker: Speaker,
     pub(crate) slots: u32,
-    /// True from when the engine has joined until it is told to stop: one that is lost meanwhile is replaced.
-    pub(crate) is_wanted: Arc<AtomicBool>,
+    pub(crate) fate: Arc<Fate>,
+}
+
+/// What an engine has come to, for whoever launches another if it is lost.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    pub(crate) has_joined: AtomicBool,
+    pub(crate) is_stopped: AtomicBool,
+    /// It has returned a task.
+    pub(crate) has_returned: AtomicBool,
 }
 
 /// What the engine said.
@@ -64,7 +74,7 @@ impl Gateway {
     /// Starts a gateway on the present arbiter; returns its address, and its id when the engine has joined.
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
-        let gateway = Self { id: None, sent: Sent::default(), parts, joining: Some(tell) };
+        let gateway = Self { id: None, sent: Sent::default(), parts, lost: None, joining: Some(tell) };
         (gateway.start(), told)
     }
 
@@ -127,6 +137,7 @@ impl Gateway {
         let Some(engine) = self.id else { return Ok(()) };
         match decode(message)? {
             FromEngine::Ended(ends) => {
+                self.parts.fate.has_returned.store(true, Ordering::Release);
                 let (mut done, mut back, mut calls) = (Vec::with_capacity(ends.len()), Vec::new(), Vec::new());
                 for end in ends {
                     match self.sent.on_ended(engine, end, |body| body.take(&message.buffers))? {
@@ -200,7 +211,7 @@ impl Actor for Gateway {
             match &id {
                 Ok(id) => {
                     gateway.id = Some(*id);
-                    gateway.parts.is_wanted.store(true, Ordering::Release);
+                    gateway.parts.fate.has_joined.store(true, Ordering::Release);
                     gateway.say(Lane::Bulk, &ToEngine::Joined(*id), Vec::new());
                 }
                 Err(_) => ctx.stop(),
@@ -243,8 +254,13 @@ impl Handler<Revoke> for Gateway {
 impl Handler<Recall> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, _: Recall, _: &mut Context<Self>) {
-        self.say(Lane::Control, &ToEngine::Recall, Vec::new());
+    fn handle(&mut self, _: Recall, ctx: &mut Context<Self>) {
+        let Some((Lost { last, cause }, engine)) = self.lost.take().zip(self.id) else {
+            return self.say(Lane::Control, &ToEngine::Recall, Vec::new());
+        };
+        let had = self.sent.on_lost(engine, last, &cause);
+        self.parts.scheduler.do_send(Leave { engine, cause, had });
+        ctx.stop();
     }
 }
 
@@ -252,7 +268,11 @@ impl Handler<StopEngine> for Gateway {
     type Result = ();
 
     fn handle(&mut self, _: StopEngine, ctx: &mut Context<Self>) {
-        self.parts.is_wanted.store(false, Ordering::Release);
+        self.parts.fate.is_stopped.store(true, Ordering::Release);
+        if self.lost.is_some() {
+            // It had nothing, and the Scheduler has let it go.
+            return ctx.stop();
+        }
         self.say(Lane::Control, &ToEngine::Stop, Vec::new());
         // Whatever runs there then, nobody waits for.
         ctx.run_later(STOP_WAIT, |gateway, _| gateway.parts.speaker.close("the engine was stopped"));
@@ -276,11 +296,14 @@ impl Handler<Lost> for Gateway {
     type Result = ();
 
     fn handle(&mut self, msg: Lost, ctx: &mut Context<Self>) {
-        let Lost { last, cause } = msg;
-        if let Some(engine) = self.id {
-            let had = self.sent.on_lost(engine, last, &cause);
-            self.parts.scheduler.do_send(Leave { engine, cause, had });
+        let is_stopped = self.parts.fate.is_stopped.load(Ordering::Acquire);
+        match self.id.filter(|_| !is_stopped && self.parts.scheduler.connected()) {
+            // More may be on its way here: that comes back too, when the recall is here.
+            Some(engine) => {
+                self.parts.scheduler.do_send(Failing { engine, cause: msg.cause.clone() });
+                self.lost = Some(msg);
+            }
+            None => ctx.stop(),
         }
-        ctx.stop();
     }
 }

@@ -6,4 +6,4 @@ mod sent;
 mod engine;
 
 pub(crate) use engine::{Serving, serve};
-pub(crate) use gateway::{Gateway, GatewayParts, Lost, Said};
+pub(crate) use gateway::{Fate, Gateway, GatewayParts, Lost, Said};

@@ -381,7 +381,7 @@ impl World {
                     self.recalls.push_back(engine);
                     continue;
                 }
-                Order::Dismiss { engine } => {
+                Order::Dismiss { engine, .. } => {
                     self.model.on_dismiss(engine);
                     self.dismissals.push_back(engine);
                     continue;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use super::{Desk, REMOVED, Scheduler};
 use crate::error::Error;
 use crate::limits::ENGINE_SUBSCRIBERS_MAX;
-use crate::messages::{EngineEvent, Join, Leave, Retire, Subscribe};
+use crate::messages::{EngineEvent, Failing, Join, Leave, Retire, Subscribe};
 
 impl Handler<Join> for Scheduler {
     type Result = MessageResult<Join>;
@@ -38,6 +38,15 @@ impl Handler<Leave> for Scheduler {
         let orders = self.ledger.on_lost_engine(msg.engine, had, &msg.cause);
         self.carry_out(orders, ctx);
         self.answer_stop();
+    }
+}
+
+impl Handler<Failing> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: Failing, ctx: &mut Context<Self>) {
+        let orders = self.ledger.on_failing(msg.engine, &msg.cause);
+        self.carry_out(orders, ctx);
     }
 }
 
