@@ -81,7 +81,7 @@ fn work_that_may_not(rc: &Client, is_over: &AtomicBool) -> Tally {
                     assert!(cause.contains("signal: 9"), "{cause}");
                     tally.lost += 1;
                 }
-                Err(other) => panic!("{other}"),
+                Err(other) => panic!("{other}: {:?} {:?}", ar.id(), rc.queue_status().get_timeout(PATIENCE)),
             }
         }
     }

@@ -2,6 +2,7 @@
 //! are counted. It resolves who waits, keeps the record, and tells the Scheduler.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use hashbrown::HashMap;
@@ -33,8 +34,10 @@ pub struct ResultStore {
     asking: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
     /// Who waits for tasks that were pending.
     barriers: Vec<Barrier>,
-    /// What engines push; taken by `started`.
-    finished: Option<LaneStream<Completion>>,
+    /// What engines push.
+    finished: Arc<Lane<Completion>>,
+    /// How long the arbiter looks for more of it before it sleeps.
+    patience: Duration,
 }
 
 /// What a ResultStore is made of.
@@ -78,7 +81,8 @@ impl ResultStore {
             admission: parts.admission,
             asking: HashMap::new(),
             barriers: Vec::new(),
-            finished: Some(LaneStream::new(parts.finished, parts.limits.spin())),
+            finished: parts.finished,
+            patience: parts.limits.spin(),
         }
     }
 
@@ -142,9 +146,7 @@ impl Actor for ResultStore {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        if let Some(finished) = self.finished.take() {
-            ctx.add_stream(finished);
-        }
+        ctx.add_stream(LaneStream::new(self.finished.clone(), self.patience));
     }
 }
 
@@ -155,10 +157,9 @@ impl Drop for ResultStore {
     }
 }
 
-/// What engines pushed is one `Finished`.
 impl StreamHandler<Vec<Completion>> for ResultStore {
-    fn handle(&mut self, batch: Vec<Completion>, ctx: &mut Context<Self>) {
-        Handler::handle(self, Finished { batch }, ctx);
+    fn handle(&mut self, batch: Vec<Completion>, _: &mut Context<Self>) {
+        self.settle(batch);
     }
 }
 
@@ -187,9 +188,20 @@ impl Handler<Finished> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, msg: Finished, _: &mut Context<Self>) {
+        // Messages do not overtake outcomes: what an engine made counts before the Scheduler's word that it is lost.
+        while let Some(batch) = self.finished.take() {
+            self.settle(batch);
+        }
+        self.settle(msg.batch);
+    }
+}
+
+impl ResultStore {
+    /// Settles what an outcome is the first of, and tells who waits.
+    fn settle(&mut self, batch: Vec<Completion>) {
         let now = Moment::now();
-        let mut decided = Decided::with_capacity(msg.batch.len());
-        for completion in msg.batch {
+        let mut decided = Decided::with_capacity(batch.len());
+        for completion in batch {
             self.decide(now, completion, &mut decided);
         }
         let Decided { released, settled, outcomes } = decided;

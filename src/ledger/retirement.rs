@@ -23,13 +23,12 @@ impl Ledger {
         orders
     }
 
-    /// An engine is lost, as whoever stands for it says: it gets nothing more, and the recall that comes after all that
-    /// was sent there tells them so. Then they hand back what it had, with [`on_lost_engine`](Self::on_lost_engine).
-    pub fn on_failing(&mut self, engine: EngineId, cause: &str) -> Vec<Order> {
-        let Some(place) = self.fleet.find(engine) else { return Vec::new() };
+    /// An engine is lost, as whoever stands for it says: it gets nothing more. What it had they hand back next, with
+    /// [`on_lost_engine`](Self::on_lost_engine).
+    pub fn on_failing(&mut self, engine: EngineId, cause: &str) {
+        let Some(place) = self.fleet.find(engine) else { return };
         self.fleet.get_mut(place).retiring = Some(cause.into());
         self.fleet.list(place);
-        vec![Order::Recall { engine }]
     }
 
     /// Settles what waits for an engine that is to go and for no other; dismisses it if it has nothing left.

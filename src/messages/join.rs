@@ -85,8 +85,7 @@ pub struct Subscribe {
     pub to: Recipient<EngineEvent>,
 }
 
-/// Tells the Scheduler that an engine is lost, before it [leaves](Leave): it is sent nothing more, and whoever stands for it
-/// is sent [`Recall`], which comes after all that was sent there.
+/// Tells the Scheduler that an engine is lost, before it [leaves](Leave). Once this is answered it is sent nothing more.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Failing {

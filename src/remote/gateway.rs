@@ -70,6 +70,11 @@ pub(crate) struct Lost {
     pub(crate) cause: Box<str>,
 }
 
+/// The Scheduler sends nothing more here.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct NoMore;
+
 impl Gateway {
     /// Starts a gateway on the present arbiter; returns its address, and its id when the engine has joined.
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
@@ -254,12 +259,19 @@ impl Handler<Revoke> for Gateway {
 impl Handler<Recall> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, _: Recall, ctx: &mut Context<Self>) {
-        let Some((Lost { last, cause }, engine)) = self.lost.take().zip(self.id) else {
-            return self.say(Lane::Control, &ToEngine::Recall, Vec::new());
-        };
-        let had = self.sent.on_lost(engine, last, &cause);
-        self.parts.scheduler.do_send(Leave { engine, cause, had });
+    fn handle(&mut self, _: Recall, _: &mut Context<Self>) {
+        self.say(Lane::Control, &ToEngine::Recall, Vec::new());
+    }
+}
+
+impl Handler<NoMore> for Gateway {
+    type Result = ();
+
+    fn handle(&mut self, _: NoMore, ctx: &mut Context<Self>) {
+        if let Some((Lost { last, cause }, engine)) = self.lost.take().zip(self.id) {
+            let had = self.sent.on_lost(engine, last, &cause);
+            self.parts.scheduler.do_send(Leave { engine, cause, had });
+        }
         ctx.stop();
     }
 }
@@ -298,10 +310,11 @@ impl Handler<Lost> for Gateway {
     fn handle(&mut self, msg: Lost, ctx: &mut Context<Self>) {
         let is_stopped = self.parts.fate.is_stopped.load(Ordering::Acquire);
         match self.id.filter(|_| !is_stopped && self.parts.scheduler.connected()) {
-            // More may be on its way here: that comes back too, when the recall is here.
             Some(engine) => {
-                self.parts.scheduler.do_send(Failing { engine, cause: msg.cause.clone() });
+                let told = self.parts.scheduler.send(Failing { engine, cause: msg.cause.clone() });
                 self.lost = Some(msg);
+                // By the mailbox: behind all that was on its way here until the Scheduler knew.
+                ctx.spawn(told.into_actor(self).map(|_, _, ctx| ctx.address().do_send(NoMore)));
             }
             None => ctx.stop(),
         }

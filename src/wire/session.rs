@@ -306,11 +306,13 @@ where
     let ending = {
         let (mut writing, mut reading) =
             (std::pin::pin!(write_all(writer, speaker)), std::pin::pin!(read_all(reader, speaker, hear)));
-        let first = tokio::select! {
-            ending = &mut writing => ending,
-            ending = &mut reading => ending,
+        let (first, is_written) = tokio::select! {
+            ending = &mut writing => (ending, true),
+            ending = &mut reading => (ending, false),
         };
         match &first {
+            // What the peer said before it died is still to be read.
+            Ending::Lost | Ending::Failed(_) if is_written => drop(timeout(LINGER, reading).await),
             Ending::Protocol(reason) => {
                 // So that somebody there can read it, too.
                 speaker.close_within(Duration::ZERO, format!("protocol: {reason}").into());

@@ -44,9 +44,8 @@ impl Handler<Leave> for Scheduler {
 impl Handler<Failing> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, msg: Failing, ctx: &mut Context<Self>) {
-        let orders = self.ledger.on_failing(msg.engine, &msg.cause);
-        self.carry_out(orders, ctx);
+    fn handle(&mut self, msg: Failing, _: &mut Context<Self>) {
+        self.ledger.on_failing(msg.engine, &msg.cause);
     }
 }
 
