@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
-use callboard::{Attempt, EngineEvent, EngineId, Limits, Status};
+use callboard::{Attempt, EngineEvent, EngineEvents, EngineId, Limits, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,6 +39,19 @@ fn children() -> Vec<Pid> {
 fn is_zombie(id: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z')
+}
+
+/// Follows engines until the cluster ends: why those left that did, and how many joined.
+fn follow(mut events: EngineEvents) -> (BTreeMap<EngineId, String>, usize) {
+    let (mut left, mut joined) = (BTreeMap::new(), 0);
+    while let Some(event) = events.recv().unwrap() {
+        match event {
+            EngineEvent::Left { engine, cause } => drop(left.insert(engine, cause.to_string())),
+            EngineEvent::Joined { .. } => joined += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    (left, joined)
 }
 
 /// What became of the tasks of one thread.
@@ -119,7 +132,8 @@ fn main() {
     limits.engine_restarts_max = u32::MAX;
     let cluster = Cluster::processes(ENGINES).limits(limits).start().unwrap();
     let rc = cluster.client();
-    let mut events = rc.engine_events();
+    let events = rc.engine_events();
+    let following = thread::spawn(move || follow(events));
     let is_over = AtomicBool::new(false);
     let (killed, tallies) = thread::scope(|scope| {
         let again = scope.spawn(|| work_that_may_start_again(&rc, &is_over));
@@ -133,19 +147,14 @@ fn main() {
     assert_eq!(status.settled, tallies.iter().map(|tally| tally.done + tally.lost).sum::<u64>());
     rc.wait_for_engines(ENGINES).get_timeout(PATIENCE).unwrap();
 
-    // Each that had joined and was killed has left, and another is in its place.
-    let (mut left, mut joined) = (BTreeMap::<EngineId, String>::new(), 0);
-    while let Ok(Some(event)) = events.recv_timeout(Duration::from_millis(100)) {
-        match event {
-            EngineEvent::Left { engine, cause } => drop(left.insert(engine, cause.to_string())),
-            EngineEvent::Joined { .. } => joined += 1,
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(left.values().all(|cause| cause.contains("signal: 9")), "{left:?}");
-    assert!(left.len() <= killed as usize && left.len() > killed as usize / 2, "{} of {killed} left", left.len());
-    assert_eq!((joined, rc.len()), (left.len(), ENGINES));
+    assert_eq!(rc.len(), ENGINES);
     cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     assert_eq!(children(), [], "no child is left");
+
+    // Each that had joined and was killed has left, and another was in its place.
+    let (left, joined) = following.join().unwrap();
+    assert!(left.values().all(|cause| cause.contains("signal: 9")), "{left:?}");
+    assert!(left.len() <= killed as usize && left.len() > killed as usize / 2, "{} of {killed} left", left.len());
+    assert_eq!(joined, left.len());
     println!("{killed} killed, {tallies:?}");
 }

@@ -43,6 +43,8 @@ pub(super) struct Engine {
     pub(super) turn: usize,
     /// Why it is to go: nothing more is sent to it, and it leaves when it has returned what it has.
     pub(super) retiring: Option<Box<str>>,
+    /// It is lost, and whoever stands for it has still to hand back what it had.
+    pub(super) is_failing: bool,
     /// The count of tasks given when it was last given one.
     pub(super) last_given: u64,
     /// Where it stands in line, and since which count.
@@ -106,6 +108,7 @@ impl Engine {
             is_silent: false,
             is_recalled: false,
             retiring: None,
+            is_failing: false,
             last_given: 0,
             in_line: None,
             turn: 0,

@@ -27,7 +27,8 @@ impl Ledger {
     /// [`on_lost_engine`](Self::on_lost_engine).
     pub fn on_failing(&mut self, engine: EngineId, cause: &str) {
         let Some(place) = self.fleet.find(engine) else { return };
-        self.fleet.get_mut(place).retiring = Some(cause.into());
+        let engine = self.fleet.get_mut(place);
+        (engine.retiring, engine.is_failing) = (Some(cause.into()), true);
         self.fleet.list(place);
     }
 
@@ -40,7 +41,8 @@ impl Ledger {
                 self.lose(ticket.slot, id, &cause, orders);
             }
         }
-        if self.fleet.get(place).outstanding == 0 {
+        let engine = self.fleet.get(place);
+        if engine.outstanding == 0 && !engine.is_failing {
             orders.push(Order::Dismiss { engine: id, cause });
         }
     }
