@@ -20,8 +20,10 @@ bench *ARGS:
     cargo run --release -- bench {{ARGS}}
 
 # Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
-# million tasks with panics.
+# million tasks with panics, a thousand engines killed under load, 100 000 tampered streams.
 torture:
     CALLBOARD_CASES=1000000 cargo test --release --test ledger --test pieces
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
     CALLBOARD_CASES=2000 cargo test --release --test drop_order --test chaos -- --nocapture
+    CALLBOARD_CASES=1000 cargo test --release --test kills
+    CALLBOARD_CASES=100000 cargo test --release --test frames

@@ -229,6 +229,7 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
             counts: counts.clone(),
             roster: roster.clone(),
             admission: admission.clone(),
+            finished: finished.clone(),
             submissions: submissions.clone(),
             policy,
         })

@@ -188,10 +188,6 @@ impl Handler<Finished> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, msg: Finished, _: &mut Context<Self>) {
-        // Messages do not overtake outcomes: what an engine made counts before the Scheduler's word that it is lost.
-        while let Some(batch) = self.finished.take() {
-            self.settle(batch);
-        }
         self.settle(msg.batch);
     }
 }

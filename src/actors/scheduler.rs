@@ -15,6 +15,7 @@ use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster};
 use crate::admission::{Admission, Released};
 use crate::apart;
+use crate::error::TaskError;
 use crate::ledger::{Assignment, Ledger, Order, Policy, Request};
 use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
@@ -44,6 +45,8 @@ pub struct Scheduler {
     counts: Arc<CallbackCounts>,
     roster: Arc<Roster>,
     admission: Arc<Admission>,
+    /// Where engines push what they made.
+    finished: Arc<Lane<Completion>>,
     /// What callers push.
     submissions: Arc<Lane<Submission>>,
     /// How many of them were taken in since the start.
@@ -80,6 +83,7 @@ pub(crate) struct SchedulerParts {
     pub(crate) counts: Arc<CallbackCounts>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) finished: Arc<Lane<Completion>>,
     pub(crate) submissions: Arc<Lane<Submission>>,
     pub(crate) policy: Policy,
 }
@@ -94,6 +98,7 @@ impl Scheduler {
             counts: parts.counts,
             roster: parts.roster,
             admission: parts.admission,
+            finished: parts.finished,
             submissions: parts.submissions,
             taken_in: 0,
             patience: parts.limits.spin(),
@@ -231,7 +236,7 @@ impl Scheduler {
 
     /// Does what the ledger ordered.
     fn carry_out(&mut self, orders: Vec<Order>, ctx: &mut Context<Self>) {
-        let (mut expect, mut finished, mut discard) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut expect, mut finished, mut lost, mut discard) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut running, mut revoked) = (Vec::new(), Vec::new());
         for order in orders {
             match order {
@@ -255,16 +260,12 @@ impl Scheduler {
                     }
                     ctx.notify(Leave { engine, cause, had: Vec::new() });
                 }
-                Order::Settle { tasks, attempt, at, error } => finished.push(Completion {
-                    id: tasks.first,
-                    count: tasks.count,
-                    attempt,
-                    engine: None,
-                    at,
-                    ran: None,
-                    outcome: Err(error),
-                    kept: None,
-                }),
+                Order::Settle { tasks, attempt, at, error } => {
+                    let is_lost = at.is_some() && matches!(error, TaskError::EngineLost { .. });
+                    let (id, count, outcome) = (tasks.first, tasks.count, Err(error));
+                    let word = Completion { id, count, attempt, engine: None, at, ran: None, outcome, kept: None };
+                    if is_lost { &mut lost } else { &mut finished }.push(word);
+                }
                 Order::Expect { tasks, attempt } => expect.push((tasks, attempt)),
                 Order::Discard(payload) => discard.push(payload),
             }
@@ -283,6 +284,10 @@ impl Scheduler {
         }
         if !finished.is_empty() {
             self.store.do_send(Finished { batch: finished });
+        }
+        if !lost.is_empty() {
+            // Behind what the engine itself has made of them, which counts. An `Err` is a store that is gone.
+            apart::discard(self.finished.push(lost).err().into_iter().flatten());
         }
         discard.retain(|payload| payload.needs_drop());
         if !discard.is_empty() {
