@@ -207,7 +207,8 @@ fn a_thread_pool_has_the_threads_it_was_asked_for_and_leaves_none() {
     eventually("three threads", || named() == 3);
     assert!(ex.submit(thread_name()).get().unwrap().starts_with("pool-x-"));
     ex.shutdown(Pending::Finish).get().unwrap();
-    assert_eq!(named(), 0, "joined");
+    // Joined; the system lists a thread for a moment longer than it takes to join it.
+    eventually("none is left", || named() == 0);
     let dropped = ThreadPoolExecutor::builder(2).thread_name("pool-x").start().unwrap();
     let held = dropped.submit(square(4));
     drop(dropped);
