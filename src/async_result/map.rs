@@ -308,7 +308,9 @@ impl<T: Send + 'static> AsyncMapResult<T> {
 
 /// Moves the outcomes out of all parts.
 fn take_all<T: Send + 'static>(parts: &mut Parts<T>) -> Vec<Result<T, TaskError>> {
-    parts.values_mut().flat_map(|part| (0..part.len()).map(|at| part.take(at))).collect()
+    let mut all = Vec::with_capacity(parts.values().map(|part| part.len() as usize).sum());
+    parts.values_mut().for_each(|part| part.take_all(&mut all));
+    all
 }
 
 /// Parts values and errors: all values, or every error with its position.

@@ -84,13 +84,15 @@ impl<T> Part<T> {
     pub(super) fn take(&mut self, at: u32) -> Result<T, TaskError> {
         match &mut self.items {
             Items::None(error, _) => Err(error.clone()),
-            Items::Each(items) => {
-                let item = &mut items[at as usize];
-                match item {
-                    Some(Err(error)) => Err(error.clone()),
-                    _ => item.take().unwrap_or(Err(TaskError::AlreadyTaken)),
-                }
-            }
+            Items::Each(items) => take_item(&mut items[at as usize]),
+        }
+    }
+
+    /// Moves all outcomes out.
+    pub(super) fn take_all(&mut self, to: &mut Vec<Result<T, TaskError>>) {
+        match &mut self.items {
+            Items::None(error, count) => to.extend((0..*count).map(|_| Err(error.clone()))),
+            Items::Each(items) => to.extend(items.iter_mut().map(take_item)),
         }
     }
 
@@ -101,6 +103,14 @@ impl<T> Part<T> {
             Items::Each(_) if self.run.status == Status::Done => 0,
             Items::Each(items) => items.iter().filter(|item| matches!(item, Some(Err(_)))).count() as u32,
         }
+    }
+}
+
+/// Moves one outcome out. An error stays.
+fn take_item<T>(item: &mut Option<Result<T, TaskError>>) -> Result<T, TaskError> {
+    match item {
+        Some(Err(error)) => Err(error.clone()),
+        _ => item.take().unwrap_or(Err(TaskError::AlreadyTaken)),
     }
 }
 
