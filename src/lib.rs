@@ -88,7 +88,7 @@
 //!
 //! # Features
 //!
-//! - `remote` (default): the wire between processes.
+//! - `remote` (default): engines that are child processes, and the wire to them.
 //! - `cli` (default): the `callboard` command.
 //!
 //! With `default-features = false` only what runs in one process is built.

@@ -63,6 +63,15 @@ mod tests {
         TaskId { client: 1, seq }
     }
 
+    #[test]
+    fn it_is_abandoned_when_nobody_waits_any_more() {
+        let (tell, told) = oneshot::channel();
+        let barrier = Barrier::new([Span { first: id(1), count: 2 }], tell).expect("there are some");
+        assert!(!barrier.is_abandoned());
+        drop(told);
+        assert!(barrier.is_abandoned());
+    }
+
     proptest! {
         #[test]
         fn it_opens_with_the_last_of_its_tasks(

@@ -1,0 +1,71 @@
+//! The handshake: who understands each other has a session, whoever does not is told why, in bounded time.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use callboard::wire::handshake::{HandshakeError, Hello, Role, join, welcome};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::Instant;
+
+const WAIT: Duration = Duration::from_secs(3);
+
+fn hello(role: Role, cluster: u64) -> Hello {
+    Hello { role, cluster, incarnation: 1, build: 2 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_hears_who_the_other_is_and_what_follows_is_left_to_them() {
+    let (mut here, mut there) = duplex(1_000);
+    let (controller, engine) = (hello(Role::Controller, 7), hello(Role::Engine, 7));
+    let (heard_here, heard_there) = tokio::join!(
+        async {
+            let heard = welcome(&mut here, &controller, WAIT).await;
+            here.write_all(b"next").await.unwrap();
+            heard
+        },
+        join(&mut there, &engine, WAIT)
+    );
+    assert_eq!((heard_here, heard_there), (Ok(engine), Ok(controller)));
+    let mut next = [0; 4];
+    there.read_exact(&mut next).await.unwrap();
+    assert_eq!(&next, b"next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_does_not_belong_here_is_refused_and_told_why() {
+    let cases = [
+        (hello(Role::Engine, 8), HandshakeError::WrongCluster),
+        (hello(Role::Controller, 7), HandshakeError::WrongRole(Role::Controller)),
+    ];
+    for (theirs, expected) in cases {
+        let (mut here, mut there) = duplex(1_000);
+        let ours = hello(Role::Controller, 7);
+        let (refused, told) = tokio::join!(welcome(&mut here, &ours, WAIT), join(&mut there, &theirs, WAIT));
+        assert_eq!(told, Err(HandshakeError::Refused(expected.to_string().into())));
+        assert_eq!(refused, Err(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stranger_is_seen_by_its_first_bytes() {
+    let mismatch = HandshakeError::VersionMismatch { ours: (1, 1), theirs: (2, 9) };
+    let too_large = HandshakeError::Protocol("a header of 5000 is over the limit of 4096".into());
+    let long = [&b"call\x01\0\x01\0"[..], &[8, 0, 0, 0, 0, 0, 0, 0], &[0x88, 0x13, 0, 0, 0, 0, 0, 0]].concat();
+    let cases = [
+        (b"GET / HTTP/1.1\r\n".to_vec(), HandshakeError::NoCallboard),
+        (b"call\x02\0\x09\0".to_vec(), mismatch),
+        (long, too_large),
+        (b"call".to_vec(), HandshakeError::Lost),
+    ];
+    for (bytes, expected) in cases {
+        let (mut here, mut there) = duplex(1_000);
+        there.write_all(&bytes).await.unwrap();
+        there.shutdown().await.unwrap();
+        assert_eq!(welcome(&mut here, &hello(Role::Controller, 7), WAIT).await, Err(expected));
+    }
+    // One that says nothing.
+    let (mut here, _silent) = duplex(1_000);
+    let began = Instant::now();
+    let late = welcome(&mut here, &hello(Role::Controller, 7), WAIT).await;
+    assert_eq!((late, began.elapsed()), (Err(HandshakeError::TimedOut(WAIT)), WAIT));
+}
