@@ -5,9 +5,9 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::{Buf, Bytes};
-use callboard::wire::frame::{
-    FRAME_BYTES_MAX, FrameError, FrameLimits, Incoming, Lane, Message, Outgoing, UNCOPIED_BYTES_MIN,
-};
+use callboard::wire::frame::{FRAME_BYTES_MAX, FrameError, FrameLimits, Lane, Message, UNCOPIED_BYTES_MIN};
+use callboard::wire::incoming::Incoming;
+use callboard::wire::outgoing::Outgoing;
 use proptest::prelude::*;
 use proptest::sample::Index;
 

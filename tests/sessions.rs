@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use callboard::wire::frame::{FrameLimits, Lane, Message, Outgoing};
-use callboard::wire::session::{Ending, Heard, SayError, SessionLimits, Speaker, run};
+use callboard::wire::frame::{FrameLimits, Lane, Message};
+use callboard::wire::outgoing::Outgoing;
+use callboard::wire::pump::run;
+use callboard::wire::session::{Ending, Heard, SayError, SessionLimits, Speaker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;

@@ -29,7 +29,8 @@ use crate::messages::Completion;
 use crate::remote::{Fate, Gateway, GatewayParts, Lost, Said};
 use crate::task::EngineId;
 use crate::wire::handshake::{self, Hello, Role};
-use crate::wire::session::{Heard, SessionLimits, Speaker, run};
+use crate::wire::pump::run;
+use crate::wire::session::{Heard, SessionLimits, Speaker};
 
 /// How long a child may take to end after its session has, before it is killed.
 const GRACE: Duration = Duration::from_millis(500);

@@ -14,7 +14,8 @@ use crate::registry::Registry;
 use crate::task::{Extras, Payload, Value, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Body, Call, End, Fault, FromEngine, ToEngine, decode, encode};
-use crate::wire::session::{Ending, Heard, Speaker, run};
+use crate::wire::pump::run;
+use crate::wire::session::{Ending, Heard, Speaker};
 
 /// What an engine elsewhere is made of.
 pub(crate) struct Serving {

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::frame::{FrameError, FrameLimits, Incoming, Lane, Message, Outgoing};
+use super::frame::{FrameError, FrameLimits, Lane, Message};
+use super::incoming::Incoming;
+use super::outgoing::Outgoing;
 use crate::catch::shortened;
 
 /// What a stream of ours begins with.

@@ -12,6 +12,9 @@
 //! one frame of bulk, whatever is under way there. The header is postcard; buffers are never copied into it.
 
 pub mod frame;
+pub mod outgoing;
+pub mod incoming;
 pub mod session;
+pub mod pump;
 pub mod handshake;
 pub mod protocol;

@@ -1,0 +1,255 @@
+//! What drives a session: bytes in, bytes out, until one of the two ends.
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::frame::{Lane, Message};
+use super::incoming::Incoming;
+use super::outgoing::Outgoing;
+use super::session::{Credit, Ending, Heard, REASON_BYTES_MAX, Speaker, Word};
+use crate::catch::shortened;
+
+/// How long we go on reading after our last word, so that it is not lost with what we did not read; and how long we
+/// try to say it to a peer that broke the protocol.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Drives a session to its end; `hear` gets what the peer says, and ends the session by an error.
+///
+/// `hear` runs in this task, which does nothing else meanwhile: it is to hand on.
+pub async fn run<R, W>(
+    reader: R,
+    writer: W,
+    speaker: &Speaker,
+    hear: impl FnMut(Heard) -> Result<(), Box<str>>,
+) -> Ending
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let ending = {
+        let (mut writing, mut reading) =
+            (std::pin::pin!(write_all(writer, speaker)), std::pin::pin!(read_all(reader, speaker, hear)));
+        let (first, is_written) = tokio::select! {
+            ending = &mut writing => (ending, true),
+            ending = &mut reading => (ending, false),
+        };
+        match &first {
+            // What the peer said before it died is still to be read.
+            Ending::Lost | Ending::Failed(_) if is_written => drop(timeout(LINGER, reading).await),
+            Ending::Protocol(reason) => {
+                // So that somebody there can read it, too.
+                speaker.close_within(Duration::ZERO, format!("protocol: {reason}").into());
+                let _ = timeout(LINGER, writing).await;
+            }
+            Ending::Closed(_) => drop(timeout(LINGER, reading).await),
+            _ => {}
+        }
+        first
+    };
+    let mut state = speaker.0.state.lock();
+    state.is_closed = true;
+    // What was not sent is dropped here, not with the last speaker.
+    state.outgoing = Outgoing::default();
+    ending
+}
+
+/// Writes what is said, and beats.
+async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, speaker: &Speaker) -> Ending {
+    let limits = speaker.0.limits;
+    let (beat, stall) = (Duration::from_millis(limits.beat_ms), Duration::from_millis(limits.write_stall_ms));
+    let mut last = Instant::now();
+    loop {
+        let Some(mut write) = speaker.next_write() else {
+            let _ = writer.shutdown().await;
+            let closing = speaker.0.state.lock().closing.clone();
+            return Ending::Closed(closing.map(|closing| closing.reason).unwrap_or_default());
+        };
+        if !write.has_remaining() {
+            tokio::select! {
+                () = speaker.0.wake.notified() => {}
+                () = sleep_until(speaker.next_due(last)) => {}
+            }
+            if last.elapsed() >= beat {
+                speaker.0.state.lock().say(&Word::Beat);
+            }
+            continue;
+        }
+        while write.has_remaining() {
+            match timeout(stall, writer.write_buf(&mut write)).await {
+                Err(_) => return Ending::Stalled(stall),
+                Ok(Err(error)) => return error.into(),
+                Ok(Ok(0)) => return Ending::Lost,
+                Ok(Ok(_)) => {}
+            }
+        }
+        match timeout(stall, writer.flush()).await {
+            Err(_) => return Ending::Stalled(stall),
+            Ok(Err(error)) => return error.into(),
+            Ok(Ok(())) => last = Instant::now(),
+        }
+    }
+}
+
+/// Reads what the peer says.
+async fn read_all<R: AsyncRead + Unpin>(
+    mut reader: R,
+    speaker: &Speaker,
+    mut hear: impl FnMut(Heard) -> Result<(), Box<str>>,
+) -> Ending {
+    /// How much is read at once where no large buffer is under way.
+    const READ_BYTES: usize = 64 << 10;
+    let limits = speaker.0.limits;
+    let mut incoming = Incoming::new(limits.frames);
+    let mut bytes = BytesMut::with_capacity(READ_BYTES);
+    let (mut messages, mut account) = (Vec::new(), Account::new(limits.window_bytes));
+    let mut deadline = Deadline::after(Duration::from_millis(limits.lost_ms));
+    loop {
+        let read = async {
+            match incoming.room() {
+                Some(mut room) => Ok((reader.read_buf(&mut room).await?, true)),
+                None => {
+                    bytes.clear();
+                    bytes.reserve(READ_BYTES);
+                    Ok::<_, std::io::Error>((reader.read_buf(&mut bytes).await?, false))
+                }
+            }
+        };
+        let (count, is_direct) = tokio::select! {
+            read = read => match read {
+                Ok((0, _)) => return Ending::Lost,
+                Ok(read) => read,
+                Err(error) => return error.into(),
+            },
+            silence = deadline.passed() => return Ending::Silent(silence),
+        };
+        deadline.extend();
+        let collect = |lane, message| messages.push((lane, message));
+        if is_direct {
+            incoming.filled(count, collect);
+        } else if let Err(error) = incoming.take_in(&bytes, collect) {
+            return error.into();
+        }
+        for (lane, message) in messages.drain(..) {
+            let ended = match lane {
+                Lane::Bulk => {
+                    let credit = account.credit(speaker, message.bytes() as u64);
+                    hear(Heard { lane, message, credit }).err().map(Ending::Protocol)
+                }
+                Lane::Control => on_word(speaker, message, &mut hear),
+            };
+            if let Some(ending) = ended {
+                return ending;
+            }
+        }
+        if !account.note(speaker, incoming.under_way(Lane::Bulk) as u64) {
+            return Ending::Protocol("it sent more than it had credit for".into());
+        }
+    }
+}
+
+/// Deals with what came on the control lane; returns the ending, if it is that.
+fn on_word(
+    speaker: &Speaker,
+    message: Message,
+    hear: &mut impl FnMut(Heard) -> Result<(), Box<str>>,
+) -> Option<Ending> {
+    match postcard::take_from_bytes(&message.header) {
+        Ok((Word::Beat, [])) => None,
+        Ok((Word::Credit(bytes), [])) => {
+            let mut state = speaker.0.state.lock();
+            state.window = state.window.saturating_add(bytes);
+            if state.window > speaker.0.limits.window_bytes {
+                return Some(Ending::Protocol(
+                    format!("it gives credit for {bytes} bytes that it was not sent").into(),
+                ));
+            }
+            drop(state);
+            speaker.0.wake.notify_one();
+            None
+        }
+        Ok((Word::Close(reason), [])) => Some(Ending::ClosedByPeer(shortened(reason, REASON_BYTES_MAX).into())),
+        Ok((Word::Say(said), [])) => {
+            let said = message.header.slice_ref(said);
+            let message = Message { header: said, buffers: message.buffers };
+            let credit = Credit { session: speaker.clone(), bytes: 0 };
+            hear(Heard { lane: Lane::Control, message, credit }).err().map(Ending::Protocol)
+        }
+        _ => Some(Ending::Protocol(format!("a word of {} bytes cannot be read", message.header.len()).into())),
+    }
+}
+
+/// What has come of bulk, and what of it the peer has got back before anybody heard it.
+struct Account {
+    window: u64,
+    /// All of it, and of that what was in messages that are complete.
+    came: u64,
+    complete: u64,
+    /// Of the message under way: what the peer has got back already.
+    early: u64,
+}
+
+impl Account {
+    fn new(window: u64) -> Self {
+        Self { window, came: 0, complete: 0, early: 0 }
+    }
+
+    /// Makes the credit of a message that is complete.
+    fn credit(&mut self, speaker: &Speaker, bytes: u64) -> Credit {
+        self.complete += bytes;
+        self.count(speaker, self.complete);
+        Credit { session: speaker.clone(), bytes: bytes - std::mem::take(&mut self.early) }
+    }
+
+    /// Notes how much has come of a message that is not complete; returns false if it should not have.
+    ///
+    /// What is beyond half the window the peer gets back as it comes, or a large message would wait for itself.
+    fn note(&mut self, speaker: &Speaker, under_way: u64) -> bool {
+        self.count(speaker, self.complete + under_way);
+        let early = under_way.saturating_sub(self.window / 2);
+        if early > self.early {
+            speaker.give_credit(early - self.early);
+            self.early = early;
+        }
+        speaker.0.state.lock().unsettled <= self.window
+    }
+
+    fn count(&mut self, speaker: &Speaker, came: u64) {
+        if came > self.came {
+            speaker.0.state.lock().unsettled += came - self.came;
+            self.came = came;
+        }
+    }
+}
+
+/// By when the peer has to be heard.
+struct Deadline {
+    wait: Duration,
+    at: Instant,
+}
+
+/// A deadline that is noticed so late was missed by us: this process, or its machine, stood still.
+const NOTICED_LATE: Duration = Duration::from_millis(500);
+
+impl Deadline {
+    fn after(wait: Duration) -> Self {
+        Self { wait, at: Instant::now() + wait }
+    }
+
+    fn extend(&mut self) {
+        self.at = Instant::now() + self.wait;
+    }
+
+    /// Waits until it has passed, in time; returns how long that was.
+    async fn passed(&mut self) -> Duration {
+        loop {
+            sleep_until(self.at).await;
+            if self.at.elapsed() < NOTICED_LATE {
+                return self.wait;
+            }
+            self.extend();
+        }
+    }
+}
