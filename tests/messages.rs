@@ -75,12 +75,7 @@ impl Actor for Foreign {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let address = EngineAddress {
-            run: ctx.address().recipient(),
-            revoke: ctx.address().recipient(),
-            recall: ctx.address().recipient(),
-            stop: ctx.address().recipient(),
-        };
+        let address = EngineAddress::of(ctx.address());
         let join = Join { offer: EngineOffer { slots: 2, is_local: false }, address };
         let joining = self.scheduler.send(join).into_actor(self);
         ctx.wait(joining.map(|id, foreign, _| foreign.id = id.ok()));

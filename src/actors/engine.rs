@@ -119,12 +119,7 @@ impl Actor for Engine {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Some(Joining { scheduler, tell }) = self.joining.take() else { return };
-        let address = EngineAddress {
-            run: ctx.address().recipient(),
-            revoke: ctx.address().recipient(),
-            recall: ctx.address().recipient(),
-            stop: ctx.address().recipient(),
-        };
+        let address = EngineAddress::of(ctx.address());
         let offer = EngineOffer { slots: 1, is_local: true };
         let joined = scheduler.send(Join { offer, address }).into_actor(self);
         // No message is handled before: an engine without an id could hand nothing back.

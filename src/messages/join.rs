@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Message, Recipient};
+use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 
 use super::{Recall, Revoke, Run, StopEngine};
 use crate::apart;
@@ -31,6 +31,21 @@ pub struct EngineAddress {
     pub recall: Recipient<Recall>,
     /// The end.
     pub stop: Recipient<StopEngine>,
+}
+
+impl EngineAddress {
+    /// Has one actor take all of them.
+    pub fn of<A>(engine: Addr<A>) -> Self
+    where
+        A: Actor<Context = Context<A>> + Handler<Run> + Handler<Revoke> + Handler<Recall> + Handler<StopEngine>,
+    {
+        Self {
+            run: engine.clone().recipient(),
+            revoke: engine.clone().recipient(),
+            recall: engine.clone().recipient(),
+            stop: engine.recipient(),
+        }
+    }
 }
 
 /// Asks the Scheduler to let engines go, in good order: each finishes what it runs, and the rest moves on. Answered

@@ -40,10 +40,7 @@
 //!     type Context = Context<Self>;
 //!
 //!     fn started(&mut self, ctx: &mut Context<Self>) {
-//!         let me = ctx.address();
-//!         let (run, revoke) = (me.clone().recipient(), me.clone().recipient());
-//!         let (recall, stop) = (me.clone().recipient(), me.recipient());
-//!         let address = EngineAddress { run, revoke, recall, stop };
+//!         let address = EngineAddress::of(ctx.address());
 //!         let join = Join { offer: EngineOffer { slots: 1, is_local: false }, address };
 //!         let joining = self.scheduler.send(join).into_actor(self);
 //!         ctx.wait(joining.map(|id, this, _| this.id = id.ok()));

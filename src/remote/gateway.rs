@@ -204,10 +204,7 @@ impl Actor for Gateway {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let me = ctx.address();
-        let (run, revoke) = (me.clone().recipient(), me.clone().recipient());
-        let (recall, stop) = (me.clone().recipient(), me.recipient());
-        let address = EngineAddress { run, revoke, recall, stop };
+        let address = EngineAddress::of(ctx.address());
         let offer = EngineOffer { slots: self.parts.slots, is_local: false };
         let joined = self.parts.scheduler.send(Join { offer, address }).into_actor(self);
         // No message is handled before: without an id nothing could be handed back.
