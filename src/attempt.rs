@@ -4,7 +4,7 @@
 
 use crate::catch::user_code;
 use crate::error::{Place, TaskError};
-use crate::task::{ChunkRun, ErasedTask, Outcome, TaskContext, TaskFailure};
+use crate::task::{ChunkRun, ErasedTask, ItemEvents, Outcome, TaskContext, TaskFailure};
 
 /// Runs a task here and now. A panic is an outcome as any other.
 pub(crate) fn make(task: Box<dyn ErasedTask>, cx: &TaskContext) -> Outcome {
@@ -16,11 +16,33 @@ pub(crate) fn make(task: Box<dyn ErasedTask>, cx: &TaskContext) -> Outcome {
     }
 }
 
-/// Runs the items of a map, one after the other. A panic is the outcome of one of them.
-pub(crate) fn make_each(chunk: &mut dyn ChunkRun, name: &'static str, cx: &mut TaskContext) {
-    while let Err(message) = user_code(|| chunk.run(cx, &|cx, failure| failed(name, cx, failure))) {
+/// Runs the items of a map, one after the other. A panic is the outcome of one of them. `begins` is called before each
+/// that came from another process.
+pub(crate) fn make_each(
+    chunk: &mut dyn ChunkRun,
+    name: &'static str,
+    cx: &mut TaskContext,
+    begins: &dyn Fn(&TaskContext),
+) {
+    let events = Events { name, begins };
+    while let Err(message) = user_code(|| chunk.run(cx, &events)) {
         let error = panicked(name, cx, message);
         chunk.on_panic(cx, error);
+    }
+}
+
+struct Events<'a> {
+    name: &'static str,
+    begins: &'a dyn Fn(&TaskContext),
+}
+
+impl ItemEvents for Events<'_> {
+    fn begins(&self, cx: &TaskContext) {
+        (self.begins)(cx);
+    }
+
+    fn failed(&self, cx: &TaskContext, failure: TaskFailure) -> TaskError {
+        failed(self.name, cx, failure)
     }
 }
 

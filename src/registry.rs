@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::error::Error;
-use crate::task::{ErasedTask, Task, TaskKind, Typed, WireCall};
+use crate::task::{EncodedCalls, ErasedTask, Task, TaskKind, Typed, WireCall};
 
 /// One task of this program: what [`register_task!`](crate::register_task) writes down.
 ///
@@ -62,6 +62,9 @@ impl Clone for Registration {
 impl Copy for Registration {}
 
 fn decode<T: Task>(call: &WireCall) -> Result<Box<dyn ErasedTask>, postcard::Error> {
+    if call.count != 1 {
+        return Ok(Box::new(EncodedCalls::<T>::read(call)?));
+    }
     let (task, rest) = postcard::take_from_bytes::<T>(&call.inline)?;
     if !rest.is_empty() {
         return Err(postcard::Error::DeserializeBadEncoding);

@@ -40,8 +40,9 @@ fn a_submission_by_message_is_kept_for_whoever_asks() {
 fn a_call_in_bytes_is_decoded_by_the_engine_or_refused_there() {
     let cluster = Cluster::threads(1).start().unwrap();
     let rc = cluster.client();
-    let wire =
-        |key, inline: Vec<u8>| Payload::Wire(Box::new(WireCall { key, inline: Bytes::from(inline), blobs: vec![] }));
+    let wire = |key, inline: Vec<u8>| {
+        Payload::Wire(Box::new(WireCall { key, count: 1, inline: Bytes::from(inline), blobs: vec![] }))
+    };
     let encoded = postcard::to_stdvec(&double(4)).unwrap();
     let kind = double::kind();
     let cases = [

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use callboard::ledger::{Assignment, EngineOffer, HandBack, Ledger, Order, Request, SettledTask};
-use callboard::task::{Attempt, Chunk, ChunkRun, EngineId, Moment, Payload, Retries, Span, Target};
+use callboard::task::{Attempt, Chunk, ChunkRun, EngineId, ItemEvents, Moment, Payload, Retries, Span, Target};
 use callboard::{Limits, Task, TaskContext, TaskError, TaskFailure, TaskId};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,17 @@ use serde::{Deserialize, Serialize};
 thread_local! {
     /// How often each item ran, and how often it was dropped.
     static ITEMS: RefCell<BTreeMap<u64, (u32, u32)>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Nobody wants to know how calls go.
+struct Untold;
+
+impl ItemEvents for Untold {
+    fn begins(&self, _: &TaskContext) {}
+
+    fn failed(&self, _: &TaskContext, _: TaskFailure) -> TaskError {
+        TaskError::NoEngines
+    }
 }
 
 /// An item; it knows its own id.
@@ -253,7 +264,7 @@ impl World {
         cx.set_task_for_tests(tasks.first);
         let count = match (chunk, single) {
             (Some(mut chunk), _) => {
-                chunk.run(&mut cx, &|_, _| TaskError::NoEngines);
+                chunk.run(&mut cx, &Untold);
                 chunk.finish().0
             }
             (None, Some(Payload::Typed(task))) => {

@@ -95,6 +95,75 @@ fn what_goes_wrong_in_a_child_is_told_as_in_a_thread() {
     assert_eq!(failing.metadata().attempt, Attempt(3));
 }
 
+/// Some items fail, some panic, some return much.
+#[task]
+fn many_kinds(x: u32) -> Result<Vec<u32>, String> {
+    match x % 100 {
+        13 => panic!("thirteen"),
+        17 => Err(format!("{x} ends in 17")),
+        50 => Ok(vec![x; 10_000]),
+        _ => Ok(vec![x]),
+    }
+}
+
+fn items_of_a_map_travel_together_and_each_has_its_own_outcome() {
+    let cluster = Cluster::processes(2).start().unwrap();
+    let rc = cluster.client();
+    let view = rc.load_balanced();
+    for _ in 0..3 {
+        let map = view.map(many_kinds, 0..2_000);
+        map.wait_timeout(PATIENCE).unwrap();
+        let (ids, results): (Vec<_>, _) = (map.ids().collect(), map.results().unwrap());
+        assert_eq!(results.len(), 2_000);
+        for (x, result) in (0..).zip(results) {
+            match (x % 100, result) {
+                (13, Err(TaskError::Panicked { place, message })) => {
+                    assert_eq!((&*message, place.task), ("thirteen", ids[x as usize]));
+                }
+                (17, Err(TaskError::Failed { place, text })) => {
+                    assert_eq!((&*text, place.task), (&*format!("{x} ends in 17"), ids[x as usize]));
+                }
+                (50, Ok(values)) => assert_eq!(values, vec![x; 10_000]),
+                (_, other) => assert_eq!(other, Ok(vec![x])),
+            }
+        }
+        let statuses: Vec<Status> = map.metadata().iter().map(|record| record.status).collect();
+        assert_eq!((statuses[12], statuses[13], statuses[17]), (Status::Done, Status::Panicked, Status::Failed));
+    }
+    // Cancelled on the way: each item settles, and the engines are free again.
+    let map = view.map(sleep_ms, (0..500).map(|_| 5));
+    map.cancel("not wanted");
+    map.wait_timeout(PATIENCE).unwrap();
+    let settled = map.results().unwrap();
+    assert!(settled.iter().all(|result| matches!(result, Ok(5) | Err(TaskError::Cancelled { .. }))));
+    assert_eq!(rc.all().apply(square(3)).get_timeout(PATIENCE).unwrap(), [9, 9]);
+}
+
+fn values_are_kept_on_children_and_fetched_from_them() {
+    let cluster = Cluster::processes(3).start().unwrap();
+    let dv = cluster.client().all();
+    dv.push("weights", vec![0.5_f64; 100_000]).get_timeout(PATIENCE).unwrap();
+    for weights in dv.pull::<Vec<f64>>("weights").get_timeout(PATIENCE).unwrap() {
+        assert_eq!(*weights, vec![0.5; 100_000]);
+    }
+    dv.scatter("x", (0..1_000_i64).collect()).get_timeout(PATIENCE).unwrap();
+    assert_eq!(dv.apply(double_all()).get_timeout(PATIENCE).unwrap(), [334, 333, 333]);
+    let doubled: Vec<i64> = dv.gather("x").get_timeout(PATIENCE).unwrap();
+    assert_eq!(doubled, (0..1_000).map(|x| 2 * x).collect::<Vec<i64>>());
+    dv.clear().get_timeout(PATIENCE).unwrap();
+    let error = dv.pull::<Vec<i64>>("x").get_timeout(PATIENCE).unwrap_err();
+    assert!(error.to_string().contains("push it first"), "{error}");
+}
+
+#[task]
+fn double_all(cx: &TaskContext) -> Result<usize, TaskFailure> {
+    let mut part = cx.pushed::<Vec<i64>>("x")?.into_inner();
+    part.iter_mut().for_each(|x| *x *= 2);
+    let length = part.len();
+    cx.push("x", part)?;
+    Ok(length)
+}
+
 fn an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on() {
     let cluster = Cluster::processes(2).start().unwrap();
     let rc = cluster.client();
@@ -172,9 +241,14 @@ fn a_cluster_that_is_dropped_while_children_work_leaves_none() {
 
 fn main() {
     callboard::init();
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
         ("tasks_run_in_children_and_their_values_come_back", tasks_run_in_children_and_their_values_come_back),
         ("what_goes_wrong_in_a_child_is_told_as_in_a_thread", what_goes_wrong_in_a_child_is_told_as_in_a_thread),
+        (
+            "items_of_a_map_travel_together_and_each_has_its_own_outcome",
+            items_of_a_map_travel_together_and_each_has_its_own_outcome,
+        ),
+        ("values_are_kept_on_children_and_fetched_from_them", values_are_kept_on_children_and_fetched_from_them),
         (
             "an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on",
             an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,

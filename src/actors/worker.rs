@@ -54,33 +54,33 @@ impl Worker {
 
     /// Makes one attempt and reports it: to the result store if it is the last, else back to the scheduler.
     fn make_attempt(&self, assignment: Assignment, cx: &mut TaskContext) {
-        let Assignment { id, attempt, may_retry, mut payload, extras } = assignment;
-        if let Some(tally) = &self.tally {
-            tally.note(id, attempt);
-        }
-        if let Payload::Typed(task) = &mut payload
+        let Assignment { id, attempt, may_retry, payload, extras } = assignment;
+        let count = payload.count();
+        let spare = if may_retry { second_copy(&payload) } else { None };
+        let mut task = self.read(payload);
+        if let Ok(task) = &mut task
             && let Some(chunk) = task.as_chunk()
         {
             let name = task.kind().short_name();
             return self.work_on(chunk, name, id, cx);
         }
-        let spare = if may_retry { second_copy(&payload) } else { None };
+        self.note(cx);
         let started = Instant::now();
-        let mut outcome = self.outcome_of(payload, cx);
+        let mut outcome = task.and_then(|task| attempt::make(task, cx));
         if self.values == Values::Encoded {
             outcome = outcome.and_then(|value| encode_for_another(value, cx));
         }
         let ran = started.elapsed();
         match (outcome, spare) {
             (Err(error), Some(payload)) => {
-                let back = HandBack { id, count: 1, attempt, payload: Some(payload), error: Some(error) };
+                let back = HandBack { id, count, attempt, payload: Some(payload), error: Some(error) };
                 self.handed_back.do_send(HandedBack { engine: self.engine, batch: vec![back] });
             }
             (outcome, spare) => {
                 catch::discard(spare);
                 let (outcome, kept) = keep(outcome, extras.as_deref(), cx);
                 let (engine, ran) = (Some(self.engine), Some(ran));
-                self.report(Completion { id, count: 1, attempt, engine, at: None, ran, outcome, kept });
+                self.report(Completion { id, count, attempt, engine, at: None, ran, outcome, kept });
             }
         }
     }
@@ -89,7 +89,7 @@ impl Worker {
     fn work_on(&self, mut chunk: Box<dyn ChunkRun>, name: &'static str, first: TaskId, cx: &mut TaskContext) {
         self.tray.on_chunk(chunk.rest());
         let started = Instant::now();
-        attempt::make_each(&mut *chunk, name, cx);
+        attempt::make_each(&mut *chunk, name, cx, &|cx| self.note(cx));
         let ran = started.elapsed();
         let (count, value) = chunk.finish();
         if count == 0 {
@@ -105,13 +105,19 @@ impl Worker {
         catch::discard(self.finished.push([completion]));
     }
 
-    /// Makes the attempt, if the call can be read.
-    fn outcome_of(&self, payload: Payload, cx: &TaskContext) -> Outcome {
-        let task = match payload {
-            Payload::Typed(task) => task,
-            Payload::Wire(call) => self.decode(&call)?,
-        };
-        attempt::make(task, cx)
+    /// Notes that a task begins, before any code of it.
+    fn note(&self, cx: &TaskContext) {
+        if let Some(tally) = &self.tally {
+            tally.note(cx.task, cx.attempt);
+        }
+    }
+
+    /// Reads a call, if it came as bytes.
+    fn read(&self, payload: Payload) -> Result<Box<dyn ErasedTask>, TaskError> {
+        match payload {
+            Payload::Typed(task) => Ok(task),
+            Payload::Wire(call) => self.decode(&call),
+        }
     }
 
     fn decode(&self, call: &WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {

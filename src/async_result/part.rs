@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::one::{Decode, read_typed, read_wire};
 use crate::catch;
 use crate::error::TaskError;
-use crate::task::{ChunkValue, Outcome, Run, Status, TaskKind, Value};
+use crate::task::{ChunkValue, EncodedValues, Outcome, Run, Status, TaskKind, Value};
 
 /// The parts by the index of their first item.
 pub(super) type Parts<T> = BTreeMap<u32, Part<T>>;
@@ -122,17 +122,26 @@ pub(super) fn part_with<T>(parts: &Parts<T>, index: u32) -> Option<(u32, u32)> {
 
 /// Gives the values of a part their type back: those of a chunk, or that of a single task.
 fn read_values<T: Send + 'static>(kind: &TaskKind, decode: Decode<T>, value: Value, count: u32) -> Items<T> {
+    let each = |results: Vec<Result<T, TaskError>>| Items::Each(results.into_iter().map(Some).collect());
     let read = match value {
-        Value::Typed(value) => match value.into_any().downcast::<ChunkValue<T>>() {
-            Ok(mut chunk) if chunk.results.len() == count as usize => {
-                // By way of a `Vec`, whose memory is used again where the sizes allow.
-                let results = Vec::from(std::mem::take(&mut chunk.results));
-                return Items::Each(results.into_iter().map(Some).collect());
-            }
-            Ok(chunk) => read_typed(kind, chunk),
-            Err(value) => read_typed(kind, value),
-        },
         Value::Wire(value) => read_wire(kind, decode, &value),
+        Value::Typed(value) => {
+            let value = match value.into_any().downcast::<ChunkValue<T>>() {
+                // By way of a `Vec`, whose memory is used again where the sizes allow.
+                Ok(mut chunk) if chunk.results.len() == count as usize => {
+                    return each(Vec::from(std::mem::take(&mut chunk.results)));
+                }
+                Ok(chunk) => chunk,
+                Err(value) => value,
+            };
+            match value.downcast::<EncodedValues>() {
+                Ok(values) if values.len() == count => {
+                    return each(values.read(|value| read_wire(kind, decode, value)));
+                }
+                Ok(values) => read_typed(kind, values),
+                Err(value) => read_typed(kind, value),
+            }
+        }
     };
     match read {
         Ok(value) => Items::Each(vec![Some(Ok(value))]),

@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Tally, Threads, Values};
 use crate::error::{Coded, TaskError};
-use crate::ledger::Assignment;
+use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack, Recall, Revoke, Run, StopEngine};
 use crate::registry::Registry;
-use crate::task::{Extras, Payload, Value, WireCall};
+use crate::task::{EncodedValues, Extras, Payload, Span, Value, WireCall};
 use crate::wire::frame::{Lane, Message};
-use crate::wire::protocol::{Body, Call, End, Fault, FromEngine, ToEngine, decode, encode};
+use crate::wire::protocol::{Body, Call, End, Fault, FromEngine, Made, ToEngine, decode, encode};
 use crate::wire::pump::run;
 use crate::wire::session::{Ending, Heard, Speaker};
 
@@ -89,9 +89,9 @@ impl Desk {
 }
 
 fn assignment(call: Call, message: &Message) -> Result<Assignment, Box<str>> {
-    let Call { id, attempt, key, label, arguments } = call;
+    let Call { id, count, attempt, key, label, arguments } = call;
     let inline = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
-    let payload = Payload::Wire(Box::new(WireCall { key, inline, blobs: Vec::new() }));
+    let payload = Payload::Wire(Box::new(WireCall { key, count, inline, blobs: Vec::new() }));
     let extras = label.map(|label| Arc::new(Extras { label: Some(label.into()), ..Extras::default() }));
     // Whether a failed attempt may be followed by another is up to the gateway, which has the call.
     Ok(Assignment { id, attempt, may_retry: false, payload, extras })
@@ -123,20 +123,33 @@ impl Uplink {
 }
 
 fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
-    let Completion { id, attempt, ran, outcome, .. } = completion;
+    let Completion { id, count, attempt, ran, outcome, .. } = completion;
     let ran_ns = ran.map_or(0, |ran| u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
     let outcome = match outcome {
-        Ok(Value::Wire(value)) => Ok(Body::put(value.inline, buffers)),
-        // The worker has encoded it; `Values::Encoded` says so.
-        Ok(Value::Typed(_)) => Err(Fault::Value("it was not encoded".into())),
-        Err(TaskError::Failed { text, .. }) => Err(Fault::Failed(text)),
-        Err(TaskError::Panicked { message, .. }) => Err(Fault::Panicked(message)),
-        Err(TaskError::Undecodable { what: Coded::Arguments, text }) => Err(Fault::Arguments(text)),
-        Err(TaskError::Undecodable { what: Coded::Result, text }) => Err(Fault::Value(text)),
-        Err(TaskError::UnknownTask { .. }) => Err(Fault::Unknown),
-        Err(other) => Err(Fault::Failed(other.to_string().into())),
+        Ok(Value::Wire(value)) => Ok(Made::One(Body::put(value.inline, buffers))),
+        Ok(Value::Typed(value)) => match value.into_any().downcast::<EncodedValues>() {
+            Ok(values) => {
+                let (values, errors) = values.into_parts();
+                let faults = errors.into_iter().map(|(at, error)| (at, fault(error))).collect();
+                Ok(Made::Each { values: Body::put(values, buffers), faults })
+            }
+            // The worker has encoded it; `Values::Encoded` says so.
+            Err(_) => Err(Fault::Value("it was not encoded".into())),
+        },
+        Err(error) => Err(fault(error)),
     };
-    End { id, attempt, ran_ns, outcome }
+    End { id, count, attempt, ran_ns, outcome }
+}
+
+fn fault(error: TaskError) -> Fault {
+    match error {
+        TaskError::Failed { text, .. } => Fault::Failed(text),
+        TaskError::Panicked { message, .. } => Fault::Panicked(message),
+        TaskError::Undecodable { what: Coded::Arguments, text } => Fault::Arguments(text),
+        TaskError::Undecodable { what: Coded::Result, text } => Fault::Value(text),
+        TaskError::UnknownTask { .. } => Fault::Unknown,
+        other => Fault::Failed(other.to_string().into()),
+    }
 }
 
 impl Actor for Uplink {
@@ -157,7 +170,8 @@ impl Handler<HandedBack> for Uplink {
     type Result = ();
 
     fn handle(&mut self, mut msg: HandedBack, _: &mut Context<Self>) {
-        let back = std::mem::take(&mut msg.batch).into_iter().map(|back| (back.id, back.attempt)).collect();
+        let span = |back: HandBack| (Span { first: back.id, count: back.count }, back.attempt);
+        let back = std::mem::take(&mut msg.batch).into_iter().map(span).collect();
         self.say(&FromEngine::Back(back), Vec::new());
     }
 }

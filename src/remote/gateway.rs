@@ -11,14 +11,14 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::sent::{Returned, Sent, SentTask};
+use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
 use crate::catch::{self, user_code};
 use crate::error::{Coded, Error, TaskError};
 use crate::ledger::{Assignment, EngineOffer};
 use crate::messages::{Completion, EngineAddress, Failing, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
-use crate::task::{Attempt, EngineId, ErasedTask, Payload, TaskId, WireCall};
+use crate::task::{Attempt, EngineId, ErasedTask, Payload, TaskId, TaskKind, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Body, Call, FromEngine, ToEngine, decode, encode};
 use crate::wire::session::{Credit, Speaker};
@@ -100,42 +100,38 @@ impl Gateway {
         }
     }
 
-    /// Takes a call apart into single tasks, and notes each as sent.
-    fn send(&mut self, engine: EngineId, assignment: Assignment, calls: &mut Calls) {
-        let Assignment { id, attempt, may_retry, mut payload, extras } = assignment;
-        let label = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
-        let mut next = id;
-        loop {
-            let (single, rest) = match payload.split_front(1) {
-                Some(front) => (front, Some(payload)),
-                None => (payload, None),
-            };
-            match encoded(&single) {
-                Ok((kind, call)) => {
-                    let arguments = Body::put(call.inline, &mut calls.buffers);
-                    let (id, key, label) = (next, call.key, label.clone());
-                    calls.calls.push(Call { id, attempt, key, label, arguments });
-                    let extras = extras.clone();
-                    self.sent.add(SentTask { id, attempt, kind, may_retry, payload: single, extras });
-                }
-                Err(error) => {
-                    catch::discard(single);
-                    let (engine, outcome) = (Some(engine), Err(error));
-                    calls.refused.push(Completion {
-                        id: next,
-                        count: 1,
-                        attempt,
-                        engine,
-                        at: None,
-                        ran: None,
-                        outcome,
-                        kept: None,
-                    });
-                }
+    /// Encodes what is sent, and notes it: items of a map together, or one by one where that cannot be done.
+    fn send(&mut self, engine: EngineId, assignment: Assignment, out: &mut Calls) {
+        match encoded(&assignment.payload) {
+            Ok((kind, call)) => self.put(kind, call, assignment, out),
+            Err(_) if assignment.payload.count() > 1 => {
+                items(assignment).into_iter().for_each(|item| self.send(engine, item, out));
             }
-            let Some(more) = rest else { return };
-            (payload, next) = (more, next.plus(1));
+            Err(error) => {
+                let Assignment { id, attempt, payload, .. } = assignment;
+                catch::discard(payload);
+                let (engine, outcome) = (Some(engine), Err(error));
+                out.refused.push(Completion {
+                    id,
+                    count: 1,
+                    attempt,
+                    engine,
+                    at: None,
+                    ran: None,
+                    outcome,
+                    kept: None,
+                });
+            }
         }
+    }
+
+    fn put(&mut self, kind: &'static TaskKind, call: WireCall, assignment: Assignment, out: &mut Calls) {
+        let Assignment { id, attempt, extras, .. } = &assignment;
+        let label = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
+        let WireCall { key, count, inline, .. } = call;
+        let arguments = Body::put(inline, &mut out.buffers);
+        out.calls.push(Call { id: *id, count, attempt: *attempt, key, label, arguments });
+        self.sent.add(kind, count, assignment);
     }
 
     fn on_said(&mut self, message: &Message) -> Result<(), Box<str>> {
@@ -159,7 +155,7 @@ impl Gateway {
             }
             FromEngine::Back(tasks) => {
                 let back: Result<Vec<_>, _> =
-                    tasks.into_iter().map(|(id, attempt)| self.sent.on_back(id, attempt)).collect();
+                    tasks.into_iter().map(|(span, attempt)| self.sent.on_back(span, attempt)).collect();
                 self.hand_back(back?);
             }
         }
@@ -184,10 +180,11 @@ struct Calls {
     refused: Vec<Completion>,
 }
 
-/// Encodes a call of one task. Runs the user's `Serialize`.
-fn encoded(payload: &Payload) -> Result<(&'static crate::task::TaskKind, WireCall), TaskError> {
+/// Encodes a call. Runs the user's `Serialize`.
+fn encoded(payload: &Payload) -> Result<(&'static TaskKind, WireCall), TaskError> {
     let task: &dyn ErasedTask = match payload {
-        Payload::Typed(task) if task.live() == 0 => return Err(TaskError::Disconnected),
+        // Given up on the way, at least some: the result store waits for it no more.
+        Payload::Typed(task) if task.live() < task.count() => return Err(TaskError::Disconnected),
         Payload::Typed(task) => &**task,
         Payload::Wire(_) => return Err(TaskError::NotPortable),
     };
@@ -198,6 +195,18 @@ fn encoded(payload: &Payload) -> Result<(&'static crate::task::TaskKind, WireCal
         Ok(Some(Err(error))) => Err(TaskError::undecodable(Coded::Arguments, kind.name, &error.to_string())),
         Err(message) => Err(TaskError::undecodable(Coded::Arguments, kind.name, &message)),
     }
+}
+
+/// Takes items of a map apart.
+fn items(assignment: Assignment) -> Vec<Assignment> {
+    let Assignment { mut id, attempt, may_retry, payload: mut rest, extras } = assignment;
+    let mut items = Vec::with_capacity(rest.count() as usize);
+    while let Some(payload) = rest.split_front(1) {
+        items.push(Assignment { id, attempt, may_retry, payload, extras: extras.clone() });
+        id = id.plus(1);
+    }
+    items.push(Assignment { id, attempt, may_retry, payload: rest, extras });
+    items
 }
 
 impl Actor for Gateway {

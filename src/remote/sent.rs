@@ -1,38 +1,29 @@
 //! What one remote engine has: each attempt that was sent and not returned, with its call.
 //!
 //! Pure. An engine runs what it is sent in order, one after the other, and notes where it is: so when it is lost, all
-//! up to there has started, and the rest has not.
+//! up to there has started, and the rest has not. What it returns is nearly always the first of these.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::error::{Coded, Place, TaskError};
-use crate::ledger::HandBack;
+use crate::ledger::{Assignment, HandBack};
 use crate::messages::Completion;
-use crate::task::{Attempt, EngineId, Extras, Payload, TaskId, TaskKind, Value, WireValue};
-use crate::wire::protocol::{Body, End, Fault};
+use crate::task::{Attempt, EncodedValues, EngineId, Payload, Span, TaskId, TaskKind, Value, WireValue};
+use crate::wire::protocol::{Body, End, Fault, Made};
 
-/// The attempts that an engine has.
+/// The attempts that an engine has, in the order in which they were sent.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
-    /// In the order in which they were sent.
-    tasks: BTreeMap<u64, SentTask>,
-    index: HashMap<TaskId, u64>,
-    next: u64,
-}
+pub(super) struct Sent(VecDeque<SentTask>);
 
-/// One of them.
+/// One of them, or one of each of several items.
 #[derive(Debug)]
-pub(super) struct SentTask {
-    pub(super) id: TaskId,
-    pub(super) attempt: Attempt,
-    pub(super) kind: &'static TaskKind,
-    pub(super) may_retry: bool,
-    pub(super) payload: Payload,
-    pub(super) extras: Option<Arc<Extras>>,
+struct SentTask {
+    kind: &'static TaskKind,
+    count: u32,
+    assignment: Assignment,
 }
 
 /// What becomes of an attempt that was returned.
@@ -45,23 +36,34 @@ pub(super) enum Returned {
 }
 
 impl Sent {
-    pub(super) fn add(&mut self, task: SentTask) {
-        self.index.insert(task.id, self.next);
-        self.tasks.insert(self.next, task);
-        self.next += 1;
+    pub(super) fn add(&mut self, kind: &'static TaskKind, count: u32, assignment: Assignment) {
+        self.0.push_back(SentTask { kind, count, assignment });
     }
 
-    fn find(&self, id: TaskId, attempt: Attempt) -> Option<u64> {
-        self.index.get(&id).copied().filter(|serial| self.tasks[serial].attempt == attempt)
+    fn find(&self, id: TaskId, attempt: Attempt) -> Option<usize> {
+        self.0.iter().position(|sent| sent.assignment.attempt == attempt && sent.span().contains(id))
     }
 
-    /// Takes an attempt out; an error if the engine does not have it.
-    fn take(&mut self, id: TaskId, attempt: Attempt) -> Result<SentTask, Box<str>> {
-        let Some(task) = self.find(id, attempt).and_then(|serial| self.tasks.remove(&serial)) else {
-            return Err(format!("it returns attempt {attempt} of task {id}, which it does not have").into());
-        };
-        self.index.remove(&id);
-        Ok(task)
+    /// Takes out items that are the first or the last ones of what was sent together.
+    fn take(&mut self, span: Span, attempt: Attempt) -> Result<SentTask, Box<str>> {
+        let taken = self.find(span.first, attempt).and_then(|at| {
+            let sent = &mut self.0[at];
+            let before = u32::try_from(span.first.seq - sent.assignment.id.seq).ok()?;
+            let after = sent.count.checked_sub(before)?.checked_sub(span.count)?;
+            match (before, after) {
+                (0, 0) => self.0.remove(at),
+                (0, _) => sent.split_front(span.count),
+                (_, 0) => {
+                    let front = sent.split_front(before)?;
+                    Some(std::mem::replace(sent, front))
+                }
+                _ => None,
+            }
+        });
+        taken.ok_or_else(|| {
+            let Span { first, count } = span;
+            format!("it returns attempt {attempt} of {count} tasks from {first} on, which it does not have").into()
+        })
     }
 
     /// An attempt has ended.
@@ -69,66 +71,108 @@ impl Sent {
         &mut self,
         engine: EngineId,
         end: End,
-        value: impl FnOnce(Body) -> Option<Bytes>,
+        bytes: impl Fn(Body) -> Option<Bytes>,
     ) -> Result<Returned, Box<str>> {
-        let End { id, attempt, ran_ns, outcome } = end;
-        let task = self.take(id, attempt)?;
+        let End { id, count, attempt, ran_ns, outcome } = end;
+        let sent = self.take(Span { first: id, count }, attempt)?;
         let outcome = match outcome {
-            Ok(body) => Ok(value(body).ok_or("a value is in a buffer that did not come")?),
-            Err(fault) => Err(task.error_of(engine, fault)),
+            Ok(made) => Ok(sent.value_of(engine, made, bytes)?),
+            Err(fault) => Err(sent.error_of(engine, 0, fault)),
         };
-        let (count, ran) = (1, Some(Duration::from_nanos(ran_ns)));
+        let ran = Some(Duration::from_nanos(ran_ns));
         match outcome {
-            Err(error) if task.may_retry => {
-                let payload = Some(task.payload);
-                Ok(Returned::Back(HandBack { id, count, attempt, payload, error: Some(error) }))
-            }
+            Err(error) if sent.assignment.may_retry => Ok(Returned::Back(sent.back(Some(error)))),
             outcome => {
-                let keep = task.extras.as_ref().is_some_and(|extras| extras.keep);
-                let kept = outcome.as_ref().ok().filter(|_| keep).map(|bytes| Box::new(bytes.clone()));
-                let of = |inline| Value::Wire(Box::new(WireValue { inline, blobs: Vec::new() }));
-                let (engine, outcome) = (Some(engine), outcome.map(of));
-                let done = Completion { id, count, attempt, engine, at: None, ran, outcome, kept };
-                Ok(Returned::Done(done, task.payload))
+                let keep = sent.assignment.extras.as_ref().is_some_and(|extras| extras.keep);
+                let kept = match &outcome {
+                    Ok(Value::Wire(value)) if keep => Some(Box::new(value.inline.clone())),
+                    _ => None,
+                };
+                let done = Completion { id, count, attempt, engine: Some(engine), at: None, ran, outcome, kept };
+                Ok(Returned::Done(done, sent.assignment.payload))
             }
         }
     }
 
-    /// An attempt comes back that was not started.
-    pub(super) fn on_back(&mut self, id: TaskId, attempt: Attempt) -> Result<HandBack, Box<str>> {
-        Ok(self.take(id, attempt)?.back(None))
+    /// Attempts come back that were not started.
+    pub(super) fn on_back(&mut self, span: Span, attempt: Attempt) -> Result<HandBack, Box<str>> {
+        Ok(self.take(span, attempt)?.back(None))
     }
 
     /// The engine is gone. What it had comes back: with an error as far as it had started, which was at `last`.
     pub(super) fn on_lost(&mut self, engine: EngineId, last: Option<(TaskId, Attempt)>, cause: &str) -> Vec<HandBack> {
         // Of one that it has returned since, it had begun nothing after.
-        let last = last.and_then(|(id, attempt)| self.find(id, attempt));
-        self.index.clear();
+        let last = last.and_then(|(id, attempt)| Some((self.find(id, attempt)?, id)));
         let lost = |attempt| TaskError::EngineLost { engine, attempt, cause: cause.into() };
-        let back = |(serial, task): (u64, SentTask)| {
-            let error = last.is_some_and(|last| serial <= last).then(|| lost(task.attempt));
-            task.back(error)
-        };
-        std::mem::take(&mut self.tasks).into_iter().map(back).collect()
+        let mut had = Vec::with_capacity(self.0.len());
+        for (at, mut sent) in std::mem::take(&mut self.0).into_iter().enumerate() {
+            let attempt = sent.assignment.attempt;
+            let begun = match last {
+                Some((last, _)) if at < last => sent.count,
+                Some((last, id)) if at == last => (id.seq - sent.assignment.id.seq) as u32 + 1,
+                _ => 0,
+            };
+            if begun > 0
+                && let Some(front) = sent.split_front(begun)
+            {
+                had.push(front.back(Some(lost(attempt))));
+                had.push(sent.back(None));
+            } else {
+                had.push(sent.back((begun > 0).then(|| lost(attempt))));
+            }
+        }
+        had
     }
-}
 
-impl Sent {
     /// Takes what is left, to be dropped where code of the user's may run.
     pub(super) fn take_calls(&mut self) -> Vec<Payload> {
-        std::mem::take(&mut self.tasks).into_values().map(|task| task.payload).collect()
+        std::mem::take(&mut self.0).into_iter().map(|sent| sent.assignment.payload).collect()
     }
 }
 
 impl SentTask {
-    fn back(self, error: Option<TaskError>) -> HandBack {
-        HandBack { id: self.id, count: 1, attempt: self.attempt, payload: Some(self.payload), error }
+    fn span(&self) -> Span {
+        Span { first: self.assignment.id, count: self.count }
     }
 
-    /// Reads what an engine says of an attempt.
-    fn error_of(&self, engine: EngineId, fault: Fault) -> TaskError {
-        let (name, attempt) = (self.kind.short_name(), self.attempt);
-        let place = || Box::new(Place { task: self.id, name, engine: Some(engine), attempt });
+    /// Takes the first `count` items out; `None` if there are not more than that.
+    fn split_front(&mut self, count: u32) -> Option<Self> {
+        let Assignment { id, attempt, may_retry, payload, extras } = &mut self.assignment;
+        let payload = payload.split_front(count)?;
+        let front = Assignment { id: *id, attempt: *attempt, may_retry: *may_retry, payload, extras: extras.clone() };
+        *id = id.plus(count);
+        self.count -= count;
+        Some(Self { kind: self.kind, count, assignment: front })
+    }
+
+    fn back(self, error: Option<TaskError>) -> HandBack {
+        let Self { count, assignment: Assignment { id, attempt, payload, .. }, .. } = self;
+        HandBack { id, count, attempt, payload: Some(payload), error }
+    }
+
+    /// Takes the value, or those of several items, as they came.
+    fn value_of(&self, engine: EngineId, made: Made, bytes: impl Fn(Body) -> Option<Bytes>) -> Result<Value, Box<str>> {
+        let missing = "a value is in a buffer that did not come";
+        match made {
+            Made::One(body) if self.count == 1 => {
+                let inline = bytes(body).ok_or(missing)?;
+                Ok(Value::Wire(Box::new(WireValue { inline, blobs: Vec::new() })))
+            }
+            Made::One(_) => Err(format!("it returns one value for {} tasks", self.count).into()),
+            Made::Each { values, faults } => {
+                let values = bytes(values).ok_or(missing)?;
+                let errors = faults.into_iter().map(|(at, fault)| (at, self.error_of(engine, at, fault))).collect();
+                let values = EncodedValues::new(values, self.count, errors);
+                let values = values.ok_or_else(|| format!("it returns no values for {} tasks", self.count))?;
+                Ok(Value::Typed(Box::new(values)))
+            }
+        }
+    }
+
+    /// Reads what an engine says of an attempt of the item at this place.
+    fn error_of(&self, engine: EngineId, at: u32, fault: Fault) -> TaskError {
+        let (name, attempt) = (self.kind.short_name(), self.assignment.attempt);
+        let place = || Box::new(Place { task: self.assignment.id.plus(at), name, engine: Some(engine), attempt });
         match fault {
             Fault::Failed(text) => TaskError::Failed { place: place(), text },
             Fault::Panicked(message) => TaskError::Panicked { place: place(), message },
@@ -136,5 +180,99 @@ impl SentTask {
             Fault::Value(text) => TaskError::Undecodable { what: Coded::Result, text },
             Fault::Unknown => TaskError::UnknownTask { engine, key: self.kind.key },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Task;
+    use crate::task::{Chunk, TaskContext, TaskFailure};
+
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Echo(u32);
+
+    impl Task for Echo {
+        type Output = u32;
+        const NAME: &'static str = "sent::Echo";
+        fn run(self, _: &TaskContext) -> Result<u32, TaskFailure> {
+            Ok(self.0)
+        }
+    }
+
+    const ENGINE: EngineId = EngineId(3);
+
+    fn id(seq: u64) -> TaskId {
+        TaskId { client: 7, seq }
+    }
+
+    fn span(first: u64, count: u32) -> Span {
+        Span { first: id(first), count }
+    }
+
+    /// Several times items that were sent together: their first, and how many.
+    fn sent(maps: &[(u64, u32)]) -> Sent {
+        let mut sent = Sent::default();
+        for &(first, count) in maps {
+            let payload = Payload::Typed(Box::new(Chunk::new((0..count).map(Echo))));
+            let assignment = Assignment { id: id(first), attempt: Attempt(1), may_retry: false, payload, extras: None };
+            sent.add(Echo::kind(), count, assignment);
+        }
+        sent
+    }
+
+    fn seen(had: &[HandBack]) -> Vec<(u64, u32, bool)> {
+        let whole = |back: &HandBack| back.payload.as_ref().is_some_and(|payload| payload.count() == back.count);
+        assert!(had.iter().all(whole), "each has the calls of its items");
+        had.iter().map(|back| (back.id.seq, back.count, back.error.is_some())).collect()
+    }
+
+    #[test]
+    fn what_is_lost_had_started_up_to_the_task_that_began_last() {
+        let lost = |last| seen(&sent(&[(0, 4), (10, 5), (20, 1)]).on_lost(ENGINE, last, "killed"));
+        assert_eq!(lost(None), [(0, 4, false), (10, 5, false), (20, 1, false)]);
+        assert_eq!(lost(Some((id(0), Attempt(1)))), [(0, 1, true), (1, 3, false), (10, 5, false), (20, 1, false)]);
+        assert_eq!(lost(Some((id(12), Attempt(1)))), [(0, 4, true), (10, 3, true), (13, 2, false), (20, 1, false)]);
+        assert_eq!(lost(Some((id(20), Attempt(1)))), [(0, 4, true), (10, 5, true), (20, 1, true)]);
+        assert_eq!(lost(Some((id(12), Attempt(2)))), lost(None), "another attempt of it");
+    }
+
+    #[test]
+    fn items_that_were_sent_together_return_as_a_front_and_an_end_in_any_order() {
+        let end = |first, count, values: &[u8]| End {
+            id: id(first),
+            count,
+            attempt: Attempt(1),
+            ran_ns: 5,
+            outcome: Ok(Made::Each { values: Body::Inline(Bytes::copy_from_slice(values)), faults: vec![] }),
+        };
+        let inline = |body| match body {
+            Body::Inline(bytes) => Some(bytes),
+            Body::Buffer(_) => None,
+        };
+        let two = [1, 0, 0, 0, 0, 1, 0, 0, 0, 1];
+        for is_end_first in [true, false] {
+            let mut sent = sent(&[(0, 5)]);
+            assert!(sent.on_back(span(1, 2), Attempt(1)).is_err(), "the midst");
+            assert!(sent.on_back(span(3, 3), Attempt(1)).is_err(), "one too many");
+            assert!(sent.on_back(span(2, 3), Attempt(2)).is_err(), "another attempt");
+            assert!(sent.on_back(span(5, 1), Attempt(1)).is_err(), "never sent");
+            if is_end_first {
+                assert_eq!(sent.on_back(span(2, 3), Attempt(1)).unwrap().count, 3);
+            }
+            let Ok(Returned::Done(done, call)) = sent.on_ended(ENGINE, end(0, 2, &two), inline) else { panic!() };
+            assert_eq!((done.id, done.count, call.count()), (id(0), 2, 2));
+            if !is_end_first {
+                assert_eq!(sent.on_back(span(2, 3), Attempt(1)).unwrap().id, id(2));
+            }
+            assert!(sent.take_calls().is_empty());
+        }
+        // Values for more or fewer tasks than they are said to be for, and in a buffer that is not there.
+        assert!(sent(&[(0, 5)]).on_ended(ENGINE, end(0, 3, &two), inline).is_err());
+        assert!(sent(&[(0, 5)]).on_ended(ENGINE, end(0, 1, &two), inline).is_err());
+        let made = Made::Each { values: Body::Buffer(0), faults: vec![] };
+        assert!(sent(&[(0, 5)]).on_ended(ENGINE, End { outcome: Ok(made), ..end(0, 2, &[]) }, inline).is_err());
+        let made = Made::One(Body::Inline(Bytes::new()));
+        assert!(sent(&[(0, 5)]).on_ended(ENGINE, End { outcome: Ok(made), ..end(0, 2, &[]) }, inline).is_err());
     }
 }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{ErasedTask, ErasedValue, Status, Task, TaskContext, TaskFailure, TaskKind, Value, WireCall, WireValue};
+use super::{
+    ErasedTask, ErasedValue, Status, Task, TaskContext, TaskFailure, TaskKind, Value, WireCall, WireValue, encoded,
+};
 use crate::catch;
 use crate::error::TaskError;
 
@@ -37,10 +39,10 @@ pub struct Chunk<T: Task> {
 
 /// A chunk that an engine works on.
 pub trait ChunkRun: Send {
-    /// Makes the calls, one after the other, until none is left. `failed` makes an error of a failure.
+    /// Makes the calls, one after the other, until none is left.
     ///
     /// A panic in one call ends this early: note it with [`on_panic`](Self::on_panic) and come back.
-    fn run(&mut self, cx: &mut TaskContext, failed: &dyn Fn(&TaskContext, TaskFailure) -> TaskError);
+    fn run(&mut self, cx: &mut TaskContext, events: &dyn ItemEvents);
 
     /// Notes that the call that was being made panicked.
     fn on_panic(&mut self, cx: &mut TaskContext, error: TaskError);
@@ -50,6 +52,15 @@ pub trait ChunkRun: Send {
 
     /// Returns how many calls were made, and what they returned.
     fn finish(self: Box<Self>) -> (u32, Value);
+}
+
+/// What a chunk at work tells whoever has it made.
+pub trait ItemEvents {
+    /// A call that came from another process begins; called before any code of its task.
+    fn begins(&self, cx: &TaskContext);
+
+    /// A call has failed: makes an error of that.
+    fn failed(&self, cx: &TaskContext, failure: TaskFailure) -> TaskError;
 }
 
 /// What an engine has not begun of a chunk.
@@ -96,11 +107,15 @@ impl<T: Task> ErasedTask for Chunk<T> {
         Some(Box::new(Self { items: self.items.clone(), live: self.live }))
     }
 
+    /// Encodes the items, if none is a hole.
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
-        // Items travel one by one.
-        let [Some(item)] = self.items.as_slices().0 else { return None };
-        let encoded = postcard::to_stdvec(item);
-        Some(encoded.map(|inline| WireCall { key: T::kind().key, inline: inline.into(), blobs: Vec::new() }))
+        let mut items = self.items.iter().map(Option::as_ref);
+        let (mut inline, count) = (Vec::new(), self.count());
+        let encoded = match count {
+            1 => postcard::to_io(items.next()??, &mut inline).map(drop),
+            _ => items.collect::<Option<Vec<&T>>>()?.into_iter().try_for_each(|item| encoded::put(&mut inline, item)),
+        };
+        Some(encoded.map(|()| WireCall { key: T::kind().key, count, inline: inline.into(), blobs: Vec::new() }))
     }
 
     fn needs_drop(&self) -> bool {
@@ -169,12 +184,12 @@ struct Working<T: Task> {
 struct Rest<T>(Mutex<VecDeque<Option<T>>>);
 
 impl<T: Task> ChunkRun for Working<T> {
-    fn run(&mut self, cx: &mut TaskContext, failed: &dyn Fn(&TaskContext, TaskFailure) -> TaskError) {
+    fn run(&mut self, cx: &mut TaskContext, events: &dyn ItemEvents) {
         loop {
             let Some(item) = self.rest.0.lock().pop_front() else { return };
             match item.map(|task| task.run(cx)) {
                 Some(Ok(value)) => self.done.push(Ok(value)),
-                Some(Err(failure)) => self.note(failed(cx, failure)),
+                Some(Err(failure)) => self.note(events.failed(cx, failure)),
                 // Its outcome is known to the result store already, which drops this one.
                 None => self.done.push(Err(TaskError::Disconnected)),
             }
@@ -285,14 +300,21 @@ mod tests {
         }
     }
 
+    struct Told;
+
+    impl ItemEvents for Told {
+        fn begins(&self, _: &TaskContext) {}
+
+        fn failed(&self, cx: &TaskContext, failure: TaskFailure) -> TaskError {
+            TaskError::Cancelled { reason: format!("{} at {}", failure.text(), cx.task_id().seq).into() }
+        }
+    }
+
     /// Makes the calls of a chunk as an engine does; returns what each gave, and the id that each ran under.
     fn run(chunk: &mut dyn ErasedTask) -> Vec<Result<u32, String>> {
         let mut run = chunk.as_chunk().expect("it has several items");
         let mut cx = TaskContext { task: TaskId { client: 1, seq: 100 }, ..TaskContext::here() };
-        let failed = |cx: &TaskContext, failure: TaskFailure| TaskError::Cancelled {
-            reason: format!("{} at {}", failure.text(), cx.task_id().seq).into(),
-        };
-        while let Err(message) = catch::user_code(|| run.run(&mut cx, &failed)) {
+        while let Err(message) = catch::user_code(|| run.run(&mut cx, &Told)) {
             run.on_panic(&mut cx, TaskError::Cancelled { reason: message });
         }
         let (count, value) = run.finish();
@@ -339,7 +361,7 @@ mod tests {
         let (count, mut taken) = rest.take().expect("nothing has begun");
         assert_eq!(count, 5);
         assert!(rest.take().is_none());
-        run.run(&mut TaskContext::here(), &|_, _| TaskError::NoEngines);
+        run.run(&mut TaskContext::here(), &Told);
         assert_eq!(run.finish().0, 0);
         assert_eq!(super::tests::run(&mut *taken), (0..5).map(Ok).collect::<Vec<_>>());
     }

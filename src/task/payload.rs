@@ -39,7 +39,7 @@ pub enum Payload {
 ///
 /// let Payload::Typed(call) = Payload::of(negate(7)) else { panic!("nothing is encoded within a process") };
 /// let wire = call.encode().expect("it is portable")?;
-/// assert_eq!((wire.key, &wire.inline[..]), (negate::kind().key, &[14][..])); // 7, zigzag
+/// assert_eq!((wire.key, wire.count, &wire.inline[..]), (negate::kind().key, 1, &[14][..])); // 7, zigzag
 /// assert!(Registry::new().with::<negate>().unwrap().decode(&wire).is_some());
 /// # Ok::<(), postcard::Error>(())
 /// ```
@@ -47,7 +47,9 @@ pub enum Payload {
 pub struct WireCall {
     /// [`TaskKind::key`] of the function.
     pub key: u64,
-    /// The arguments in postcard.
+    /// How many calls these are; more than 1 if they are items of a map.
+    pub count: u32,
+    /// The arguments in postcard; of several calls, each after its length in 4 bytes, little-endian.
     pub inline: Bytes,
     /// Large buffers, out of band.
     pub blobs: Vec<Bytes>,
@@ -191,7 +193,7 @@ impl Payload {
     pub fn count(&self) -> u32 {
         match self {
             Self::Typed(task) => task.count(),
-            Self::Wire(_) => 1,
+            Self::Wire(call) => call.count,
         }
     }
 
@@ -220,7 +222,7 @@ impl Payload {
     pub fn live(&self) -> u32 {
         match self {
             Self::Typed(task) => task.live(),
-            Self::Wire(_) => 1,
+            Self::Wire(call) => call.count,
         }
     }
 }
@@ -310,7 +312,7 @@ impl<T: Task> ErasedTask for Typed<T> {
 
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
         let encoded = postcard::to_stdvec(&self.0);
-        Some(encoded.map(|inline| WireCall { key: T::kind().key, inline: inline.into(), blobs: Vec::new() }))
+        Some(encoded.map(|inline| WireCall { key: T::kind().key, count: 1, inline: inline.into(), blobs: Vec::new() }))
     }
 
     fn needs_drop(&self) -> bool {

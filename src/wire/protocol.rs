@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Message, UNCOPIED_BYTES_MIN};
-use crate::task::{Attempt, EngineId, TaskId};
+use crate::task::{Attempt, EngineId, Span, TaskId};
 
 /// From a controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,18 +23,20 @@ pub enum ToEngine {
     Stop,
 }
 
-/// One attempt.
+/// One attempt, or one of each of several items.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// The task.
+    /// The task, or the first.
     pub id: TaskId,
+    /// How many, counted up from `id`; more than 1 if they are items of a map.
+    pub count: u32,
     /// Which attempt.
     pub attempt: Attempt,
     /// The key of its function.
     pub key: u64,
     /// The caller's name for it.
     pub label: Option<Box<str>>,
-    /// Its arguments.
+    /// Its arguments; of several, each after its length in 4 bytes, little-endian.
     pub arguments: Body,
 }
 
@@ -53,20 +55,36 @@ pub enum FromEngine {
     /// Attempts have ended.
     Ended(Vec<End>),
     /// These are handed back, and were not started.
-    Back(Vec<(TaskId, Attempt)>),
+    Back(Vec<(Span, Attempt)>),
 }
 
-/// How an attempt ended.
+/// How an attempt ended, or one of each of several items.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// The task.
+    /// The task, or the first.
     pub id: TaskId,
+    /// How many.
+    pub count: u32,
     /// Which attempt.
     pub attempt: Attempt,
     /// How long it ran, in nanoseconds.
     pub ran_ns: u64,
     /// The value, or why there is none.
-    pub outcome: Result<Body, Fault>,
+    pub outcome: Result<Made, Fault>,
+}
+
+/// What was returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// A value.
+    One(Body),
+    /// The values of several items.
+    Each {
+        /// Each after its length in 4 bytes, little-endian; nothing where there is none.
+        values: Body,
+        /// Why there is none, by place, in order.
+        faults: Vec<(u32, Fault)>,
+    },
 }
 
 /// Why an attempt has no value.
