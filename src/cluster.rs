@@ -12,6 +12,10 @@ use crate::error::Error;
 use crate::ledger::Policy;
 use crate::limits::Limits;
 use crate::messages::{Pending, Retire};
+#[cfg(not(all(unix, feature = "remote")))]
+use crate::no_processes::Children;
+#[cfg(all(unix, feature = "remote"))]
+use crate::process::Children;
 use crate::registry::Registry;
 use crate::task::EngineId;
 
@@ -54,6 +58,7 @@ pub struct Cluster {
 pub struct ClusterBuilder {
     threads: usize,
     processes: usize,
+    children: Children,
     limits: Limits,
     registry: Option<Registry>,
     policy: Policy,
@@ -116,6 +121,53 @@ impl Cluster {
         }
     }
 
+    /// Launches `n` more engines, each a child process as those of [`processes`](Self::processes); answered with their
+    /// ids when they have joined.
+    ///
+    /// Answers [`Error::EngineFailed`] if one has not joined.
+    ///
+    /// ```no_run
+    /// use callboard::prelude::*;
+    ///
+    /// fn main() -> Result<(), callboard::Error> {
+    ///     callboard::init();
+    ///     let cluster = Cluster::threads(2).start()?;
+    ///     let added = cluster.add_processes(2).get()?;
+    ///     assert_eq!(cluster.client().ids()[2..], added);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn add_processes(&self, n: usize) -> Reply<Vec<EngineId>> {
+        match &self.controller {
+            Some(controller) => controller.add_processes(n),
+            None => Reply::new(async { Err(Error::ClusterStopped) }),
+        }
+    }
+
+    /// Lets engines go as [`remove_engines`](Self::remove_engines), then starts as many of the same kinds; answered with
+    /// the ids of these when they have joined.
+    ///
+    /// What engines keep (`push`) is gone with them.
+    ///
+    /// Answers [`Error::NoSuchEngine`] if one is not there; then none goes.
+    ///
+    /// ```
+    /// use callboard::prelude::*;
+    ///
+    /// let cluster = Cluster::threads(2).start()?;
+    /// let rc = cluster.client();
+    /// let fresh = cluster.restart_engines(rc.ids()).get()?;
+    /// assert_eq!(rc.ids(), fresh);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn restart_engines(&self, engines: impl IntoIterator<Item = EngineId>) -> Reply<Vec<EngineId>> {
+        match &self.controller {
+            Some(controller) => controller.restart(engines.into_iter().collect()),
+            None => Reply::new(async { Err(Error::ClusterStopped) }),
+        }
+    }
+
     /// Lets engines go, in good order: each finishes what it runs; what it had not started moves on without having
     /// used an attempt, if another engine may run it, else settles as `EngineLost`. Answered when they have left.
     ///
@@ -133,7 +185,10 @@ impl Cluster {
     /// # Ok::<(), callboard::Error>(())
     /// ```
     pub fn remove_engines(&self, engines: impl IntoIterator<Item = EngineId>) -> Reply<()> {
-        Reply::ask_for(&self.addresses().scheduler, Retire { engines: engines.into_iter().collect() })
+        Reply::ask_for(
+            &self.addresses().scheduler,
+            Retire { engines: engines.into_iter().collect(), cause: "it was removed from the cluster".into() },
+        )
     }
 
     /// Ends the cluster; answered when every task is settled and every thread has ended.
@@ -178,6 +233,34 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets the program that engines run that are processes, by default this one.
+    ///
+    /// Its `main` calls [`init`](crate::init) first, and it contains the tasks that it is to run: a task that it has not, or
+    /// with other arguments, is refused as [`UnknownTask`](crate::TaskError::UnknownTask) where no other engine may take it.
+    ///
+    /// ```no_run
+    /// use callboard::prelude::*;
+    ///
+    /// let cluster = Cluster::processes(4).engine_program("target/release/my-engine").start()?;
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn engine_program(mut self, program: impl Into<std::path::PathBuf>) -> Self {
+        self.children.program = Some(program.into());
+        self
+    }
+
+    /// Has each engine that is a process replaced when it has run `n` tasks: whatever its tasks leak ends with it.
+    ///
+    /// What waits for that engine and no other then settles as `EngineLost`.
+    ///
+    /// `maxtasksperchild` in `multiprocessing`, `max_tasks_per_child` in `concurrent.futures`.
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn max_tasks_per_engine(mut self, n: u32) -> Self {
+        self.children.tasks_max = Some(n);
+        self
+    }
+
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -217,6 +300,10 @@ impl ClusterBuilder {
         if self.threads + self.processes == 0 {
             return Err(Error::Zero { what: "the number of engines" });
         }
+        #[cfg(all(unix, feature = "remote"))]
+        if self.children.tasks_max == Some(0) {
+            return Err(Error::Zero { what: "max_tasks_per_engine" });
+        }
         self.limits.check()?;
         let registry = match self.registry {
             Some(registry) => registry,
@@ -225,6 +312,7 @@ impl ClusterBuilder {
         let plan = Plan {
             thread_engines: self.threads,
             process_engines: self.processes,
+            children: self.children,
             limits: self.limits,
             registry,
             policy: self.policy,

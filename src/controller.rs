@@ -16,7 +16,11 @@ use crate::async_result::{Reply, block_on};
 use crate::error::Error;
 use crate::ledger::Policy;
 use crate::limits::Limits;
-use crate::messages::{Discard, Pending, Stop};
+use crate::messages::{Discard, GetStatus, Pending, Retire, Stop};
+#[cfg(not(all(unix, feature = "remote")))]
+use crate::no_processes::{Children, Processes};
+#[cfg(all(unix, feature = "remote"))]
+use crate::process::{Children, Processes};
 use crate::registry::Registry;
 use crate::task::EngineId;
 use crate::views::LinkParts;
@@ -51,6 +55,7 @@ pub struct Addresses {
 pub(crate) struct Plan {
     pub(crate) thread_engines: usize,
     pub(crate) process_engines: usize,
+    pub(crate) children: Children,
     pub(crate) limits: Limits,
     pub(crate) registry: Registry,
     pub(crate) policy: Policy,
@@ -62,17 +67,9 @@ pub(crate) struct Controller {
     threads: Arc<Threads>,
     limits: Limits,
     nursery: Nursery,
-    /// Where sessions with engines elsewhere are, if there are any.
-    sessions: Option<Sessions>,
+    processes: Processes,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
-}
-
-/// Where engines in other processes are spoken to, and their end.
-struct Sessions {
-    arbiter: Arbiter,
-    /// Has no more of them launched.
-    halt: Box<dyn Fn() + Send + Sync>,
 }
 
 /// Where further engines are made.
@@ -80,6 +77,7 @@ struct Sessions {
 struct Nursery {
     arbiter: ArbiterHandle,
     parts: EngineParts,
+    scheduler: Addr<Scheduler>,
 }
 
 /// Whose arbiter the actors are on.
@@ -93,7 +91,7 @@ enum Host {
 /// What `set_up` made.
 struct Started {
     nursery: Nursery,
-    sessions: Option<Sessions>,
+    processes: Processes,
     addresses: Addresses,
     link: LinkParts,
 }
@@ -110,8 +108,8 @@ impl Controller {
         };
         let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
         match started {
-            Ok(Started { nursery, sessions, addresses, link }) => {
-                Ok(Self { host, threads, limits, nursery, sessions, addresses, link })
+            Ok(Started { nursery, processes, addresses, link }) => {
+                Ok(Self { host, threads, limits, nursery, processes, addresses, link })
             }
             Err(error) => {
                 host.stop();
@@ -124,14 +122,37 @@ impl Controller {
 
     /// Starts more thread engines.
     pub(crate) fn add_threads(&self, n: usize) -> Reply<Vec<EngineId>> {
+        self.add(n, 0)
+    }
+
+    /// Launches more engines that are processes.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn add_processes(&self, n: usize) -> Reply<Vec<EngineId>> {
+        self.add(0, n)
+    }
+
+    fn add(&self, threads: usize, processes: usize) -> Reply<Vec<EngineId>> {
         if self.link.roster.is_closed() {
             return Reply::new(async { Err(Error::ClusterStopped) });
         }
         let (tell, told) = oneshot::channel();
-        let (Nursery { arbiter, parts }, scheduler) = (self.nursery.clone(), self.addresses.scheduler.clone());
+        let (nursery, children) = (self.nursery.clone(), self.processes.clone());
         // Where the arbiter is gone, the sender is dropped with this, and that is the answer.
-        let _ = arbiter.spawn(async move {
-            let _ = tell.send(join(&parts, &scheduler, n).await);
+        let _ = self.nursery.arbiter.spawn(async move {
+            let _ = tell.send(nursery.add(&children, threads, processes).await);
+        });
+        Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
+    }
+
+    /// Lets engines go, and starts as many of the same kinds in their place.
+    pub(crate) fn restart(&self, engines: Vec<EngineId>) -> Reply<Vec<EngineId>> {
+        if self.link.roster.is_closed() {
+            return Reply::new(async { Err(Error::ClusterStopped) });
+        }
+        let (tell, told) = oneshot::channel();
+        let (nursery, children) = (self.nursery.clone(), self.processes.clone());
+        let _ = self.nursery.arbiter.spawn(async move {
+            let _ = tell.send(nursery.restart(&children, engines).await);
         });
         Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
     }
@@ -142,9 +163,7 @@ impl Controller {
     /// [`Error::StillRunning`] names engines whose task did not return in time.
     pub(crate) fn stop(self, pending: Pending, asker: ThreadId) -> Result<(), Error> {
         let Addresses { scheduler, result_store, callbacks } = &self.addresses;
-        if let Some(sessions) = &self.sessions {
-            (sessions.halt)();
-        }
+        self.processes.halt();
         // A mailbox that is closed is an arbiter that is gone already: everything is settled then.
         let _ = block_on(scheduler.send(Stop { pending }), None);
         // What was settled has been dispatched; once this is answered, it has been handed to threads.
@@ -155,10 +174,7 @@ impl Controller {
         self.host.stop();
         let ended = self.threads.join(self.limits.stop_wait(), asker);
         // After the children, which are spoken to from there.
-        if let Some(sessions) = self.sessions {
-            sessions.arbiter.stop();
-            let _ = sessions.arbiter.join();
-        }
+        self.processes.end();
         ended
     }
 }
@@ -205,7 +221,7 @@ impl Host {
 
 /// Starts the actors on the present arbiter.
 async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
-    let Plan { thread_engines, process_engines, limits, registry, policy } = plan;
+    let Plan { thread_engines, process_engines, children, limits, registry, policy } = plan;
     let counts = Arc::new(CallbackCounts::default());
     let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
     let (submissions, finished) = (Lane::new(), Lane::new());
@@ -243,11 +259,16 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         threads,
         patience: limits.spin(),
         values: Values::AsTheyAre,
-        tally: None,
+        witness: None,
     };
-    join(&parts, &scheduler, thread_engines).await?;
-    let sessions = join_processes(&parts, &scheduler, &limits, process_engines).await?;
-    let nursery = Nursery { arbiter: Arbiter::current(), parts };
+    let processes = Processes::new(parts.clone(), scheduler.clone(), limits.clone(), children);
+    let nursery = Nursery { arbiter: Arbiter::current(), parts, scheduler: scheduler.clone() };
+    if let Err(error) = nursery.add(&processes, thread_engines, process_engines).await {
+        // The children that did join end with their sessions.
+        processes.halt();
+        std::thread::spawn(move || processes.end());
+        return Err(error);
+    }
     let link = LinkParts {
         limits,
         submissions,
@@ -257,64 +278,28 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         callbacks: callbacks.clone(),
         counts,
     };
-    Ok(Started { nursery, sessions, addresses: Addresses { scheduler, result_store, callbacks }, link })
+    Ok(Started { nursery, processes, addresses: Addresses { scheduler, result_store, callbacks }, link })
 }
 
-/// Launches engines that are child processes, and speaks with them on an arbiter of its own, which is returned.
-#[cfg(all(unix, feature = "remote"))]
-async fn join_processes(
-    parts: &EngineParts,
-    scheduler: &Addr<Scheduler>,
-    limits: &Limits,
-    n: usize,
-) -> Result<Option<Sessions>, Error> {
-    use crate::process::{Halt, Launcher, launch};
-    if n == 0 {
-        return Ok(None);
-    }
-    let system =
-        |error: std::io::Error| Error::System { doing: "launching engine processes", reason: error.to_string() };
-    let (arbiter, halt) = (Arbiter::try_new().map_err(system)?, Arc::new(Halt::default()));
-    let launcher = Launcher {
-        program: std::env::current_exe().map_err(system)?,
-        scheduler: scheduler.clone(),
-        finished: parts.finished.clone(),
-        threads: parts.threads.clone(),
-        arbiter: arbiter.handle(),
-        cluster: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()),
-        build: parts.registry.build(),
-        limits: limits.clone(),
-        halt: halt.clone(),
-    };
-    let joining: Vec<_> = (0..n).map(|number| launch(launcher.clone(), number)).collect();
-    let mut joined = Ok(());
-    for engine in joining {
-        if let Err(error) = engine.await.unwrap_or(Err(Error::ClusterStopped)) {
-            joined = Err(error);
+impl Nursery {
+    /// Starts engines; returns their ids when all have joined.
+    async fn add(&self, children: &Processes, threads: usize, processes: usize) -> Result<Vec<EngineId>, Error> {
+        let mut ids = Vec::with_capacity(threads + processes);
+        for _ in 0..threads {
+            ids.push(Engine::join(self.parts.clone(), self.scheduler.clone()).await?);
         }
+        ids.extend(children.launch(processes).await?);
+        Ok(ids)
     }
-    match joined {
-        Ok(()) => Ok(Some(Sessions { arbiter, halt: Box::new(move || halt.halt()) })),
-        Err(error) => {
-            // The children that did join end with their sessions.
-            halt.halt();
-            arbiter.stop();
-            Err(error)
-        }
-    }
-}
 
-/// There is no wire in this build, and so nothing to ask for.
-#[cfg(not(all(unix, feature = "remote")))]
-async fn join_processes(_: &EngineParts, _: &Addr<Scheduler>, _: &Limits, _: usize) -> Result<Option<Sessions>, Error> {
-    Ok(None)
-}
-
-/// Starts thread engines on the present arbiter; returns their ids when they have joined.
-async fn join(parts: &EngineParts, scheduler: &Addr<Scheduler>, n: usize) -> Result<Vec<EngineId>, Error> {
-    let mut ids = Vec::with_capacity(n);
-    for _ in 0..n {
-        ids.push(Engine::join(parts.clone(), scheduler.clone()).await?);
+    /// Lets engines go, then starts as many of the same kinds.
+    async fn restart(&self, children: &Processes, engines: Vec<EngineId>) -> Result<Vec<EngineId>, Error> {
+        let status = self.scheduler.send(GetStatus).await.map_err(|_| Error::ClusterStopped)?;
+        let is_local = |id| status.engines.iter().any(|engine| engine.id == id && engine.is_local);
+        let threads = engines.iter().filter(|id| is_local(**id)).count();
+        let processes = engines.len() - threads;
+        let retire = Retire { engines, cause: "it was restarted on request".into() };
+        self.scheduler.send(retire).await.map_err(|_| Error::ClusterStopped)??;
+        self.add(children, threads, processes).await
     }
-    Ok(ids)
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::task::{Attempt, EngineId, Status, TaskId};
+use crate::task::{Attempt, EngineId, Lack, Status, TaskId};
 
 /// Your call was refused; nothing was done.
 ///
@@ -263,13 +263,16 @@ pub enum TaskError {
     NoEngines,
     /// The engine's program does not contain this task. Build it in, or register it.
     #[error(
-        "engine {engine} has no task with key {key:016x}; link the crate that defines it (use my_tasks as _;) or register it"
+        "engine {engine} has {}; build its program with the crate that defines it (use my_tasks as _;) or register it",
+        lacking(*lack, task)
     )]
     UnknownTask {
-        /// The engine.
+        /// The engine, or the first of those that lack it.
         engine: EngineId,
-        /// The key of the function.
-        key: u64,
+        /// The name of the function; its key, where only that is known.
+        task: Box<str>,
+        /// Whether it is not there, or is another.
+        lack: Lack,
     },
     /// A closure was to run where there is no engine of this process. Write it as a `#[task]`.
     #[error("a closure cannot leave this process, and no engine of this process may run it; write it as a #[task]")]
@@ -328,6 +331,13 @@ impl TaskError {
             // A task does not end like this; a promise may be settled with what asking for another result gave.
             Self::AlreadyTaken | Self::ResultEvicted | Self::WouldBlock | Self::NotReady { .. } => Status::Failed,
         }
+    }
+}
+
+fn lacking(lack: Lack, task: &str) -> String {
+    match lack {
+        Lack::Missing => format!("no task {task}"),
+        Lack::Differs => format!("a task {task} with other arguments or another result"),
     }
 }
 

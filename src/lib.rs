@@ -122,6 +122,8 @@ pub mod wire;
 mod remote;
 #[cfg(all(unix, feature = "remote"))]
 mod process;
+#[cfg(not(all(unix, feature = "remote")))]
+mod no_processes;
 pub mod block_on;
 
 pub use async_result::{

@@ -84,6 +84,10 @@ pub struct Limits {
     pub records_max: usize,
     /// Bytes of kept values; the oldest fetched go first.
     pub kept_bytes_max: usize,
+    /// What one task printed that is kept with its record, in bytes of each stream; the end of it.
+    pub printed_bytes_max: usize,
+    /// What all tasks printed that is kept with their records, in bytes; the oldest goes first.
+    pub kept_printed_bytes_max: usize,
     /// How long a record is kept, in seconds.
     pub record_age_s_max: u64,
     /// Callbacks registered and not yet run.
@@ -110,6 +114,8 @@ impl Default for Limits {
             engine_outstanding_max: 4_096,
             records_max: 100_000,
             kept_bytes_max: 256 << 20,
+            printed_bytes_max: 64 << 10,
+            kept_printed_bytes_max: 64 << 20,
             record_age_s_max: 3_600,
             callbacks_pending_max: 1_000_000,
             callback_threads_max: 8,

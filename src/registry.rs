@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 
 use crate::error::Error;
+#[cfg(feature = "remote")]
+use crate::task::TaskTable;
 use crate::task::{EncodedCalls, ErasedTask, Task, TaskKind, Typed, WireCall};
 
 /// One task of this program: what [`register_task!`](crate::register_task) writes down.
@@ -133,6 +135,12 @@ impl Registry {
     /// Runs the user's `Deserialize`.
     pub fn decode(&self, call: &WireCall) -> Option<Result<Box<dyn ErasedTask>, postcard::Error>> {
         self.tasks.get(&call.key).map(|task| (task.decode)(call))
+    }
+
+    /// Returns the tasks, as another program needs to know them.
+    #[cfg(feature = "remote")]
+    pub(crate) fn table(&self) -> TaskTable {
+        TaskTable::of(self.tasks.values().map(|task| (task.kind)()))
     }
 
     /// Returns a number that stands for the program, as far as its tasks go: their functions, and this crate.

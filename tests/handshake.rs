@@ -3,11 +3,16 @@
 
 use std::time::Duration;
 
+use callboard::task::{TaskKind, TaskTable};
 use callboard::wire::handshake::{HandshakeError, Hello, Role, join, welcome};
+use callboard::{Task, task};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::Instant;
 
 const WAIT: Duration = Duration::from_secs(3);
+
+/// A table that is not sent to a peer of the same build.
+static NO_TASKS: std::sync::LazyLock<TaskTable> = std::sync::LazyLock::new(TaskTable::default);
 
 fn hello(role: Role, cluster: u64) -> Hello {
     Hello { role, cluster, incarnation: 1, build: 2 }
@@ -23,9 +28,9 @@ async fn each_hears_who_the_other_is_and_what_follows_is_left_to_them() {
             here.write_all(b"next").await.unwrap();
             heard
         },
-        join(&mut there, &engine, WAIT)
+        join(&mut there, &engine, &NO_TASKS, WAIT)
     );
-    assert_eq!((heard_here, heard_there), (Ok(engine), Ok(controller)));
+    assert_eq!((heard_here, heard_there), (Ok((engine, None)), Ok(controller)));
     let mut next = [0; 4];
     there.read_exact(&mut next).await.unwrap();
     assert_eq!(&next, b"next");
@@ -40,7 +45,7 @@ async fn whoever_does_not_belong_here_is_refused_and_told_why() {
     for (theirs, expected) in cases {
         let (mut here, mut there) = duplex(1_000);
         let ours = hello(Role::Controller, 7);
-        let (refused, told) = tokio::join!(welcome(&mut here, &ours, WAIT), join(&mut there, &theirs, WAIT));
+        let (refused, told) = tokio::join!(welcome(&mut here, &ours, WAIT), join(&mut there, &theirs, &NO_TASKS, WAIT));
         assert_eq!(told, Err(HandshakeError::Refused(expected.to_string().into())));
         assert_eq!(refused, Err(expected));
     }
@@ -68,4 +73,34 @@ async fn a_stranger_is_seen_by_its_first_bytes() {
     let began = Instant::now();
     let late = welcome(&mut here, &hello(Role::Controller, 7), WAIT).await;
     assert_eq!((late, began.elapsed()), (Err(HandshakeError::TimedOut(WAIT)), WAIT));
+}
+
+#[task]
+fn square(x: u64) -> u64 {
+    x * x
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_of_another_build_says_which_tasks_it_has() {
+    let other = TaskKind { fingerprint: 1, key: 9, ..*square::kind() };
+    let (mut here, mut there) = duplex(1_000);
+    let (controller, engine) = (hello(Role::Controller, 7), Hello { build: 3, ..hello(Role::Engine, 7) });
+    let tasks = TaskTable::of([square::kind(), &other]);
+    let (heard, _) = tokio::join!(welcome(&mut here, &controller, WAIT), join(&mut there, &engine, &tasks, WAIT));
+    assert_eq!(heard, Ok((engine.clone(), Some(tasks.clone()))));
+
+    // More than is taken, and not in order.
+    let many: Vec<TaskKind> = (0..60_000).map(|n| TaskKind { key: u64::MAX - n, ..*square::kind() }).collect();
+    let (twice, too_many) = (TaskTable::of([&other, &other]), TaskTable::of(&many));
+    for (tasks, told) in [(twice, "not in order"), (too_many, "over the limit")] {
+        let (mut here, mut there) = duplex(1_000);
+        let greeted = async {
+            let heard = welcome(&mut here, &controller, WAIT).await;
+            drop(here);
+            heard
+        };
+        let (heard, said) = tokio::join!(greeted, join(&mut there, &engine, &tasks, WAIT));
+        let errors = format!("{:?} {said:?}", heard.unwrap_err());
+        assert!(errors.contains(told), "{errors}");
+    }
 }

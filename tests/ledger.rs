@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callboard::ledger::{EngineOffer, HandBack, Ledger, Order, Request, SettledTask};
-use callboard::task::{Attempt, Closure, EngineId, Moment, Payload, Retries, Span, Target, TaskId, TaskKind};
+use callboard::task::{
+    Attempt, Closure, EngineId, Lack, Moment, Payload, Retries, Span, Target, TaskId, TaskKind, TaskTable,
+};
 use callboard::{Limits, TaskError};
 use ledger_model::script::{config, dishonest, honest, limits, play, script};
 use ledger_model::{CLOSURE, Effect, KINDS, LONG, SHORT, TINY, Wish, World, cancelled, lost, wish};
@@ -544,7 +546,7 @@ fn a_call_whose_task_was_settled_while_it_waited_is_discarded_by_order() {
 #[test]
 fn a_task_whose_call_the_engine_lost_settles_as_lost() {
     let mut ledger = Ledger::new(&Limits::default());
-    let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true });
+    let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true, tasks: None });
     let (id, attempt) = (TaskId { client: 7, seq: 0 }, Attempt(1));
     let retries = Retries { errors: 3, losses: 3 };
     ledger.on_submit(Moment::FIRST, vec![Request { retries, ..request(id, Target::Any) }]);
@@ -560,7 +562,7 @@ fn a_task_whose_call_the_engine_lost_settles_as_lost() {
 #[test]
 fn a_late_outcome_of_an_earlier_task_with_the_same_id_frees_no_slot() {
     let mut ledger = Ledger::new(&Limits::default());
-    let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true });
+    let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true, tasks: None });
     let id = TaskId { client: 7, seq: 0 };
     ledger.on_submit(Moment::FIRST, vec![request(id, Target::Any)]);
     let outcome = SettledTask { engine: Some(engine), attempt: Attempt(1), ..confirmed(id) };
@@ -574,14 +576,14 @@ fn a_late_outcome_of_an_earlier_task_with_the_same_id_frees_no_slot() {
 #[test]
 fn what_a_lost_engine_had_moves_on_unless_it_had_started_or_is_bound_to_it() {
     let mut ledger = Ledger::new(&Limits::default());
-    let (gone, _) = ledger.on_join(EngineOffer { slots: 4, is_local: true });
+    let (gone, _) = ledger.on_join(EngineOffer { slots: 4, is_local: true, tasks: None });
     let id = |seq| TaskId { client: 1, seq };
     let mut requests: Vec<_> = (0..4).map(|seq| request(id(seq), Target::Any)).collect();
     requests[1].retries.losses = 1;
     requests[3].target = Target::One(gone);
     let runs = ledger.on_submit(Moment::FIRST, requests);
     assert_eq!(runs.iter().filter(|order| matches!(order, Order::Run { .. })).count(), 4);
-    let (other, _) = ledger.on_join(EngineOffer { slots: 4, is_local: true });
+    let (other, _) = ledger.on_join(EngineOffer { slots: 4, is_local: true, tasks: None });
 
     // Two had started, one of which may start again; two had not.
     let error = || TaskError::EngineLost { engine: gone, attempt: Attempt(1), cause: "signal: 9".into() };
@@ -627,4 +629,58 @@ fn request(id: TaskId, target: Target) -> Request {
 /// What the store says of a task that the scheduler settled.
 fn confirmed(id: TaskId) -> SettledTask {
     SettledTask { id, count: 1, engine: None, attempt: Attempt(0), ran: None, won: 1 }
+}
+
+/// The task `function` of a program, with this fingerprint.
+fn kind_of(key: u64, fingerprint: u64) -> &'static TaskKind {
+    let name = if key == 1 { "shared" } else { "ours" };
+    Box::leak(Box::new(TaskKind { name, version: 1, key, fingerprint, idempotent: false, portable: true }))
+}
+
+#[test]
+fn a_task_goes_only_where_its_function_is_and_is_refused_where_it_is_nowhere() {
+    let mut ledger = Ledger::new(&Limits::default());
+    let (shared, ours, changed) = (kind_of(1, 10), kind_of(2, 20), kind_of(1, 11));
+    let table = Some(Arc::new(TaskTable::of([shared])));
+    let offer = |tasks: &Option<Arc<TaskTable>>| EngineOffer { slots: 1, is_local: false, tasks: tasks.clone() };
+    let mut seq = 0;
+    let mut submit = |ledger: &mut Ledger, kind, target| {
+        seq += 1;
+        let (id, payload) = (TaskId { client: 7, seq }, Payload::Typed(Box::new(Closure(|| ()))));
+        let request = Request { id, kind, payload, target, retries: Retries::default(), extras: None };
+        let orders = ledger.on_submit(Moment::FIRST, vec![request]);
+        orders.into_iter().find_map(|order| match order {
+            Order::Run { engine, .. } => Some(Ok(engine)),
+            Order::Settle { error, .. } => Some(Err(error)),
+            _ => None,
+        })
+    };
+    let unknown = |engine, task: &str, lack| Some(Err(TaskError::UnknownTask { engine, task: task.into(), lack }));
+
+    let (first, _) = ledger.on_join(offer(&table));
+    assert_eq!(submit(&mut ledger, shared, Target::Any), Some(Ok(first)));
+    assert_eq!(submit(&mut ledger, ours, Target::Any), unknown(first, "ours", Lack::Missing));
+    assert_eq!(submit(&mut ledger, ours, Target::One(first)), unknown(first, "ours", Lack::Missing));
+    assert_eq!(submit(&mut ledger, changed, Target::Any), unknown(first, "shared", Lack::Differs));
+    assert_eq!(submit(&mut ledger, ours, Target::Of([first].into())), unknown(first, "ours", Lack::Missing));
+
+    // One that has everything takes what the other has not, and what both have.
+    let (second, _) = ledger.on_join(offer(&None));
+    assert_eq!(submit(&mut ledger, ours, Target::Any), Some(Ok(second)));
+    assert_eq!(submit(&mut ledger, ours, Target::Any), None, "it waits, though an idle engine may come");
+    let (third, orders) = ledger.on_join(offer(&table));
+    assert!(orders.is_empty(), "it may not run what waits");
+    assert_eq!(submit(&mut ledger, shared, Target::Any), Some(Ok(third)));
+    assert_eq!(submit(&mut ledger, shared, Target::Any), None, "all are busy");
+
+    // All that have it are gone: it waits for the next.
+    for engine in [first, second, third] {
+        ledger.on_leave(engine, "gone");
+    }
+    let (fourth, orders) = ledger.on_join(offer(&table));
+    let runs: Vec<_> = orders.iter().filter(|order| matches!(order, Order::Run { .. })).collect();
+    assert_eq!(runs.len(), 1, "what it has: {orders:?}");
+    assert_eq!(submit(&mut ledger, ours, Target::Any), unknown(fourth, "ours", Lack::Missing));
+    let (_, orders) = ledger.on_join(offer(&None));
+    assert!(orders.iter().any(|order| matches!(order, Order::Run { .. })), "the one that waited: {orders:?}");
 }

@@ -77,7 +77,7 @@ impl Actor for Foreign {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let address = EngineAddress::of(ctx.address());
-        let join = Join { offer: EngineOffer { slots: 2, is_local: false }, address };
+        let join = Join { offer: EngineOffer { slots: 2, is_local: false, tasks: None }, address };
         let joining = self.scheduler.send(join).into_actor(self);
         ctx.wait(joining.map(|id, foreign, _| foreign.id = id.ok()));
     }
@@ -96,6 +96,7 @@ impl Handler<Run> for Foreign {
             ran: None,
             outcome: Ok(callboard::task::Value::of(99_u32)),
             kept: None,
+            printed: None,
         });
         self.store.do_send(Finished { batch: batch.collect() });
     }
@@ -182,6 +183,7 @@ fn a_second_outcome_and_a_second_submission_change_nothing() {
         ran: None,
         outcome: Ok(callboard::task::Value::of(7_u32)),
         kept: None,
+        printed: None,
     };
     cluster.addresses().result_store.do_send(Finished { batch: vec![again] });
     eventually("it is counted", || rc.queue_status().get().unwrap().late_outcomes == 1);

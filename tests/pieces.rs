@@ -212,7 +212,7 @@ impl World {
     }
 
     fn join(&mut self, slots: u8) {
-        let (engine, orders) = self.ledger.on_join(EngineOffer { slots: slots.into(), is_local: true });
+        let (engine, orders) = self.ledger.on_join(EngineOffer { slots: slots.into(), is_local: true, tasks: None });
         self.sims.insert(engine, Sim { slots: slots.into(), ..Sim::default() });
         self.carry_out(orders);
     }

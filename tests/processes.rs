@@ -9,6 +9,11 @@ use callboard::{Attempt, EngineEvent, EngineId, Limits, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Names each test beside it.
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
+}
+
 #[task]
 fn square(x: u64) -> u64 {
     x * x
@@ -239,26 +244,268 @@ fn a_cluster_that_is_dropped_while_children_work_leaves_none() {
     }
 }
 
+#[task]
+fn print(words: String, ms: u64) -> usize {
+    print!("{words}");
+    eprintln!("{words}!");
+    std::thread::sleep(Duration::from_millis(ms));
+    words.len()
+}
+
+#[task]
+fn print_much(lines: u32) {
+    for n in 0..lines {
+        println!("line {n} of many, to be kept in part");
+    }
+}
+
+fn what_tasks_print_is_kept_with_their_records() {
+    let cluster = Cluster::processes(2).start().unwrap();
+    let rc = cluster.client();
+    let view = rc.load_balanced();
+    // One by one, sent ahead in a row, and as items of a map that travel together.
+    for round in 0..3 {
+        let singles: Vec<_> = (0..40).map(|n| view.apply(print(format!("single {round} {n}"), 0))).collect();
+        let map = view.map(|n| print(format!("item {round} {n}"), 0), 0..200);
+        let silent = view.map(square, 0..200);
+        for (n, ar) in singles.iter().enumerate() {
+            ar.get_timeout(PATIENCE).unwrap();
+            let words = format!("single {round} {n}");
+            assert_eq!((&*ar.metadata().stdout, &*ar.metadata().stderr), (&*words, &*format!("{words}!\n")));
+        }
+        map.wait_timeout(PATIENCE).unwrap();
+        for (n, record) in map.metadata().iter().enumerate() {
+            let words = format!("item {round} {n}");
+            assert_eq!((&*record.stdout, &*record.stderr), (&*words, &*format!("{words}!\n")));
+            let stored = rc.record(record.id).get_timeout(PATIENCE).unwrap();
+            assert_eq!(stored.stdout, record.stdout);
+        }
+        silent.wait_timeout(PATIENCE).unwrap();
+        assert!(silent.metadata().iter().all(|record| record.stdout.is_empty() && record.stderr.is_empty()));
+    }
+    // More than is kept: the end is, and it is said that there was more.
+    let much = view.apply(print_much(20_000));
+    much.get_timeout(PATIENCE).unwrap();
+    let stdout = much.metadata().stdout;
+    assert!(stdout.starts_with('[') && stdout.contains("bytes left out"), "{}", &stdout[..100]);
+    assert!(stdout.ends_with("line 19999 of many, to be kept in part\n"));
+    assert!(stdout.len() <= 2 * Limits::default().printed_bytes_max + 100);
+    // A panic is printed by the default hook.
+    let panicked = view.apply(fall(0));
+    panicked.get_timeout(PATIENCE).unwrap_err();
+    assert!(panicked.metadata().stderr.contains("over"), "{}", panicked.metadata().stderr);
+}
+
+/// The ways in which a process ends that it does not come back from.
+#[task(idempotent)]
+fn die(how: u32) {
+    match how {
+        0 => drop(overflow(0)),
+        1 => touch_nothing(),
+        2 => drop(eat()),
+        3 => drop(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)),
+        4 => std::process::exit(3),
+        _ => std::process::abort(),
+    }
+}
+
+fn overflow(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    if depth == u64::MAX { 0 } else { overflow(depth + 1) + frame[7] }
+}
+
+/// What only a bug does.
+#[expect(unsafe_code)]
+fn touch_nothing() {
+    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(std::hint::black_box(8)).write_volatile(1) }
+}
+
+/// Takes more memory than this process may have.
+fn eat() -> usize {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let bytes = Some(1 << 30);
+    setrlimit(Resource::As, Rlimit { current: bytes, maximum: bytes }).unwrap();
+    let eaten: Vec<Vec<u8>> = (0..64).map(|_| vec![1; 64 << 20]).collect();
+    eaten.len()
+}
+
+/// What is told of each.
+const DEATHS: [&[&str]; 6] = [
+    &["signal: 6", "stack overflow"],
+    &["signal: 11"],
+    &["signal: 6", "memory allocation of 67108864 bytes failed"],
+    &["signal: 9"],
+    &["exit status: 3"],
+    &["signal: 6"],
+];
+
+fn every_death_is_told_with_what_the_process_said_last() {
+    let mut limits = Limits::default();
+    limits.engine_restarts_max = 100;
+    let cluster = Cluster::processes(2).limits(limits).start().unwrap();
+    let rc = cluster.client();
+    let view = rc.load_balanced();
+    for (how, words) in (0..).zip(DEATHS) {
+        match view.with().retries(0).apply(die(how)).get_timeout(PATIENCE) {
+            Err(TaskError::EngineLost { cause, .. }) => {
+                assert!(words.iter().all(|word| cause.contains(word)), "{cause}, and not {words:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // A task that kills whoever runs it is not given to all.
+    let poison = view.with().retries_on_loss(2).apply(die(3));
+    let others: Vec<_> = (0..1_000).map(|x| view.with().retries_on_loss(10).apply(square(x))).collect();
+    assert!(matches!(poison.get_timeout(PATIENCE), Err(TaskError::EngineLost { attempt: Attempt(3), .. })));
+    for (x, ar) in (0..).zip(&others) {
+        assert_eq!(ar.get_timeout(PATIENCE), Ok(x * x));
+    }
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    assert_eq!(rc.ids(), [EngineId(9), EngineId(10)], "nine have died");
+}
+
+fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
+    let mut limits = Limits::default();
+    limits.engine_restarts_max = 0;
+    let cluster = Cluster::processes(2).limits(limits).start().unwrap();
+    let rc = cluster.client();
+    let view = rc.load_balanced();
+    assert_eq!(view.map(square, 0..1_000).get_timeout(PATIENCE).unwrap().len(), 1_000);
+    let mut events = rc.engine_events();
+    let first = rc.engine(0).unwrap();
+    let (hanging, waiting) = (first.apply(sleep_ms(100_000)), view.apply(sleep_ms(300)));
+    let pids = [pid_of(&rc, 1)];
+    // One that waits behind it on the same engine, and is not to be harmed where it may run elsewhere.
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(hanging.cancel_by_force("it hangs"));
+    match hanging.get_timeout(PATIENCE) {
+        Err(TaskError::Cancelled { reason }) => assert_eq!(&*reason, "it hangs"),
+        other => panic!("{other:?}"),
+    }
+    let EngineEvent::Left { engine: EngineId(0), cause } = events.recv_timeout(PATIENCE).unwrap().unwrap() else {
+        panic!("it leaves")
+    };
+    assert_eq!(&*cause, format!("its process was killed because task {} was cancelled by force", hanging.id()));
+    let EngineEvent::Joined { engine } = events.recv_timeout(PATIENCE).unwrap().unwrap() else { panic!("the next") };
+    assert_eq!(engine, EngineId(2));
+    assert_eq!(waiting.get_timeout(PATIENCE), Ok(300));
+    assert_eq!(pids, [pid_of(&rc, 1)], "the other is as it was");
+
+    // Asked first, in vain; then by force, though it is settled.
+    let second = rc.engine(1).unwrap();
+    let hanging = second.apply(sleep_ms(100_000));
+    std::thread::sleep(Duration::from_millis(50));
+    hanging.cancel("not needed");
+    assert!(hanging.get_timeout(PATIENCE).is_err());
+    assert!(!hanging.cancel_by_force("it hangs all the same"), "it is settled");
+    assert!(matches!(events.recv_timeout(PATIENCE).unwrap().unwrap(), EngineEvent::Left { engine: EngineId(1), .. }));
+    // Items of a map, of which one runs and others have not begun.
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    let map = view.map(sleep_ms, [100_000; 20]);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(map.cancel_by_force("all of it"), 20);
+    map.wait_timeout(PATIENCE).unwrap();
+    assert_eq!(view.apply(square(5)).get_timeout(PATIENCE), Ok(25));
+    // One that has not begun costs no engine.
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    let engines = rc.ids();
+    let first = rc.engine(0 - 1).unwrap();
+    let (running, queued) = (first.apply(sleep_ms(200)), first.apply(sleep_ms(100_000)));
+    assert!(queued.cancel_by_force("not begun"));
+    assert!(matches!(queued.get_timeout(PATIENCE), Err(TaskError::Cancelled { .. })));
+    assert_eq!(running.get_timeout(PATIENCE), Ok(200));
+    assert_eq!(rc.ids(), engines);
+}
+
+fn pid_of(rc: &Client, engine: i64) -> u32 {
+    rc.engine(engine).unwrap().apply(pid()).get_timeout(PATIENCE).unwrap()
+}
+
+fn an_engine_is_replaced_when_it_has_run_as_many_tasks_as_it_may() {
+    let cluster = Cluster::processes(2).max_tasks_per_engine(10).start().unwrap();
+    let view = cluster.client().load_balanced();
+    let pids: Vec<_> = (0..100).map(|_| view.apply(pid())).collect();
+    let mut runs = std::collections::BTreeMap::<u32, usize>::new();
+    for ar in &pids {
+        *runs.entry(ar.get_timeout(PATIENCE).unwrap()).or_default() += 1;
+        assert_eq!(ar.metadata().attempt, Attempt(1));
+    }
+    assert!(runs.len() >= 10 && runs.values().all(|runs| *runs <= 10), "{runs:?}");
+    let pids = view.map(|_| pid(), 0..1_000).get_timeout(PATIENCE).unwrap();
+    let mut runs = std::collections::BTreeMap::<u32, usize>::new();
+    pids.into_iter().for_each(|pid| *runs.entry(pid).or_default() += 1);
+    assert!(runs.values().all(|runs| *runs <= 10), "{runs:?}");
+    assert!(matches!(Cluster::processes(1).max_tasks_per_engine(0).start(), Err(callboard::Error::Zero { .. })));
+}
+
+fn engines_are_added_and_restarted_on_request() {
+    let cluster = Cluster::threads(1).start().unwrap();
+    let rc = cluster.client();
+    assert_eq!(cluster.add_processes(2).get_timeout(PATIENCE).unwrap(), [EngineId(1), EngineId(2)]);
+    let before: Vec<u32> = (0..3).map(|n| pid_of(&rc, n)).collect();
+    assert_eq!((before[0], before[1] == before[2]), (std::process::id(), false));
+    let running = rc.engine(1).unwrap().apply(sleep_ms(300));
+    let fresh = cluster.restart_engines([EngineId(0), EngineId(1)]).get_timeout(PATIENCE).unwrap();
+    assert_eq!(fresh, [EngineId(3), EngineId(4)]);
+    assert_eq!(running.get_timeout(PATIENCE), Ok(300), "in good order");
+    assert_eq!(rc.ids(), [EngineId(2), EngineId(3), EngineId(4)]);
+    assert_eq!((pid_of(&rc, 2), pid_of(&rc, 3)), (before[2], std::process::id()));
+    assert!(!before.contains(&pid_of(&rc, 4)));
+    let unknown = cluster.restart_engines([EngineId(2), EngineId(0)]).get_timeout(PATIENCE);
+    assert!(matches!(unknown, Err(callboard::Error::NoSuchEngine { asked: 0, .. })), "{unknown:?}");
+    cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+}
+
+fn a_program_without_the_task_is_named_before_anything_is_sent() {
+    let other = env!("CARGO_BIN_EXE_callboard");
+    let cluster = Cluster::processes(1).engine_program(other).start().unwrap();
+    let rc = cluster.client();
+    for ar in [rc.load_balanced().apply(square(1)), rc.engine(0).unwrap().apply(square(1))] {
+        let error = ar.get_timeout(PATIENCE).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "engine 0 has no task processes::square; build its program with the crate that defines it \
+             (use my_tasks as _;) or register it"
+        );
+    }
+    drop(cluster);
+    // Where another engine has it, that one runs it.
+    let cluster = Cluster::threads(1).processes(2).engine_program(other).start().unwrap();
+    let rc = cluster.client();
+    let squares = rc.load_balanced().map(square, 0..1_000);
+    assert_eq!(squares.get_timeout(PATIENCE).unwrap().len(), 1_000);
+    assert!(squares.metadata().iter().all(|record| record.engine == Some(EngineId(0))));
+    assert!(rc.all().apply(square(1)).get_timeout(PATIENCE).unwrap_err().to_string().contains("has no task"));
+
+    match Cluster::processes(1).engine_program("/bin/echo").start() {
+        Err(callboard::Error::EngineFailed { cause }) => {
+            assert!(cause.contains("exit status: 0") && cause.contains("callboard::init()"), "{cause}");
+        }
+        other => panic!("{other:?}"),
+    }
+    match Cluster::processes(1).engine_program("/nowhere/engine").start() {
+        Err(error) => assert!(error.to_string().contains("/nowhere/engine"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn main() {
     callboard::init();
-    let tests: [(&str, fn()); 8] = [
-        ("tasks_run_in_children_and_their_values_come_back", tasks_run_in_children_and_their_values_come_back),
-        ("what_goes_wrong_in_a_child_is_told_as_in_a_thread", what_goes_wrong_in_a_child_is_told_as_in_a_thread),
-        (
-            "items_of_a_map_travel_together_and_each_has_its_own_outcome",
-            items_of_a_map_travel_together_and_each_has_its_own_outcome,
-        ),
-        ("values_are_kept_on_children_and_fetched_from_them", values_are_kept_on_children_and_fetched_from_them),
-        (
-            "an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on",
-            an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,
-        ),
-        ("an_engine_that_dies_again_and_again_is_given_up", an_engine_that_dies_again_and_again_is_given_up),
-        ("threads_and_processes_work_side_by_side", threads_and_processes_work_side_by_side),
-        (
-            "a_cluster_that_is_dropped_while_children_work_leaves_none",
-            a_cluster_that_is_dropped_while_children_work_leaves_none,
-        ),
+    let tests: &[(&str, fn())] = tests![
+        tasks_run_in_children_and_their_values_come_back,
+        what_goes_wrong_in_a_child_is_told_as_in_a_thread,
+        items_of_a_map_travel_together_and_each_has_its_own_outcome,
+        values_are_kept_on_children_and_fetched_from_them,
+        an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,
+        an_engine_that_dies_again_and_again_is_given_up,
+        every_death_is_told_with_what_the_process_said_last,
+        a_task_that_does_not_end_is_ended_by_force_with_its_engine_only,
+        an_engine_is_replaced_when_it_has_run_as_many_tasks_as_it_may,
+        engines_are_added_and_restarted_on_request,
+        a_program_without_the_task_is_named_before_anything_is_sent,
+        what_tasks_print_is_kept_with_their_records,
+        threads_and_processes_work_side_by_side,
+        a_cluster_that_is_dropped_while_children_work_leaves_none,
     ];
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     for (name, test) in tests {

@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use super::Scheduler;
 use super::lane::Lane;
 use super::spin::Spin;
-use super::tally::Tally;
 use super::threads::Threads;
 use super::tray::{Revoked, Tray};
+use super::witness::Witness;
 use super::worker::Worker;
 use crate::apart;
 use crate::error::Error;
@@ -38,8 +38,8 @@ pub(crate) struct EngineParts {
     pub(crate) threads: Arc<Threads>,
     pub(crate) patience: Duration,
     pub(crate) values: Values,
-    /// Where it is noted what has started, for whoever survives this process.
-    pub(crate) tally: Option<Arc<Tally>>,
+    /// Who is told what the worker does, where another process has to know.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
 }
 
 /// How values leave the worker.
@@ -91,7 +91,7 @@ impl Engine {
             handed_back: self.parts.handed_back.clone(),
             spin: Spin::new(self.parts.patience),
             values: self.parts.values,
-            tally: self.parts.tally.clone(),
+            witness: self.parts.witness.clone(),
         };
         self.parts.threads.spawn(format!("cb-engine-{id}"), move || worker.run())?;
         Ok(id)
@@ -120,7 +120,7 @@ impl Actor for Engine {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Some(Joining { scheduler, tell }) = self.joining.take() else { return };
         let address = EngineAddress::of(ctx.address());
-        let offer = EngineOffer { slots: 1, is_local: true };
+        let offer = EngineOffer { slots: 1, is_local: true, tasks: None };
         let joined = scheduler.send(Join { offer, address }).into_actor(self);
         // No message is handled before: an engine without an id could hand nothing back.
         ctx.wait(joined.map(move |id, engine, ctx| {

@@ -6,7 +6,7 @@
 mod scheduler;
 mod engine;
 mod tray;
-mod tally;
+mod witness;
 mod worker;
 mod result_store;
 mod waiting;
@@ -37,6 +37,6 @@ pub(crate) use roster::Roster;
 pub use scheduler::Scheduler;
 pub(crate) use scheduler::SchedulerParts;
 pub(crate) use spin::Spin;
-#[cfg(feature = "remote")]
-pub(crate) use tally::Tally;
 pub(crate) use threads::Threads;
+#[cfg(feature = "remote")]
+pub(crate) use witness::Witness;

@@ -18,6 +18,12 @@ pub(super) struct Records {
     tasks: usize,
     records_max: usize,
     age_max: Duration,
+    /// How many records are gone.
+    gone: u64,
+    /// The records with what their tasks printed, counted from the first there ever was, and how many bytes that is.
+    printed: VecDeque<(u64, usize)>,
+    printed_bytes: usize,
+    printed_bytes_max: usize,
     kept: HashMap<TaskId, Kept>,
     kept_bytes: usize,
     kept_bytes_max: usize,
@@ -57,6 +63,10 @@ impl Records {
             tasks: 0,
             records_max: limits.records_max,
             age_max: Duration::from_secs(limits.record_age_s_max),
+            gone: 0,
+            printed: VecDeque::new(),
+            printed_bytes: 0,
+            printed_bytes_max: limits.kept_printed_bytes_max,
             kept: HashMap::new(),
             kept_bytes: 0,
             kept_bytes_max: limits.kept_bytes_max,
@@ -74,14 +84,28 @@ impl Records {
         submitted: Moment,
         run: Run,
     ) {
+        let (max, age, now) = (self.records_max, self.age_max, run.completed);
+        if let Some(printed) = &run.printed {
+            self.printed.push_back((self.gone + self.records.len() as u64, printed.bytes()));
+            self.printed_bytes += printed.bytes();
+        }
         self.records.push_back(Stored { tasks, kind, extras, submitted, run });
         self.tasks += tasks.count as usize;
-        let (max, age, now) = (self.records_max, self.age_max, run.completed);
         while self.tasks > max || self.records.front().is_some_and(|r| now.since(r.run.completed) > age) {
             let Some(old) = self.records.pop_front() else { break };
             self.tasks -= old.tasks.count as usize;
+            self.gone += 1;
             if old.is_kept() {
                 self.forget(old.tasks.first);
+            }
+        }
+        while let Some(&(at, bytes)) = self.printed.front()
+            && (at < self.gone || self.printed_bytes > self.printed_bytes_max)
+        {
+            self.printed.pop_front();
+            self.printed_bytes -= bytes;
+            if let Some(place) = at.checked_sub(self.gone) {
+                self.records[place as usize].run.printed = None;
             }
         }
     }
@@ -129,7 +153,9 @@ impl Records {
 
     /// Forgets everything.
     pub(super) fn purge(&mut self) {
+        self.gone += self.records.len() as u64;
         self.records = VecDeque::new();
+        (self.printed, self.printed_bytes) = (VecDeque::new(), 0);
         self.tasks = 0;
         self.kept = HashMap::new();
         self.kept_bytes = 0;
@@ -154,7 +180,7 @@ impl Stored {
     }
 
     fn to_record(&self, id: TaskId) -> Record {
-        Record::new(id, self.kind, self.extras.as_deref(), self.submitted, Some(self.run))
+        Record::new(id, self.kind, self.extras.as_deref(), self.submitted, Some(self.run.clone()))
     }
 }
 
@@ -181,7 +207,8 @@ mod tests {
     }
 
     fn done(at_s: u64) -> Run {
-        Run { status: Status::Done, engine: None, attempt: Attempt(1), started: None, completed: seconds(at_s) }
+        let (status, attempt) = (Status::Done, Attempt(1));
+        Run { status, engine: None, attempt, started: None, completed: seconds(at_s), printed: None }
     }
 
     /// Adds the record of a task that was settled at this second.

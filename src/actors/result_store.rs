@@ -88,7 +88,7 @@ impl ResultStore {
 
     /// Decides for which tasks an outcome counts, and remembers it for those.
     fn decide(&mut self, now: Moment, completion: Completion, decided: &mut Decided) {
-        let Completion { id, count, attempt, engine, at, ran, mut outcome, mut kept } = completion;
+        let Completion { id, count, attempt, engine, at, ran, mut outcome, mut kept, printed } = completion;
         let tasks = Span { first: id, count };
         let started = ran.map(|ran| now.before(ran));
         let (mut won, mut next) = (0, id);
@@ -113,7 +113,8 @@ impl ResultStore {
                 decided.outcomes.push(Err(late));
             }
             let started = started.map(|started| started.max(submitted));
-            let run = Run { status: status_of(&outcome), engine: engine.or(at), attempt, started, completed: now };
+            let (status, printed) = (status_of(&outcome), printed.clone());
+            let run = Run { status, engine: engine.or(at), attempt, started, completed: now, printed };
             if extras.as_ref().is_some_and(|extras| extras.keep) {
                 records.keep(span, kept.take().map(|bytes| *bytes).ok_or_else(|| error_of(&outcome)));
             }
@@ -123,12 +124,12 @@ impl ResultStore {
             }
             let ends = outcome.as_ref().map_or_else(|_| Vec::new(), Value::ends);
             if ends.is_empty() {
-                records.add(span, kind, extras, submitted, run);
+                records.add(span, kind, extras, submitted, run.clone());
             } else {
                 // Items that ran together, and did not all end alike.
                 let mut first = span.first;
                 for (status, count) in ends {
-                    let run = Run { status, ..run };
+                    let run = Run { status, ..run.clone() };
                     records.add(Span { first, count }, kind, extras.clone(), submitted, run);
                     first = first.plus(count);
                 }

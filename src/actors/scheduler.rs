@@ -19,8 +19,8 @@ use crate::error::TaskError;
 use crate::ledger::{Assignment, Ledger, Order, Policy, Request};
 use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
-    Cancel, Completion, Discard, EngineAddress, Expect, Finished, HandedBack, Leave, Recall, Revoke, Run, Settled,
-    StopEngine, Submission, Submit, Watch, Watched,
+    Cancel, Completion, Discard, EngineAddress, Expect, Finished, HandedBack, Leave, Manner, Recall, Revoke, Run,
+    Settled, StopEngine, Submission, Submit, Watch, Watched,
 };
 use crate::task::{EngineId, Extras, Moment};
 
@@ -62,9 +62,6 @@ pub struct Scheduler {
     /// Who is told of engines that come and go.
     subscribers: Vec<engines::Subscriber>,
 }
-
-/// Why an engine left that was asked to.
-const REMOVED: &str = "it was removed from the cluster";
 
 /// How many batches are taken in before a cancel lets other messages through: some milliseconds.
 const BATCHES_PER_CANCEL: usize = 16;
@@ -217,8 +214,15 @@ impl Handler<CancelAfter> for Scheduler {
             ctx.notify(msg);
             return;
         }
-        let orders = self.ledger.on_cancel(&msg.cancel.tasks, &msg.cancel.reason);
+        let Cancel { tasks, reason, manner } = msg.cancel;
+        let forced = if manner == Manner::Force { self.ledger.sent_of(&tasks) } else { Vec::new() };
+        let orders = self.ledger.on_cancel(&tasks, &reason);
         self.carry_out(orders, ctx);
+        for (engine, tasks) in forced {
+            if let Some(desk) = self.engines.get(&engine) {
+                desk.address.revoke.do_send(Revoke { tasks, manner });
+            }
+        }
     }
 }
 
@@ -263,7 +267,17 @@ impl Scheduler {
                 Order::Settle { tasks, attempt, at, error } => {
                     let is_lost = at.is_some() && matches!(error, TaskError::EngineLost { .. });
                     let (id, count, outcome) = (tasks.first, tasks.count, Err(error));
-                    let word = Completion { id, count, attempt, engine: None, at, ran: None, outcome, kept: None };
+                    let word = Completion {
+                        id,
+                        count,
+                        attempt,
+                        engine: None,
+                        at,
+                        ran: None,
+                        outcome,
+                        kept: None,
+                        printed: None,
+                    };
                     if is_lost { &mut lost } else { &mut finished }.push(word);
                 }
                 Order::Expect { tasks, attempt } => expect.push((tasks, attempt)),
@@ -279,7 +293,7 @@ impl Scheduler {
         }
         for (engine, task) in revoked {
             if let Some(desk) = self.engines.get(&engine) {
-                desk.address.revoke.do_send(Revoke { tasks: vec![task] });
+                desk.address.revoke.do_send(Revoke { tasks: vec![task], manner: Manner::Ask });
             }
         }
         if !finished.is_empty() {

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::engine::Values;
 use super::lane::Lane;
 use super::spin::Spin;
-use super::tally::Tally;
 use super::tray::Tray;
+use super::witness::Witness;
 use crate::attempt;
 use crate::catch::{self, user_code};
 use crate::error::{Coded, TaskError};
@@ -18,7 +18,8 @@ use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
 use crate::task::{
-    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Outcome, Payload, TaskContext, TaskId, Value, WireCall, WireValue,
+    Attempt, ChunkRun, EngineId, ErasedTask, Extras, Lack, Outcome, Payload, TaskContext, TaskId, Value, WireCall,
+    WireValue,
 };
 
 /// One engine's worker.
@@ -30,7 +31,7 @@ pub(super) struct Worker {
     pub(super) handed_back: Recipient<HandedBack>,
     pub(super) spin: Spin,
     pub(super) values: Values,
-    pub(super) tally: Option<Arc<Tally>>,
+    pub(super) witness: Option<Arc<dyn Witness>>,
 }
 
 impl Worker {
@@ -64,13 +65,14 @@ impl Worker {
             let name = task.kind().short_name();
             return self.work_on(chunk, name, id, cx);
         }
-        self.note(cx);
+        self.begins(cx);
         let started = Instant::now();
         let mut outcome = task.and_then(|task| attempt::make(task, cx));
         if self.values == Values::Encoded {
             outcome = outcome.and_then(|value| encode_for_another(value, cx));
         }
         let ran = started.elapsed();
+        self.ends();
         match (outcome, spare) {
             (Err(error), Some(payload)) => {
                 let back = HandBack { id, count, attempt, payload: Some(payload), error: Some(error) };
@@ -80,7 +82,7 @@ impl Worker {
                 catch::discard(spare);
                 let (outcome, kept) = keep(outcome, extras.as_deref(), cx);
                 let (engine, ran) = (Some(self.engine), Some(ran));
-                self.report(Completion { id, count, attempt, engine, at: None, ran, outcome, kept });
+                self.report(Completion { id, count, attempt, engine, at: None, ran, outcome, kept, printed: None });
             }
         }
     }
@@ -89,15 +91,26 @@ impl Worker {
     fn work_on(&self, mut chunk: Box<dyn ChunkRun>, name: &'static str, first: TaskId, cx: &mut TaskContext) {
         self.tray.on_chunk(chunk.rest());
         let started = Instant::now();
-        attempt::make_each(&mut *chunk, name, cx, &|cx| self.note(cx));
+        attempt::make_each(&mut *chunk, name, cx, &|cx| self.begins(cx));
         let ran = started.elapsed();
+        self.ends();
         let (count, value) = chunk.finish();
         if count == 0 {
             // All of it was taken back.
             return;
         }
         let (attempt, engine, ran) = (cx.attempt, Some(self.engine), Some(ran));
-        self.report(Completion { id: first, count, attempt, engine, at: None, ran, outcome: Ok(value), kept: None });
+        self.report(Completion {
+            id: first,
+            count,
+            attempt,
+            engine,
+            at: None,
+            ran,
+            outcome: Ok(value),
+            kept: None,
+            printed: None,
+        });
     }
 
     fn report(&self, completion: Completion) {
@@ -105,10 +118,17 @@ impl Worker {
         catch::discard(self.finished.push([completion]));
     }
 
-    /// Notes that a task begins, before any code of it.
-    fn note(&self, cx: &TaskContext) {
-        if let Some(tally) = &self.tally {
-            tally.note(cx.task, cx.attempt);
+    /// A task begins: tells so before any code of it.
+    fn begins(&self, cx: &TaskContext) {
+        if let Some(witness) = &self.witness {
+            witness.on_begin(cx.task, cx.attempt);
+        }
+    }
+
+    /// The task has ended, or the last of several: tells so before its outcome.
+    fn ends(&self) {
+        if let Some(witness) = &self.witness {
+            witness.on_end();
         }
     }
 
@@ -124,7 +144,13 @@ impl Worker {
         let decoded = user_code(|| self.registry.decode(call));
         let reason: Box<str> = match decoded {
             Ok(Some(Ok(task))) => return Ok(task),
-            Ok(None) => return Err(TaskError::UnknownTask { engine: self.engine, key: call.key }),
+            Ok(None) => {
+                return Err(TaskError::UnknownTask {
+                    engine: self.engine,
+                    task: format!("with key {:016x}", call.key).into(),
+                    lack: Lack::Missing,
+                });
+            }
             Ok(Some(Err(error))) => error.to_string().into(),
             Err(message) => message,
         };

@@ -58,7 +58,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     fn runs(&self) -> Vec<Run> {
         let heirs = self.many.heirs();
         if heirs.is_empty() {
-            return self.many.look(|parts| parts.values().map(|part| part.run).collect()).unwrap_or_default();
+            return self.many.look(|parts| parts.values().map(|part| part.run.clone()).collect()).unwrap_or_default();
         }
         let mut runs: Vec<Run> = heirs.iter().filter_map(|heir| heir.run()).collect();
         // What came together had its times together.
@@ -90,7 +90,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     fn record(&self, parts: &Parts<T>, index: u32) -> Record {
         let run = part_with(parts, index).map(|(part, at)| {
             let part = &parts[&part];
-            Run { status: part.status(at), ..part.run }
+            Run { status: part.status(at), ..part.run.clone() }
         });
         self.many.record(index, run)
     }

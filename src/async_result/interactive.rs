@@ -76,7 +76,7 @@ mod tests {
     use crate::error::TaskError;
     use crate::messages::Settle;
     use crate::prelude::*;
-    use crate::task::{Attempt, Chunk, ErasedTask, Moment, Run, Status, TaskId};
+    use crate::task::{Attempt, Chunk, ErasedTask, Run, Status, TaskId};
 
     #[crate::task]
     fn nothing() {}
@@ -87,15 +87,14 @@ mod tests {
         let origin = cluster.client().load_balanced().map(|_| nothing(), 0..1).origin.clone();
         let many = Many::new(TaskId { client: 1, seq: 1 }, 3, nothing::kind(), None, decode_value::<()>);
         let result = AsyncMapResult::new(many.clone(), origin);
-        let run =
-            Run { status: Status::Done, engine: None, attempt: Attempt(1), started: None, completed: Moment::now() };
+        let run = Run { status: Status::Done, attempt: Attempt(1), ..Run::none(&TaskError::Disconnected) };
         let mut lines = Vec::new();
         let waiting = std::thread::spawn(move || {
             result.wait_with_lines(|line| lines.push(line)).unwrap();
             lines
         });
         let value = Box::new(Chunk::new([nothing()])).run(&TaskContext::here()).unwrap();
-        many.settle(0, 1, run, Ok(value));
+        many.settle(0, 1, run.clone(), Ok(value));
         std::thread::sleep(LINE_INTERVAL * 5 / 2);
         many.settle(1, 2, run, Err(TaskError::NoEngines));
         let lines = waiting.join().unwrap();

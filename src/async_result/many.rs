@@ -380,7 +380,7 @@ impl<T: Send + 'static> Many<T> {
 fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], mut part: Part<T>) -> Vec<Aftermath> {
     let count = part.len();
     let give = |(at, heir): (u32, &Arc<One<T>>)| {
-        let run = Run { status: part.status(at), ..part.run };
+        let run = Run { status: part.status(at), ..part.run.clone() };
         let mut aftermath = heir.give(run, part.take(at))?;
         if !aftermath.callbacks.is_empty() {
             aftermath.more = Some(MoreCallbacks::of(heir.clone(), 0));

@@ -15,6 +15,7 @@ use super::part::{Parts, part_with};
 use super::single::AsyncResult;
 use crate::actors::Spin;
 use crate::error::{CompositeError, Error, TaskError};
+use crate::messages::Manner;
 use crate::task::TaskId;
 use crate::views::Identified;
 
@@ -195,9 +196,19 @@ impl<T: Send + 'static> AsyncMapResult<T> {
         let pending = self.many.pending();
         let count = pending.iter().map(|&(_, count)| count as usize).sum();
         if count > 0 {
-            self.origin.cancel_items(|index| self.many.id_at(index), &pending, reason.into());
+            self.origin.cancel_items(|index| self.many.id_at(index), &pending, reason.into(), Manner::Ask);
         }
         count
+    }
+
+    /// As [`cancel`](Self::cancel), and ends those that run in process engines, as
+    /// [`AsyncResult::cancel_by_force`].
+    pub fn cancel_by_force(&self, reason: impl Into<Box<str>>) -> usize {
+        let pending = self.many.pending().iter().map(|&(_, count)| count as usize).sum();
+        // Also those that are settled and run all the same.
+        let all = [(0, self.many.len())];
+        self.origin.cancel_items(|index| self.many.id_at(index), &all, reason.into(), Manner::Force);
+        pending
     }
 
     /// Has the tasks that are not settled cancelled when this is dropped, or what it is turned into: a stream,

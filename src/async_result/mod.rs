@@ -4,6 +4,7 @@ mod sync;
 mod handover;
 mod held;
 mod blocking;
+mod brief;
 mod one;
 mod origin;
 mod promised;

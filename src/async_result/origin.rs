@@ -7,7 +7,7 @@ use super::promised::Promised;
 use crate::actors::Dispatcher;
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::messages::Aftermath;
+use crate::messages::{Aftermath, Manner};
 use crate::task::{Span, TaskId};
 use crate::views::Link;
 
@@ -30,36 +30,43 @@ impl From<Arc<Link>> for Origin {
 
 impl Origin {
     /// Cancels a task; returns false if it is known to be settled.
-    pub(crate) fn cancel(&self, task: TaskId, reason: Box<str>) -> bool {
+    pub(crate) fn cancel(&self, task: TaskId, reason: Box<str>, manner: Manner) -> bool {
         match self {
             Self::Cluster(link) => {
-                link.cancel(vec![task.into()], reason);
+                link.cancel(vec![task.into()], reason, manner);
                 true
             }
             Self::Promise(promised) => promised.cancel(reason),
-            Self::Joined(parts) => {
-                parts.iter().filter(|(id, _)| *id == task).any(|(id, origin)| origin.cancel(*id, reason.clone()))
-            }
+            Self::Joined(parts) => parts
+                .iter()
+                .filter(|(id, _)| *id == task)
+                .any(|(id, origin)| origin.cancel(*id, reason.clone(), manner)),
         }
     }
 
     /// Cancels those of the tasks of one result that are not settled: `pending`, by index and number.
-    pub(super) fn cancel_items(&self, id_at: impl Fn(u32) -> TaskId, pending: &[(u32, u32)], reason: Box<str>) {
+    pub(super) fn cancel_items(
+        &self,
+        id_at: impl Fn(u32) -> TaskId,
+        pending: &[(u32, u32)],
+        reason: Box<str>,
+        manner: Manner,
+    ) {
         match self {
             Self::Cluster(link) => {
                 let span = |&(index, count)| Span { first: id_at(index), count };
-                link.cancel(pending.iter().map(span).collect(), reason);
+                link.cancel(pending.iter().map(span).collect(), reason, manner);
             }
             Self::Promise(promised) => drop(promised.cancel(reason)),
             Self::Joined(parts) => {
                 let of = |&(index, count): &(u32, u32)| &parts[index as usize..][..count as usize];
-                Self::cancel_all(pending.iter().flat_map(of).cloned().collect(), &reason);
+                Self::cancel_all(pending.iter().flat_map(of).cloned().collect(), &reason, manner);
             }
         }
     }
 
     /// Cancels several tasks: those of one cluster by one message.
-    pub(crate) fn cancel_all(tasks: Vec<(TaskId, Self)>, reason: &str) {
+    pub(crate) fn cancel_all(tasks: Vec<(TaskId, Self)>, reason: &str, manner: Manner) {
         // What has not started first, or a worker that is free again would start it.
         let is_queued = |task: &(TaskId, Self)| match &task.1 {
             Self::Promise(promised) => !promised.has_started(),
@@ -74,11 +81,11 @@ impl Origin {
                     Some((_, tasks)) => tasks.push(task.into()),
                     None => of_cluster.push((link, vec![task.into()])),
                 },
-                joined @ Self::Joined(_) => drop(joined.cancel(task, reason.into())),
+                joined @ Self::Joined(_) => drop(joined.cancel(task, reason.into(), manner)),
             }
         }
         for (link, tasks) in of_cluster {
-            link.cancel(tasks, reason.into());
+            link.cancel(tasks, reason.into(), manner);
         }
     }
 

@@ -98,7 +98,7 @@ impl Promised {
         };
         let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
         let attempt = Attempt(u32::from(started.is_some()));
-        let run = Run { status, engine: None, attempt, started, completed: Moment::now() };
+        let run = Run { status, engine: None, attempt, started, completed: Moment::now(), printed: None };
         if let Some(aftermath) = waiter.settle(run, outcome) {
             Dispatcher::of_process().dispatch(*aftermath);
         }

@@ -16,6 +16,7 @@ use super::origin::Origin;
 use crate::actors::Spin;
 use crate::catch;
 use crate::error::TaskError;
+use crate::messages::Manner;
 use crate::task::{Moment, Record, Run, Status, TaskId, TaskKind};
 
 /// The result of a task that runs elsewhere: a future, and what `concurrent.futures.Future` and ipyparallel's
@@ -159,7 +160,7 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     /// Returns whether the task has a value; `None` while it is not settled.
     pub fn successful(&self) -> Option<bool> {
-        self.one.handover.read(|ended| ended.map(|ended| ended.run.status == Status::Done))
+        self.one.handover.read(|ended| ended.map(|ended| ended.run.status() == Status::Done))
     }
 
     /// Returns what is known of the task: times, engine, attempt, label, status.
@@ -183,7 +184,33 @@ impl<T: Send + 'static> AsyncResult<T> {
         if self.ready() {
             return false;
         }
-        self.origin.cancel(self.one.id, reason.into())
+        self.origin.cancel(self.one.id, reason.into(), Manner::Ask)
+    }
+
+    /// As [`cancel`](Self::cancel), and ends a task that runs in a process engine, at the price of that process.
+    ///
+    /// It is killed, with all that its tasks have started, and another takes its place. What it had not started moves on
+    /// without having used an attempt. A task that was cancelled before, or is overdue, and runs on all the same is
+    /// ended too. On a thread engine this is `cancel`: a thread cannot be killed.
+    ///
+    /// ```no_run
+    /// use callboard::prelude::*;
+    ///
+    /// #[task]
+    /// fn hang() { loop {} }
+    ///
+    /// fn main() -> Result<(), callboard::Error> {
+    ///     callboard::init();
+    ///     let cluster = Cluster::processes(2).start()?;
+    ///     let ar = cluster.client().load_balanced().apply(hang());
+    ///     ar.cancel_by_force("it hangs");
+    ///     assert!(matches!(ar.get(), Err(TaskError::Cancelled { .. })));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn cancel_by_force(&self, reason: impl Into<Box<str>>) -> bool {
+        let is_pending = !self.ready();
+        self.origin.cancel(self.one.id, reason.into(), Manner::Force) && is_pending
     }
 
     /// Has the task cancelled when this is dropped, instead of left to run.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{Call, Job};
 use crate::async_result::{Origin, Reply};
 use crate::error::TaskError;
-use crate::messages::{Aftermath, Callback, Pending, Settle, Waiter};
+use crate::messages::{Aftermath, Callback, Manner, Pending, Settle, Waiter};
 use crate::task::{Outcome, Run, TaskId};
 
 /// The tasks of one executor that are not settled. Clones are the same.
@@ -134,7 +134,7 @@ impl InFlight {
         if is_over {
             self.0.is_over.send_replace(true);
         }
-        Origin::cancel_all(left, REASON);
+        Origin::cancel_all(left, REASON, Manner::Ask);
     }
 
     /// Answers when the executor was shut down and nothing is left.

@@ -10,7 +10,7 @@ use crate::async_result::{Origin, Reply};
 use crate::client::Client;
 use crate::error::TaskError;
 use crate::ledger::Request;
-use crate::messages::{Pending, Submission};
+use crate::messages::{Manner, Pending, Submission};
 use crate::task::EngineId;
 use crate::views::{DirectView, EngineView, ExecutorView, LoadBalancedView};
 
@@ -81,7 +81,7 @@ impl<V: ExecutorView> Executor for ViewExecutor<V> {
         aim.link.hand_over(submissions);
         if !ids.is_empty() && self.in_flight.is_cancelling() {
             // A shutdown may have come before the scheduler could know these.
-            aim.link.cancel(ids, REASON.into());
+            aim.link.cancel(ids, REASON.into(), Manner::Ask);
         }
     }
 

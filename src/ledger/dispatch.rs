@@ -154,7 +154,7 @@ impl Ledger {
                 let engine = self.fleet.get(place);
                 (!engine.is_draining && engine.can_take(cost_ns, self.fleet.ahead())).then_some(place)
             }
-            Line::Set(super::queues::ANY) => self.fleet.pick(None, cost_ns),
+            Line::Set(super::queues::ANY) if !self.knowing.is_needed() => self.fleet.pick(None, cost_ns),
             Line::Set(set) => {
                 let Self { fleet, sets, .. } = self;
                 fleet.pick(Some(&sets.get(set).members), cost_ns)

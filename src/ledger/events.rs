@@ -8,10 +8,11 @@ use slab::Slab;
 use super::deadlines::Deadlines;
 use super::entry::{Entry, Line, Place};
 use super::estimates::Estimates;
+use super::knowing::Knowing;
 use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask};
 use super::placement::{Ahead, Engine, Fleet};
 use super::policy::Policy;
-use super::queues::{ANY, LOCAL, TargetSets};
+use super::queues::{LOCAL, TargetSets};
 use crate::error::TaskError;
 use crate::limits::Limits;
 use crate::task::{EngineId, Moment, Span, TaskId};
@@ -24,7 +25,7 @@ use crate::task::{EngineId, Moment, Span, TaskId};
 /// use callboard::task::{Closure, ErasedTask, Moment, Payload, Retries, Target, TaskId};
 ///
 /// let mut ledger = Ledger::new(&Limits::default());
-/// let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true });
+/// let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true, tasks: None });
 /// let call: Box<dyn ErasedTask> = Box::new(Closure(|| 42));
 /// let request = Request {
 ///     id: TaskId { client: 7, seq: 0 },
@@ -46,6 +47,7 @@ pub struct Ledger {
     pub(super) pieces: BTreeMap<TaskId, u32>,
     pub(super) sets: TargetSets,
     pub(super) fleet: Fleet,
+    pub(super) knowing: Knowing,
     pub(super) estimates: Estimates,
     pub(super) deadlines: Deadlines,
     /// Tasks accepted and not confirmed as settled.
@@ -73,6 +75,7 @@ impl Ledger {
             pieces: BTreeMap::new(),
             sets: TargetSets::new(),
             fleet: Fleet::new(ahead, policy, seed),
+            knowing: Knowing::default(),
             estimates: Estimates::default(),
             deadlines: Deadlines::default(),
             pending: 0,
@@ -87,11 +90,12 @@ impl Ledger {
     pub fn on_join(&mut self, offer: EngineOffer) -> (EngineId, Vec<Order>) {
         let id = EngineId(self.next_engine);
         self.next_engine += 1;
-        let place = self.fleet.add(Engine::new(id, offer.slots.max(1), offer.is_local));
-        self.enlist(place, ANY);
-        if offer.is_local {
+        let (is_local, tasks) = (offer.is_local, offer.tasks.clone());
+        let place = self.fleet.add(Engine::new(id, offer));
+        if is_local {
             self.enlist(place, LOCAL);
         }
+        self.enlist_by_tasks(place, tasks);
         let mut orders = Vec::new();
         self.refill(place, &mut orders);
         (id, orders)
@@ -238,6 +242,7 @@ impl Ledger {
             .map(|engine| EngineStatus {
                 id: engine.id,
                 slots: engine.slots,
+                is_local: engine.is_local,
                 outstanding: engine.outstanding,
                 queued: engine.direct.len(),
             })
@@ -246,7 +251,7 @@ impl Ledger {
         let mut in_sets = 0;
         for (number, set) in self.sets.iter() {
             let mut members = set.members.iter();
-            let only = members.next().filter(|_| members.next().is_none() && number != ANY && number != LOCAL);
+            let only = members.next().filter(|_| members.next().is_none() && !set.is_open && number != LOCAL);
             let only = only.map(|place| self.fleet.get(place as u32).id);
             match engines.iter_mut().find(|engine| Some(engine.id) == only) {
                 Some(engine) => engine.queued += set.queue.len(),

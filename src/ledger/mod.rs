@@ -7,6 +7,7 @@ mod orders;
 mod entry;
 mod events;
 mod pieces;
+mod knowing;
 mod targets;
 mod dispatch;
 mod endings;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::TaskError;
-use crate::task::{Attempt, EngineId, Extras, Payload, Retries, Span, Target, TaskId, TaskKind};
+use crate::task::{Attempt, EngineId, Extras, Payload, Retries, Span, Target, TaskId, TaskKind, TaskTable};
 
 /// A task that a caller wants run.
 #[derive(Debug)]
@@ -124,12 +124,14 @@ pub struct SettledTask {
 }
 
 /// What an engine brings when it joins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineOffer {
     /// How many tasks it runs at once.
     pub slots: u32,
     /// Whether it is in this process, and so takes closures.
     pub is_local: bool,
+    /// The tasks that its program has; `None` if it is built as this one is.
+    pub tasks: Option<Arc<TaskTable>>,
 }
 
 /// One engine in the [`QueueStatus`].
@@ -139,6 +141,8 @@ pub struct EngineStatus {
     pub id: EngineId,
     /// How many tasks it runs at once.
     pub slots: u32,
+    /// Whether it is a thread of the controller's process.
+    pub is_local: bool,
     /// Tasks sent to it and not yet returned.
     pub outstanding: u32,
     /// Tasks in the scheduler that wait for this engine and no other.

@@ -7,11 +7,13 @@
 //! may be cancelled one by one: in a piece that waits they leave holes, in one that was sent they run on and
 //! their outcomes are late.
 
+use std::collections::BTreeMap;
+
 use super::entry::{Entry, Line, Place};
 use super::events::Ledger;
 use super::orders::{EngineStatus, Order, SettledTask};
 use crate::error::TaskError;
-use crate::task::{Attempt, Payload, Span, TaskId};
+use crate::task::{Attempt, EngineId, Payload, Span, TaskId};
 
 /// Into how many pieces for each engine the rest of a map is cut at least.
 const PIECES_PER_ENGINE: u32 = 2;
@@ -74,6 +76,21 @@ impl Ledger {
             at += u32::try_from(last - task.seq).unwrap_or(u32::MAX).saturating_add(1);
         }
         slots
+    }
+
+    /// Returns those of the tasks that engines have, cancelled or not, by engine.
+    pub fn sent_of(&self, tasks: &[Span]) -> Vec<(EngineId, Vec<TaskId>)> {
+        let mut sent = BTreeMap::<EngineId, Vec<TaskId>>::new();
+        for &span in tasks {
+            for slot in self.slots_in(span) {
+                if let Some(engine) = self.engine_of(slot)
+                    && let Some(common) = self.entry(slot).span().common(span)
+                {
+                    sent.entry(engine).or_default().extend((0..common.count).map(|at| common.first.plus(at)));
+                }
+            }
+        }
+        sent.into_iter().collect()
     }
 
     /// Gives up the tasks of an entry that are in the span.

@@ -5,6 +5,7 @@
 //! task waits behind a long one while another engine is idle.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -12,9 +13,10 @@ use slab::Slab;
 
 use super::ages::Ages;
 use super::bits::{Bits, Mask};
+use super::orders::EngineOffer;
 use super::policy::{Policy, Random};
 use super::queues::Queue;
-use crate::task::EngineId;
+use crate::task::{EngineId, TaskTable};
 
 /// One engine, as the scheduler sees it.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Engine {
     pub(super) id: EngineId,
     pub(super) slots: u32,
     pub(super) is_local: bool,
+    /// The tasks that it can run, if these are not all.
+    pub(super) tasks: Option<Arc<TaskTable>>,
     /// Tasks sent and not yet returned.
     pub(super) outstanding: u32,
     /// What those are expected to take, in nanoseconds.
@@ -94,11 +98,13 @@ pub(super) struct Fleet {
 }
 
 impl Engine {
-    pub(super) fn new(id: EngineId, slots: u32, is_local: bool) -> Self {
+    pub(super) fn new(id: EngineId, offer: EngineOffer) -> Self {
+        let EngineOffer { slots, is_local, tasks } = offer;
         Self {
             id,
-            slots,
+            slots: slots.max(1),
             is_local,
+            tasks,
             outstanding: 0,
             backlog_ns: 0,
             direct: Queue::default(),
@@ -190,6 +196,10 @@ impl Fleet {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Engine> {
         self.engines.iter().map(|(_, engine)| engine)
+    }
+
+    pub(super) fn places_where(&self, is_meant: impl Fn(&Engine) -> bool) -> Vec<u32> {
+        self.engines.iter().filter(|(_, engine)| is_meant(engine)).map(|(place, _)| place as u32).collect()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Engine> {

@@ -136,6 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ledger::EngineOffer;
     use crate::ledger::placement::Ahead;
     use crate::task::EngineId;
 
@@ -145,7 +146,7 @@ mod tests {
     fn fleet(policy: Policy, engines: u32) -> Fleet {
         let mut fleet = Fleet::new(AHEAD, policy, 7);
         for id in 0..engines {
-            fleet.add(Engine::new(EngineId(id), 1, true));
+            fleet.add(Engine::new(EngineId(id), EngineOffer { slots: 1, is_local: true, tasks: None }));
         }
         fleet
     }

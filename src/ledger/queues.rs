@@ -88,11 +88,13 @@ pub(super) struct TargetSet {
     pub(super) queue: Queue,
     /// Tasks in the ledger that aim at this set.
     pub(super) tasks: usize,
+    /// What waits for it waits for the next engine, too, where there is none.
+    pub(super) is_open: bool,
     /// The view's own list; held, so that its address stays its own.
     named: Option<Arc<[EngineId]>>,
 }
 
-/// All engines.
+/// All engines that have every task of this program.
 pub(super) const ANY: u32 = 0;
 /// All engines of this process.
 pub(super) const LOCAL: u32 = 1;
@@ -110,7 +112,7 @@ pub(super) struct TargetSets {
 impl TargetSets {
     pub(super) fn new() -> Self {
         let mut sets = Slab::new();
-        let any = sets.insert(TargetSet::default());
+        let any = sets.insert(TargetSet { is_open: true, ..TargetSet::default() });
         let local = sets.insert(TargetSet::default());
         debug_assert_eq!((any, local), (ANY as usize, LOCAL as usize), "the two fixed sets come first");
         Self { sets, by_address: HashMap::new(), waiting: Mask::default() }
@@ -126,6 +128,11 @@ impl TargetSets {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &TargetSet)> {
         self.sets.iter().map(|(set, target)| (set as u32, target))
+    }
+
+    /// Adds a set of engines that no view has named.
+    pub(super) fn add_open(&mut self) -> u32 {
+        self.sets.insert(TargetSet { is_open: true, ..TargetSet::default() }) as u32
     }
 
     pub(super) fn find(&self, named: &Arc<[EngineId]>) -> Option<u32> {

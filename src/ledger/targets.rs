@@ -6,17 +6,17 @@ use super::bits::Bits;
 use super::entry::Line;
 use super::events::Ledger;
 use super::orders::{Order, Request};
-use super::queues::{ANY, LOCAL};
+use super::queues::LOCAL;
 use crate::error::TaskError;
 use crate::limits::TARGET_SETS_MAX;
-use crate::task::{Attempt, EngineId, Target};
+use crate::task::{Attempt, EngineId, Target, TaskKind};
 
 impl Ledger {
     /// Finds the queue for a task, or why there is none.
     pub(super) fn line_for(&mut self, request: &Request) -> Result<Line, TaskError> {
         let needs_local = !request.kind.portable;
         match &request.target {
-            Target::Any if !needs_local => Ok(Line::Set(ANY)),
+            Target::Any if !needs_local => self.knowing_set(request.kind).map(Line::Set),
             Target::Any if self.sets.get(LOCAL).members.is_empty() => Err(TaskError::NotPortable),
             Target::Any => Ok(Line::Set(LOCAL)),
             Target::One(engine) => {
@@ -25,13 +25,14 @@ impl Ledger {
                 if needs_local && !self.fleet.get(place).is_local {
                     return Err(TaskError::NotPortable);
                 }
+                self.fleet.get(place).check(request.kind)?;
                 Ok(Line::Direct(place))
             }
-            Target::Of(engines) => self.set_for(engines, needs_local).map(Line::Set),
+            Target::Of(engines) => self.set_for(engines, request.kind).map(Line::Set),
         }
     }
 
-    pub(super) fn set_for(&mut self, engines: &Arc<[EngineId]>, needs_local: bool) -> Result<u32, TaskError> {
+    fn set_for(&mut self, engines: &Arc<[EngineId]>, kind: &TaskKind) -> Result<u32, TaskError> {
         if engines.is_empty() {
             return Err(TaskError::NoEngines);
         }
@@ -43,8 +44,11 @@ impl Ledger {
         if members.is_empty() {
             return Err(gone(engines[0], Attempt(0)));
         }
-        if needs_local && members.iter().any(|place| !self.fleet.get(place as u32).is_local) {
+        if !kind.portable && members.iter().any(|place| !self.fleet.get(place as u32).is_local) {
             return Err(TaskError::NotPortable);
+        }
+        if self.knowing.is_needed() {
+            members.iter().try_for_each(|place| self.fleet.get(place as u32).check(kind))?;
         }
         Ok(set)
     }
@@ -77,7 +81,7 @@ impl Ledger {
     ) {
         self.sets.get_mut(set).members.remove(place as usize);
         // What may run anywhere waits for the next engine; what may run nowhere any more does not.
-        if set == ANY || !self.sets.get(set).members.is_empty() {
+        if self.sets.get(set).is_open || !self.sets.get(set).members.is_empty() {
             return;
         }
         self.sets.waiting.remove(set as usize);

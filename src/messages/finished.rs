@@ -1,5 +1,6 @@
 //! From an engine to the ResultStore, and from there back to the Scheduler.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Message;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 
 use crate::apart;
 use crate::ledger::{HandBack, SettledTask};
-use crate::task::{Attempt, EngineId, Outcome, TaskId};
+use crate::task::{Attempt, EngineId, Outcome, Printed, TaskId};
 
 /// Tells the ResultStore how tasks ended.
 #[derive(Debug, Message)]
@@ -36,6 +37,8 @@ pub struct Completion {
     pub outcome: Outcome,
     /// The encoded value, where it was asked for.
     pub kept: Option<Box<Bytes>>,
+    /// What was printed meanwhile, if anything.
+    pub printed: Option<Arc<Printed>>,
 }
 
 /// Tells the Scheduler what the ResultStore made of outcomes.

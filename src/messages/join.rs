@@ -55,6 +55,8 @@ impl EngineAddress {
 pub struct Retire {
     /// The engines.
     pub engines: Vec<EngineId>,
+    /// Why, for whoever follows engine events and for tasks that are lost with them.
+    pub cause: Box<str>,
 }
 
 /// Tells a subscriber that an engine came or went.

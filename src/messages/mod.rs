@@ -41,7 +41,7 @@
 //!
 //!     fn started(&mut self, ctx: &mut Context<Self>) {
 //!         let address = EngineAddress::of(ctx.address());
-//!         let join = Join { offer: EngineOffer { slots: 1, is_local: false }, address };
+//!         let join = Join { offer: EngineOffer { slots: 1, is_local: false, tasks: None }, address };
 //!         let joining = self.scheduler.send(join).into_actor(self);
 //!         ctx.wait(joining.map(|id, this, _| this.id = id.ok()));
 //!     }
@@ -59,6 +59,7 @@
 //!             ran: None,
 //!             outcome: Ok(Value::of(99_u64)),
 //!             kept: None,
+//!             printed: None,
 //!         };
 //!         self.store.do_send(Finished { batch: msg.batch.into_iter().map(done).collect() });
 //!     }
@@ -108,6 +109,6 @@ pub use control::{AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Kep
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, EngineEvent, Failing, Join, Leave, Retire, Subscribe};
-pub use run::{Recall, Revoke, Run, StopEngine};
+pub use run::{Manner, Recall, Revoke, Run, StopEngine};
 pub use submit::{Cancel, Submission, Submit};
 pub use watch::{Aftermath, Expect, MoreCallbacks, Settle, Waiter, Watch, Watched};

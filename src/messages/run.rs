@@ -15,12 +15,24 @@ pub struct Run {
 
 /// Tells an engine that nobody waits for these tasks any more.
 ///
-/// One that has not started is handed back; one that runs is asked to stop.
+/// One that has not started is handed back; one that runs is asked to stop, or stopped.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Revoke {
     /// The tasks.
     pub tasks: Vec<TaskId>,
+    /// What is done to those that run.
+    pub manner: Manner,
+}
+
+/// How a task that runs is stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// It is asked to: [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled) turns true.
+    #[default]
+    Ask,
+    /// If its engine is a process of its own, that is killed and replaced; else it is asked to.
+    Force,
 }
 
 /// Asks an engine to hand back what it has not started, and to go on: another engine is idle.

@@ -2,7 +2,7 @@
 
 use actix::Message;
 
-use super::Waiter;
+use super::{Manner, Waiter};
 use crate::ledger::Request;
 use crate::task::Span;
 
@@ -54,4 +54,6 @@ pub struct Cancel {
     pub tasks: Vec<Span>,
     /// Why, for whoever reads the error.
     pub reason: Box<str>,
+    /// What is done to those that run.
+    pub manner: Manner,
 }

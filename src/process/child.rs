@@ -13,14 +13,17 @@ use std::time::Duration;
 
 use actix::System;
 
-use crate::actors::Tally;
+use super::capture::{Capture, Told};
+use super::hand_down::take_over;
+use super::tally::Tally;
+use crate::actors::Witness;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
 use crate::remote::{Serving, serve};
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::session::{Ending, Speaker};
 
-/// What tells a program that it is launched as an engine: the number of the tally's descriptor, and the cluster.
+/// What tells a program that it is launched as an engine, and of which cluster.
 pub(super) const VARIABLE: &str = "CALLBOARD_ENGINE";
 
 /// The status of a child that could not become an engine; `EX_SOFTWARE` of `sysexits.h`.
@@ -62,7 +65,6 @@ pub(crate) fn is_child() -> bool {
 
 /// What the parent wants.
 struct Summons {
-    tally: u32,
     cluster: u64,
 }
 
@@ -70,12 +72,11 @@ impl Summons {
     /// Looks whether there is one. A child of an engine inherits its environment, but not the socket.
     fn find() -> Option<Self> {
         let value = std::env::var(VARIABLE).ok()?;
-        let (tally, cluster) = value.split_once(' ')?;
         let stdin = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
         if !stdin.metadata().ok()?.file_type().is_socket() {
             return None;
         }
-        Some(Self { tally: tally.parse().ok()?, cluster: u64::from_str_radix(cluster, 16).ok()? })
+        Some(Self { cluster: u64::from_str_radix(&value, 16).ok()? })
     }
 
     /// Is an engine until the parent or the connection ends.
@@ -83,9 +84,11 @@ impl Summons {
         let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         // Tasks that read their input, and their children, find none.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        let [tally, stdout, stderr] = take_over(&stream)?;
+        let (tally, printed) = (Tally::from(tally), [stdout, stderr].map(File::from));
         stream.set_nonblocking(true)?;
-        let tally = Tally::new(File::options().write(true).open(format!("/dev/fd/{}", self.tally))?);
         let registry = Arc::new(Registry::auto()?);
+        let tasks = registry.table();
         let hello = Hello {
             role: Role::Engine,
             cluster: self.cluster,
@@ -94,10 +97,12 @@ impl Summons {
         };
         let ending = System::new().block_on(async move {
             let mut stream = tokio::net::UnixStream::from_std(stream)?;
-            handshake::join(&mut stream, &hello, Duration::from_millis(HANDSHAKE_MS_MAX)).await?;
+            handshake::join(&mut stream, &hello, &tasks, Duration::from_millis(HANDSHAKE_MS_MAX)).await?;
             let speaker = Speaker::new(super::launch::session_limits());
             let (reader, writer) = stream.into_split();
-            let serving = Serving { registry, speaker, tally: Some(tally), patience: Limits::default().spin() };
+            let told = Told { tally, capture: Capture::start(printed, speaker.clone())? };
+            let witness = Some(Arc::new(told) as Arc<dyn Witness>);
+            let serving = Serving { registry, speaker, witness, patience: Limits::default().spin() };
             Ok::<_, Box<dyn std::error::Error>>(serve(reader, writer, serving).await)
         })?;
         match ending {

@@ -2,9 +2,8 @@
 //!
 //! Each child has a thread here that waits for its end, so nothing is installed in the program: no signal handler.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -15,19 +14,23 @@ use std::time::{Duration, Instant};
 
 use actix::{Addr, ArbiterHandle};
 use parking_lot::{Condvar, Mutex};
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::VARIABLE;
+use super::forward::Forward;
+use super::hand_down::hand_down;
 use super::restarts::{Died, Restarts};
-use crate::actors::{Lane, Scheduler, Tally, Threads};
+use super::tally::Tally;
+use crate::actors::{Lane, Scheduler, Threads};
 use crate::error::Error;
+use crate::ledger::EngineOffer;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::messages::Completion;
-use crate::remote::{Fate, Gateway, GatewayParts, Lost, Said};
-use crate::task::EngineId;
+use crate::remote::{Fate, Gateway, GatewayParts, Lost, Mark, Process, Said};
+use crate::task::{EngineId, Stream, last_words};
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::pump::run;
 use crate::wire::session::{Heard, SessionLimits, Speaker};
@@ -48,6 +51,10 @@ pub(crate) struct Launcher {
     pub(crate) cluster: u64,
     pub(crate) build: u64,
     pub(crate) limits: Limits,
+    /// How many tasks a child may run before it is replaced, if that is bounded.
+    pub(crate) tasks_max: Option<u32>,
+    /// Where what children print goes.
+    pub(crate) forward: Forward,
     pub(crate) halt: Arc<Halt>,
 }
 
@@ -117,34 +124,46 @@ impl Tell {
 
 /// Starts a child, has it attended to, and waits for its end; then starts the next.
 fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::System { doing: "launching an engine process", reason: error.to_string() };
+    let failed = |error: io::Error| {
+        let program = launcher.program.display();
+        Error::System { doing: "launching an engine process", reason: format!("{program}: {error}") }
+    };
     let (began, mut restarts, mut has_joined) = (Instant::now(), launcher.restarts(), false);
     loop {
-        let (mut child, stream, tally) = start(launcher).map_err(failed)?;
-        let pid = Pid::from_child(&child);
+        let Started { mut child, stream, leash, printed } = start(launcher).map_err(failed)?;
         let (tell_end, ended) = oneshot::channel();
         let fate = Arc::new(Fate::default());
-        let ended = Ended { pid, told: ended };
-        let attend = attend(stream, launcher.clone(), tally, ended, fate.clone(), tell.clone());
+        let ended = Ended { leash: leash.clone(), told: ended };
+        let attend = attend(stream, launcher.clone(), printed, ended, fate.clone(), tell.clone());
         // Where the arbiter is gone the stream is dropped with this, and the child ends.
         launcher.arbiter.spawn(attend);
         // Not reaped at once: as long as it is there, its number is that of its group.
-        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        leash.let_go();
         let mut cause = match child.wait() {
             Ok(status) => format!("its process ended with {status}"),
             Err(error) => format!("its process cannot be waited for: {error}"),
         };
-        let is_stopped = fate.is_stopped.load(Ordering::Acquire);
         has_joined |= fate.has_joined.load(Ordering::Acquire);
-        // Where the first does not join, the next would not either; whoever started the cluster hears of it.
-        let is_wanted = has_joined && !is_stopped;
-        let died = if fate.has_returned.load(Ordering::Acquire) { Died::AfterWork } else { Died::AtOnce };
-        let next = is_wanted.then(|| restarts.next(began.elapsed(), died)).flatten();
-        if is_wanted && next.is_none() {
-            cause.push_str(", and too often to be launched again");
-            tracing::error!(%cause, "an engine process is given up");
-        }
+        let last = leash.begun_last();
+        let killed_for = fate.killed_for.lock().filter(|(task, attempt)| last == Some(Mark::of(*task, *attempt)));
+        let next = if fate.is_worn_out.load(Ordering::Acquire) {
+            Some(Duration::ZERO)
+        } else if let Some((task, _)) = killed_for {
+            cause = format!("its process was killed because task {task} was cancelled by force");
+            Some(Duration::ZERO)
+        } else if has_joined && !fate.is_stopped.load(Ordering::Acquire) {
+            let died = if fate.has_returned.load(Ordering::Acquire) { Died::AfterWork } else { Died::AtOnce };
+            let next = restarts.next(began.elapsed(), died);
+            if next.is_none() {
+                cause.push_str(", and too often to be launched again");
+                tracing::error!(%cause, "an engine process is given up");
+            }
+            next
+        } else {
+            // Where the first does not join, the next would not either; whoever started the cluster hears of it.
+            None
+        };
         let _ = tell_end.send(cause);
         match next {
             Some(wait) if !launcher.halt.wait(wait) => {}
@@ -153,29 +172,66 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
     }
 }
 
+/// A child that was started.
+struct Started {
+    child: Child,
+    stream: UnixStream,
+    leash: Arc<Leash>,
+    /// What it prints and does not read itself.
+    printed: [PipeReader; 2],
+}
+
 /// Starts a child with a socket as its standard input, in a group of its own.
-fn start(launcher: &Launcher) -> io::Result<(Child, UnixStream, File)> {
-    /// One at a time: the tally's descriptor is for one child only.
-    static STARTING: Mutex<()> = Mutex::new(());
+fn start(launcher: &Launcher) -> io::Result<Started> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
-    let tally = tempfile::tempfile()?;
-    let number = tally.as_raw_fd();
+    let ((stdout, stdout_end), (stderr, stderr_end)) = (io::pipe()?, io::pipe()?);
+    ioctl_fionbio(&stdout, true)?;
+    ioctl_fionbio(&stderr, true)?;
+    let tally = Tally::new()?;
+    hand_down(&ours, [tally.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
     let mut command = Command::new(&launcher.program);
     command
-        .env(VARIABLE, format!("{number} {:x}", launcher.cluster))
+        .env(VARIABLE, format!("{:x}", launcher.cluster))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(stdout_end)
+        .stderr(stderr_end)
         .process_group(0);
-    let _one = STARTING.lock();
-    fcntl_setfd(&tally, FdFlags::empty())?;
-    let child = command.spawn();
-    fcntl_setfd(&tally, FdFlags::CLOEXEC)?;
-    Ok((child?, ours, tally))
+    let child = command.spawn()?;
+    let leash = Arc::new(Leash { group: Mutex::new(Some(Pid::from_child(&child))), tally });
+    Ok(Started { child, stream: ours, leash, printed: [stdout, stderr] })
+}
+
+/// What is held of a child: the group that it leads, until it is reaped, and what it has begun.
+struct Leash {
+    group: Mutex<Option<Pid>>,
+    tally: Tally,
+}
+
+impl Leash {
+    /// Kills what is left of the group. Its number may be another's after this.
+    fn let_go(&self) {
+        if let Some(group) = self.group.lock().take() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Process for Leash {
+    fn begun_last(&self) -> Option<Mark> {
+        self.tally.last()
+    }
+
+    fn kill(&self) {
+        if let Some(group) = *self.group.lock() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// The end of a child, which comes some time.
 struct Ended {
-    pid: Pid,
+    leash: Arc<Leash>,
     told: oneshot::Receiver<String>,
 }
 
@@ -185,7 +241,7 @@ impl Ended {
         let told = match timeout(GRACE, &mut self.told).await {
             Ok(told) => told,
             Err(_) => {
-                let _ = kill_process_group(self.pid, Signal::KILL);
+                self.leash.kill();
                 self.told.await
             }
         };
@@ -193,8 +249,29 @@ impl Ended {
     }
 }
 
+/// Reads what a child has printed and could not tell any more.
+fn unread(printed: [PipeReader; 2]) -> Vec<(Stream, Box<str>)> {
+    let read = |(pipe, stream): (PipeReader, Stream)| {
+        let mut bytes = Vec::new();
+        // Up to where it would have to wait, which is an error here: what was read until then counts.
+        let _ = pipe.take(UNREAD_BYTES_MAX).read_to_end(&mut bytes);
+        (!bytes.is_empty()).then(|| (stream, String::from_utf8_lossy(&bytes).into()))
+    };
+    printed.into_iter().zip([Stream::Stdout, Stream::Stderr]).filter_map(read).collect()
+}
+
+/// Read of what a dead child has left in a pipe; more does not fit into one, unless its children print on.
+const UNREAD_BYTES_MAX: u64 = 1 << 20;
+
 /// Speaks with a child from its first word to its end.
-async fn attend(stream: UnixStream, launcher: Launcher, tally: File, ended: Ended, fate: Arc<Fate>, tell: Arc<Tell>) {
+async fn attend(
+    stream: UnixStream,
+    launcher: Launcher,
+    printed: [PipeReader; 2],
+    ended: Ended,
+    fate: Arc<Fate>,
+    tell: Arc<Tell>,
+) {
     let hello = Hello {
         role: Role::Controller,
         cluster: launcher.cluster,
@@ -204,24 +281,31 @@ async fn attend(stream: UnixStream, launcher: Launcher, tally: File, ended: Ende
     let greeted = async {
         let mut stream = tokio::net::UnixStream::from_std(stream).map_err(|error| error.to_string())?;
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
-        handshake::welcome(&mut stream, &hello, wait).await.map_err(|error| error.to_string())?;
-        Ok::<_, String>(stream)
+        let (_, tasks) = handshake::welcome(&mut stream, &hello, wait).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((stream, tasks))
     };
-    let stream = match greeted.await {
-        Ok(stream) => stream,
+    let (stream, tasks) = match greeted.await {
+        Ok(greeted) => greeted,
         Err(reason) => {
-            let cause = format!("{reason}; {}; its main has to call callboard::init() first", ended.hear().await);
+            let status = ended.hear().await;
+            let words = told_and_forwarded(&launcher, unread(printed));
+            let cause = format!("{reason}; {status}; its main has to call callboard::init() first{words}");
             tracing::error!(%cause, "an engine process has not joined");
             return tell.tell(Err(Error::EngineFailed { cause: cause.into() }));
         }
     };
     let speaker = Speaker::new(session_limits());
+    let forward = launcher.forward.clone();
     let parts = GatewayParts {
         scheduler: launcher.scheduler,
         finished: launcher.finished,
         speaker: speaker.clone(),
-        slots: 1,
+        offer: EngineOffer { slots: 1, is_local: false, tasks: tasks.map(Arc::new) },
         fate,
+        process: ended.leash.clone(),
+        printed: Box::new(move |stream, text| forward.forward(stream, text)),
+        printed_bytes_max: launcher.limits.printed_bytes_max,
+        tasks_max: launcher.tasks_max,
     };
     let (gateway, joined) = Gateway::join(parts);
     actix::spawn(async move {
@@ -234,8 +318,19 @@ async fn attend(stream: UnixStream, launcher: Launcher, tally: File, ended: Ende
         Ok(())
     };
     let ending = run(reader, writer, &speaker, hear).await;
-    let status = ended.hear().await;
-    tracing::debug!(%ending, %status, "an engine process has ended");
-    let last = Tally::new(tally).last();
-    gateway.do_send(Lost { last, cause: status.into() });
+    let cause = ended.hear().await;
+    tracing::debug!(%ending, %cause, "an engine process has ended");
+    gateway.do_send(Lost { cause: cause.into(), unread: unread(printed) });
+}
+
+/// Forwards what a child printed that never joined, and returns its last line.
+fn told_and_forwarded(launcher: &Launcher, unread: Vec<(Stream, Box<str>)>) -> String {
+    let mut words = String::new();
+    for (stream, text) in unread {
+        if let Some(line) = last_words(&text) {
+            words = format!("; it printed last: {line}");
+        }
+        launcher.forward.forward(stream, text);
+    }
+    words
 }

@@ -1,9 +1,14 @@
 //! Engines that are child processes of this program, or of another: launched, spoken to over a socket, watched.
 
-mod child;
+mod processes;
 mod launch;
 mod restarts;
+mod tally;
+mod hand_down;
+mod forward;
+mod child;
+mod capture;
 
 pub use child::init;
 pub(crate) use child::is_child;
-pub(crate) use launch::{Halt, Launcher, launch};
+pub(crate) use processes::{Children, Processes};

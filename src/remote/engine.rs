@@ -6,10 +6,10 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Tally, Threads, Values};
+use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Values, Witness};
 use crate::error::{Coded, TaskError};
 use crate::ledger::{Assignment, HandBack};
-use crate::messages::{Completion, HandedBack, Recall, Revoke, Run, StopEngine};
+use crate::messages::{Completion, HandedBack, Manner, Recall, Revoke, Run, StopEngine};
 use crate::registry::Registry;
 use crate::task::{EncodedValues, Extras, Payload, Span, Value, WireCall};
 use crate::wire::frame::{Lane, Message};
@@ -21,7 +21,7 @@ use crate::wire::session::{Ending, Heard, Speaker};
 pub(crate) struct Serving {
     pub(crate) registry: Arc<Registry>,
     pub(crate) speaker: Speaker,
-    pub(crate) tally: Option<Tally>,
+    pub(crate) witness: Option<Arc<dyn Witness>>,
     pub(crate) patience: std::time::Duration,
 }
 
@@ -33,7 +33,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Serving { registry, speaker, tally, patience } = serving;
+    let Serving { registry, speaker, witness, patience } = serving;
     let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
     let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
     let parts = EngineParts {
@@ -43,7 +43,7 @@ where
         threads: threads.clone(),
         patience,
         values: Values::Encoded,
-        tally: tally.map(Arc::new),
+        witness,
     };
     let mut desk = Desk { parts, threads, uplink, engine: None };
     run(reader, writer, &speaker, |heard| desk.on_heard(heard)).await
@@ -69,7 +69,7 @@ impl Desk {
                 let batch: Result<Vec<_>, _> = calls.into_iter().map(|call| assignment(call, &message)).collect();
                 engine.do_send(Run { batch: batch? });
             }
-            (ToEngine::Revoke(tasks), Some(engine)) => engine.do_send(Revoke { tasks }),
+            (ToEngine::Revoke(tasks), Some(engine)) => engine.do_send(Revoke { tasks, manner: Manner::Ask }),
             (ToEngine::Recall, Some(engine)) => engine.do_send(Recall),
             (ToEngine::Stop, Some(engine)) => {
                 engine.do_send(StopEngine);

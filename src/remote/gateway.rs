@@ -9,18 +9,22 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::mark::Mark;
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
 use crate::catch::{self, user_code};
 use crate::error::{Coded, Error, TaskError};
-use crate::ledger::{Assignment, EngineOffer};
-use crate::messages::{Completion, EngineAddress, Failing, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
-use crate::task::{Attempt, EngineId, ErasedTask, Payload, TaskId, TaskKind, WireCall};
+use crate::ledger::{Assignment, EngineOffer, HandBack};
+use crate::messages::{
+    Completion, EngineAddress, Failing, HandedBack, Join, Leave, Manner, Recall, Retire, Revoke, Run, StopEngine,
+};
+use crate::task::{Attempt, EngineId, ErasedTask, Payload, Stream, TaskId, TaskKind, WireCall};
 use crate::wire::frame::{Lane, Message};
-use crate::wire::protocol::{Body, Call, FromEngine, ToEngine, decode, encode};
+use crate::wire::protocol::{Body, Call, FromEngine, Print, ToEngine, decode, encode};
 use crate::wire::session::{Credit, Speaker};
 
 /// Stands for an engine elsewhere.
@@ -28,6 +32,8 @@ pub(crate) struct Gateway {
     id: Option<EngineId>,
     sent: Sent,
     parts: GatewayParts,
+    /// How many more tasks it may be sent, if that is bounded.
+    left: Option<u32>,
     /// The engine is gone; what it had goes back once the Scheduler sends it nothing more.
     lost: Option<Lost>,
     joining: Option<oneshot::Sender<Result<EngineId, Error>>>,
@@ -38,8 +44,24 @@ pub(crate) struct GatewayParts {
     pub(crate) scheduler: Addr<Scheduler>,
     pub(crate) finished: Arc<Finished<Completion>>,
     pub(crate) speaker: Speaker,
-    pub(crate) slots: u32,
+    pub(crate) offer: EngineOffer,
     pub(crate) fate: Arc<Fate>,
+    /// Its process, where that is one of this machine.
+    pub(crate) process: Arc<dyn Process>,
+    /// Where what it prints goes.
+    pub(crate) printed: Box<dyn Fn(Stream, Box<str>) + Send>,
+    pub(crate) printed_bytes_max: usize,
+    /// How many tasks it may run before it is replaced, if that is bounded.
+    pub(crate) tasks_max: Option<u32>,
+}
+
+/// An engine's process.
+pub(crate) trait Process: Send + Sync {
+    /// Returns what it has begun last; `None` if nothing.
+    fn begun_last(&self) -> Option<Mark>;
+
+    /// Kills it, and those that it has started.
+    fn kill(&self);
 }
 
 /// What an engine has come to, for whoever launches another if it is lost.
@@ -49,6 +71,10 @@ pub(crate) struct Fate {
     pub(crate) is_stopped: AtomicBool,
     /// It has returned a task.
     pub(crate) has_returned: AtomicBool,
+    /// It has run as many tasks as it may, and goes to be replaced.
+    pub(crate) is_worn_out: AtomicBool,
+    /// It was killed because this attempt was cancelled by force.
+    pub(crate) killed_for: Mutex<Option<(TaskId, Attempt)>>,
 }
 
 /// What the engine said.
@@ -64,10 +90,10 @@ pub(crate) struct Said {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Lost {
-    /// What it had begun last, if it noted that.
-    pub(crate) last: Option<(TaskId, Attempt)>,
     /// What became of it.
     pub(crate) cause: Box<str>,
+    /// What it printed that it could not tell any more.
+    pub(crate) unread: Vec<(Stream, Box<str>)>,
 }
 
 /// The Scheduler sends nothing more here.
@@ -79,7 +105,8 @@ impl Gateway {
     /// Starts a gateway on the present arbiter; returns its address, and its id when the engine has joined.
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
-        let gateway = Self { id: None, sent: Sent::default(), parts, lost: None, joining: Some(tell) };
+        let left = parts.tasks_max;
+        let gateway = Self { id: None, sent: Sent::default(), parts, left, lost: None, joining: Some(tell) };
         (gateway.start(), told)
     }
 
@@ -93,7 +120,7 @@ impl Gateway {
         apart::discard(self.parts.finished.push(done).err().into_iter().flatten());
     }
 
-    fn hand_back(&self, batch: Vec<crate::ledger::HandBack>) {
+    fn hand_back(&self, batch: Vec<HandBack>) {
         let Some(engine) = self.id else { return };
         if !batch.is_empty() {
             self.parts.scheduler.do_send(HandedBack { engine, batch });
@@ -120,6 +147,7 @@ impl Gateway {
                     ran: None,
                     outcome,
                     kept: None,
+                    printed: None,
                 });
             }
         }
@@ -158,10 +186,77 @@ impl Gateway {
                     tasks.into_iter().map(|(span, attempt)| self.sent.on_back(span, attempt)).collect();
                 self.hand_back(back?);
             }
+            FromEngine::Printed(Print { task, stream, text }) => self.on_printed(task, stream, text),
         }
         Ok(())
     }
 }
+
+impl Gateway {
+    fn on_printed(&mut self, task: Option<(TaskId, Attempt)>, stream: Stream, text: Box<str>) {
+        if let Some((id, attempt)) = task {
+            self.sent.on_printed(id, attempt, stream, &text, self.parts.printed_bytes_max);
+        }
+        (self.parts.printed)(stream, text);
+    }
+
+    /// Takes as much of what is sent as the engine may still run; the rest goes back, and the engine goes.
+    fn within_bounds(&mut self, engine: EngineId, batch: Vec<Assignment>) -> Vec<Assignment> {
+        let Some(mut left) = self.left else { return batch };
+        let (mut taken, mut back) = (Vec::with_capacity(batch.len()), Vec::new());
+        for mut assignment in batch {
+            let count = assignment.payload.count();
+            if left > 0
+                && left < count
+                && let Some(payload) = assignment.payload.split_front(left)
+            {
+                let Assignment { id, attempt, may_retry, ref extras, .. } = assignment;
+                taken.push(Assignment { id, attempt, may_retry, payload, extras: extras.clone() });
+                assignment.id = id.plus(left);
+                left = 0;
+            }
+            if left == 0 {
+                back.push(assignment);
+            } else {
+                left -= count;
+                taken.push(assignment);
+            }
+        }
+        self.left = Some(left);
+        if left == 0 && !self.parts.fate.is_worn_out.swap(true, Ordering::AcqRel) {
+            // Before what goes back, or it would be sent here again.
+            self.parts.scheduler.do_send(Retire { engines: vec![engine], cause: WORN_OUT.into() });
+        }
+        let not_started = |Assignment { id, attempt, payload, .. }| HandBack {
+            id,
+            count: payload.count(),
+            attempt,
+            payload: Some(payload),
+            error: None,
+        };
+        self.hand_back(back.into_iter().map(not_started).collect());
+        taken
+    }
+
+    /// Ends tasks that run, with the engine's process. Those that have not begun are given up as any other.
+    fn end_by_force(&mut self, mut tasks: Vec<TaskId>, ctx: &mut Context<Self>) {
+        tasks.retain(|task| self.sent.has(*task));
+        let last = self.parts.process.begun_last().and_then(|mark| self.sent.marked(mark));
+        if let Some(running) = last.filter(|(task, _)| tasks.contains(task)) {
+            *self.parts.fate.killed_for.lock() = Some(running);
+            self.parts.process.kill();
+        } else if !tasks.is_empty() {
+            // They were revoked, and one may have begun before the engine heard of it.
+            ctx.run_later(FORCE_LOOK, |gateway, ctx| gateway.end_by_force(tasks, ctx));
+        }
+    }
+}
+
+/// Why an engine goes that has run as many tasks as it may.
+const WORN_OUT: &str = "it has run as many tasks as one engine may";
+
+/// How long after a look whether a task runs that is to be ended the next one is.
+const FORCE_LOOK: Duration = Duration::from_millis(10);
 
 impl Drop for Gateway {
     fn drop(&mut self) {
@@ -214,7 +309,7 @@ impl Actor for Gateway {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let address = EngineAddress::of(ctx.address());
-        let offer = EngineOffer { slots: self.parts.slots, is_local: false };
+        let offer = self.parts.offer.clone();
         let joined = self.parts.scheduler.send(Join { offer, address }).into_actor(self);
         // No message is handled before: without an id nothing could be handed back.
         ctx.wait(joined.map(|id, gateway, ctx| {
@@ -223,7 +318,7 @@ impl Actor for Gateway {
                 Ok(id) => {
                     gateway.id = Some(*id);
                     gateway.parts.fate.has_joined.store(true, Ordering::Release);
-                    gateway.say(Lane::Bulk, &ToEngine::Joined(*id), Vec::new());
+                    gateway.say(Lane::Control, &ToEngine::Joined(*id), Vec::new());
                 }
                 Err(_) => ctx.stop(),
             }
@@ -241,7 +336,7 @@ impl Handler<Run> for Gateway {
     fn handle(&mut self, msg: Run, _: &mut Context<Self>) {
         let Some(engine) = self.id else { return };
         let mut out = Calls::default();
-        for assignment in msg.batch {
+        for assignment in self.within_bounds(engine, msg.batch) {
             self.send(engine, assignment, &mut out);
         }
         let Calls { calls, buffers, refused } = out;
@@ -257,8 +352,11 @@ impl Handler<Run> for Gateway {
 impl Handler<Revoke> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, msg: Revoke, _: &mut Context<Self>) {
-        self.say(Lane::Control, &ToEngine::Revoke(msg.tasks), Vec::new());
+    fn handle(&mut self, msg: Revoke, ctx: &mut Context<Self>) {
+        match msg.manner {
+            Manner::Ask => self.say(Lane::Control, &ToEngine::Revoke(msg.tasks), Vec::new()),
+            Manner::Force => self.end_by_force(msg.tasks, ctx),
+        }
     }
 }
 
@@ -274,7 +372,8 @@ impl Handler<NoMore> for Gateway {
     type Result = ();
 
     fn handle(&mut self, _: NoMore, ctx: &mut Context<Self>) {
-        if let Some((Lost { last, cause }, engine)) = self.lost.take().zip(self.id) {
+        if let Some((Lost { cause, .. }, engine)) = self.lost.take().zip(self.id) {
+            let last = self.parts.process.begun_last().and_then(|mark| self.sent.marked(mark));
             let had = self.sent.on_lost(engine, last, &cause);
             self.parts.scheduler.do_send(Leave { engine, cause, had });
         }
@@ -313,7 +412,14 @@ impl Handler<Said> for Gateway {
 impl Handler<Lost> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, msg: Lost, ctx: &mut Context<Self>) {
+    fn handle(&mut self, mut msg: Lost, ctx: &mut Context<Self>) {
+        let last = self.parts.process.begun_last().and_then(|mark| self.sent.marked(mark));
+        for (stream, text) in std::mem::take(&mut msg.unread) {
+            self.on_printed(last, stream, text);
+        }
+        if let Some(words) = last.and_then(|last| self.sent.last_words(last)) {
+            msg.cause = format!("{}; it printed last: {}", msg.cause, words).into();
+        }
         let is_stopped = self.parts.fate.is_stopped.load(Ordering::Acquire);
         match self.id.filter(|_| !is_stopped && self.parts.scheduler.connected()) {
             Some(engine) => {

@@ -2,8 +2,10 @@
 //! far side the same engine runs as in a process of its own.
 
 mod gateway;
+mod mark;
 mod sent;
 mod engine;
 
 pub(crate) use engine::{Serving, serve};
-pub(crate) use gateway::{Fate, Gateway, GatewayParts, Lost, Said};
+pub(crate) use gateway::{Fate, Gateway, GatewayParts, Lost, Process, Said};
+pub(crate) use mark::Mark;

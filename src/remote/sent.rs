@@ -4,14 +4,18 @@
 //! up to there has started, and the rest has not. What it returns is nearly always the first of these.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::mark::Mark;
 use crate::error::{Coded, Place, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::Completion;
-use crate::task::{Attempt, EncodedValues, EngineId, Payload, Span, TaskId, TaskKind, Value, WireValue};
+use crate::task::{
+    Attempt, EncodedValues, EngineId, Lack, Payload, Printed, Span, Stream, TaskId, TaskKind, Value, WireValue,
+};
 use crate::wire::protocol::{Body, End, Fault, Made};
 
 /// The attempts that an engine has, in the order in which they were sent.
@@ -24,6 +28,7 @@ struct SentTask {
     kind: &'static TaskKind,
     count: u32,
     assignment: Assignment,
+    printed: Printed,
 }
 
 /// What becomes of an attempt that was returned.
@@ -37,7 +42,7 @@ pub(super) enum Returned {
 
 impl Sent {
     pub(super) fn add(&mut self, kind: &'static TaskKind, count: u32, assignment: Assignment) {
-        self.0.push_back(SentTask { kind, count, assignment });
+        self.0.push_back(SentTask { kind, count, assignment, printed: Printed::default() });
     }
 
     fn find(&self, id: TaskId, attempt: Attempt) -> Option<usize> {
@@ -66,6 +71,32 @@ impl Sent {
         })
     }
 
+    /// Returns the attempt with this mark, if the engine has it.
+    pub(super) fn marked(&self, mark: Mark) -> Option<(TaskId, Attempt)> {
+        self.0.iter().find_map(|sent| {
+            let attempt = sent.assignment.attempt;
+            let mut ids = (0..sent.count).map(|at| sent.assignment.id.plus(at));
+            ids.find(|id| Mark::of(*id, attempt) == mark).map(|id| (id, attempt))
+        })
+    }
+
+    /// Returns whether the engine has this task, in whatever attempt.
+    pub(super) fn has(&self, id: TaskId) -> bool {
+        self.0.iter().any(|sent| sent.span().contains(id))
+    }
+
+    /// An attempt has printed something. Keeps the last `max` bytes.
+    pub(super) fn on_printed(&mut self, id: TaskId, attempt: Attempt, to: Stream, text: &str, max: usize) {
+        if let Some(at) = self.find(id, attempt) {
+            self.0[at].printed.add(id, to, text, max);
+        }
+    }
+
+    /// Returns what an attempt has printed last: a line of its standard error.
+    pub(super) fn last_words(&self, (id, attempt): (TaskId, Attempt)) -> Option<String> {
+        self.0[self.find(id, attempt)?].printed.last_words_of(id)
+    }
+
     /// An attempt has ended.
     pub(super) fn on_ended(
         &mut self,
@@ -74,7 +105,7 @@ impl Sent {
         bytes: impl Fn(Body) -> Option<Bytes>,
     ) -> Result<Returned, Box<str>> {
         let End { id, count, attempt, ran_ns, outcome } = end;
-        let sent = self.take(Span { first: id, count }, attempt)?;
+        let mut sent = self.take(Span { first: id, count }, attempt)?;
         let outcome = match outcome {
             Ok(made) => Ok(sent.value_of(engine, made, bytes)?),
             Err(fault) => Err(sent.error_of(engine, 0, fault)),
@@ -88,7 +119,10 @@ impl Sent {
                     Ok(Value::Wire(value)) if keep => Some(Box::new(value.inline.clone())),
                     _ => None,
                 };
-                let done = Completion { id, count, attempt, engine: Some(engine), at: None, ran, outcome, kept };
+                let printed = std::mem::take(&mut sent.printed);
+                let printed = (!printed.is_empty()).then(|| Arc::new(printed));
+                let done =
+                    Completion { id, count, attempt, engine: Some(engine), at: None, ran, outcome, kept, printed };
                 Ok(Returned::Done(done, sent.assignment.payload))
             }
         }
@@ -142,7 +176,8 @@ impl SentTask {
         let front = Assignment { id: *id, attempt: *attempt, may_retry: *may_retry, payload, extras: extras.clone() };
         *id = id.plus(count);
         self.count -= count;
-        Some(Self { kind: self.kind, count, assignment: front })
+        let printed = self.printed.split_before(*id);
+        Some(Self { kind: self.kind, count, assignment: front, printed })
     }
 
     fn back(self, error: Option<TaskError>) -> HandBack {
@@ -178,7 +213,7 @@ impl SentTask {
             Fault::Panicked(message) => TaskError::Panicked { place: place(), message },
             Fault::Arguments(text) => TaskError::Undecodable { what: Coded::Arguments, text },
             Fault::Value(text) => TaskError::Undecodable { what: Coded::Result, text },
-            Fault::Unknown => TaskError::UnknownTask { engine, key: self.kind.key },
+            Fault::Unknown => TaskError::UnknownTask { engine, task: self.kind.name.into(), lack: Lack::Missing },
         }
     }
 }

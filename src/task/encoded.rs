@@ -201,6 +201,7 @@ pub(crate) struct EncodedValues {
     errors: Vec<(u32, TaskError)>,
 }
 
+#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nothing comes from elsewhere"))]
 impl EncodedValues {
     /// Takes values as they came; `None` if they are not `count`, or the errors are not in order.
     pub(crate) fn new(values: Bytes, count: u32, errors: Vec<(u32, TaskError)>) -> Option<Self> {

@@ -13,6 +13,8 @@ mod encoded;
 mod namespace;
 mod push_pull;
 mod record;
+mod printed;
+mod table;
 
 pub use call::{ResultLike, Task, TaskFailure};
 pub(crate) use chunk::ChunkValue;
@@ -27,6 +29,10 @@ pub(crate) use namespace::{Namespace, Shared};
 pub use namespace::{Pulled, Pushable};
 pub use options::{Extras, Retries, Target};
 pub use payload::{ErasedTask, ErasedValue, Payload, Typed, Value, WireCall, WireValue};
+#[cfg(feature = "remote")]
+pub(crate) use printed::last_words;
+pub use printed::{Printed, Stream};
 pub(crate) use push_pull::{Clear, Pull, Push};
 pub use record::{Outcome, Record, Run, Status};
 pub use size::{HeapBytes, Unknown as UnknownHeapBytes};
+pub use table::{Lack, TaskTable};

@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Attempt, EngineId, Extras, Moment, TaskId, TaskKind, Value};
+use super::{Attempt, EngineId, Extras, Moment, Printed, Stream, TaskId, TaskKind, Value};
 use crate::error::TaskError;
 
 /// How an attempt ended: the value, or why there is none.
@@ -70,7 +70,7 @@ impl fmt::Display for Status {
 }
 
 /// How a task ended, which engine ran it, and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// How it ended.
     pub status: Status,
@@ -82,12 +82,15 @@ pub struct Run {
     pub started: Option<Moment>,
     /// When the outcome reached the result store.
     pub completed: Moment,
+    /// What the attempt printed, and others that settled with it; only engines in processes of their own tell.
+    pub printed: Option<Arc<Printed>>,
 }
 
 impl Run {
     /// Describes a task that ended now and never started.
     pub fn none(error: &TaskError) -> Self {
-        Self { status: error.status(), engine: None, attempt: Attempt(0), started: None, completed: Moment::now() }
+        let (status, completed) = (error.status(), Moment::now());
+        Self { status, engine: None, attempt: Attempt(0), started: None, completed, printed: None }
     }
 }
 
@@ -126,6 +129,11 @@ pub struct Record {
     pub started: Option<Moment>,
     /// When its outcome reached the result store.
     pub completed: Option<Moment>,
+    /// What that attempt printed to its standard output, if its engine is a process of its own: the last
+    /// `limits.printed_bytes_max` bytes of it, and a line that says so if there was more.
+    pub stdout: Box<str>,
+    /// What it printed to its standard error.
+    pub stderr: Box<str>,
 }
 
 impl Record {
@@ -137,16 +145,21 @@ impl Record {
         submitted: Moment,
         run: Option<Run>,
     ) -> Self {
+        let printed = run.as_ref().and_then(|run| run.printed.as_deref());
+        let text = |stream| printed.and_then(|printed| printed.of(id, stream)).unwrap_or_default().into();
+        let (stdout, stderr) = (text(Stream::Stdout), text(Stream::Stderr));
         Self {
             id,
             kind,
             label: extras.and_then(|extras| extras.label.clone()),
-            status: run.map_or(Status::Pending, |run| run.status),
-            engine: run.and_then(|run| run.engine),
-            attempt: run.map_or(Attempt(0), |run| run.attempt),
+            status: run.as_ref().map_or(Status::Pending, |run| run.status),
+            engine: run.as_ref().and_then(|run| run.engine),
+            attempt: run.as_ref().map_or(Attempt(0), |run| run.attempt),
             submitted,
-            started: run.and_then(|run| run.started),
+            started: run.as_ref().and_then(|run| run.started),
             completed: run.map(|run| run.completed),
+            stdout,
+            stderr,
         }
     }
 

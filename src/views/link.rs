@@ -13,7 +13,7 @@ use crate::async_result::{AsyncMapResult, AsyncResult, Many, One, decode_value, 
 use crate::error::{Error, TaskError};
 use crate::ledger::Request;
 use crate::limits::Limits;
-use crate::messages::{Aftermath, Cancel, Dispatch, Settle, Submission, Waiter};
+use crate::messages::{Aftermath, Cancel, Dispatch, Manner, Settle, Submission, Waiter};
 use crate::task::{Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind};
 use crate::{apart, catch};
 
@@ -71,8 +71,8 @@ impl Link {
         self.parts.limits.pending_bytes_max
     }
 
-    pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>) {
-        let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason });
+    pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>, manner: Manner) {
+        let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason, manner });
         apart::speak(move || cancel.do_send(message));
     }
 

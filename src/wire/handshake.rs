@@ -1,7 +1,8 @@
 //! The handshake: who speaks, and whether the two understand each other.
 //!
 //! Each side sends 8 bytes in clear, `call` and the versions it speaks, then one frame with its [`Hello`], of at most
-//! 4 KiB; the controller answers with a verdict. Nothing is done for a peer before that.
+//! 4 KiB; the controller answers with a verdict. Nothing is done for a peer before that. An engine of another build then
+//! says which tasks it has.
 
 use std::time::Duration;
 
@@ -14,12 +15,16 @@ use super::frame::{FrameError, FrameLimits, Lane, Message};
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use crate::catch::shortened;
+use crate::task::TaskTable;
 
 /// What a stream of ours begins with.
 const MAGIC: [u8; 4] = *b"call";
 
 /// The versions of the protocol that this crate speaks, lowest and highest.
 pub const VERSIONS: (u16, u16) = (1, 1);
+
+/// For a table of tasks, from a peer that belongs here: some 50 000 of them.
+const TASKS: FrameLimits = FrameLimits { header_bytes_max: 1 << 20, buffers_max: 0, buffer_bytes_max: 0 };
 
 /// Longest text that a peer may give as a reason, in bytes.
 const TEXT_BYTES_MAX: usize = 512;
@@ -100,11 +105,16 @@ impl From<std::io::Error> for HandshakeError {
     }
 }
 
-/// Greets an engine: returns what it said, if it is one of this cluster, or refuses it with the reason.
+/// Greets an engine: returns what it said, if it is one of this cluster, or refuses it with the reason; and the tasks
+/// that it has, if it is of another build.
 ///
 /// # Errors
 /// Why there is no session; the peer has been told, if it can be spoken to.
-pub async fn welcome<S>(stream: &mut S, ours: &Hello, wait: Duration) -> Result<Hello, HandshakeError>
+pub async fn welcome<S>(
+    stream: &mut S,
+    ours: &Hello,
+    wait: Duration,
+) -> Result<(Hello, Option<TaskTable>), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -112,25 +122,31 @@ where
         let theirs = exchange(stream, ours).await.and_then(|theirs| judge(theirs, ours, Role::Engine));
         let refusal = theirs.as_ref().err().map(|error| shortened(&error.to_string(), TEXT_BYTES_MAX).to_owned());
         say(stream, &refusal).await?;
-        theirs
+        let theirs = theirs?;
+        let tasks = if theirs.build == ours.build { None } else { Some(hear_tasks(stream).await?) };
+        Ok((theirs, tasks))
     };
     timeout(wait, greeted).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
 }
 
-/// Greets a controller: returns what it said.
+/// Greets a controller: returns what it said. Tells it which tasks there are here, if it is of another build.
 ///
 /// # Errors
 /// Why there is no session, also if the controller refused.
-pub async fn join<S>(stream: &mut S, ours: &Hello, wait: Duration) -> Result<Hello, HandshakeError>
+pub async fn join<S>(stream: &mut S, ours: &Hello, tasks: &TaskTable, wait: Duration) -> Result<Hello, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let greeted = async {
         let theirs = exchange(stream, ours).await?;
-        match hear::<_, Option<Box<str>>>(stream).await? {
-            Some(refusal) => Err(HandshakeError::Refused(shortened(&refusal, TEXT_BYTES_MAX).into())),
-            None => judge(theirs, ours, Role::Controller),
+        if let Some(refusal) = hear::<_, Option<Box<str>>>(stream, FrameLimits::STRANGER).await? {
+            return Err(HandshakeError::Refused(shortened(&refusal, TEXT_BYTES_MAX).into()));
         }
+        let theirs = judge(theirs, ours, Role::Controller)?;
+        if theirs.build != ours.build {
+            say_within(stream, tasks, TASKS).await?;
+        }
+        Ok(theirs)
     };
     timeout(wait, greeted).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
 }
@@ -153,7 +169,16 @@ where
         return Err(HandshakeError::VersionMismatch { ours: VERSIONS, theirs });
     }
     say(stream, ours).await?;
-    hear(stream).await
+    hear(stream, FrameLimits::STRANGER).await
+}
+
+/// Hears which tasks a peer has.
+async fn hear_tasks<S: AsyncRead + Unpin>(stream: &mut S) -> Result<TaskTable, HandshakeError> {
+    let tasks: TaskTable = hear(stream, TASKS).await?;
+    if !tasks.is_sound() {
+        return Err(HandshakeError::Protocol("its table of tasks is not in order".into()));
+    }
+    Ok(tasks)
 }
 
 fn judge(theirs: Hello, ours: &Hello, expected: Role) -> Result<Hello, HandshakeError> {
@@ -166,19 +191,31 @@ fn judge(theirs: Hello, ours: &Hello, expected: Role) -> Result<Hello, Handshake
     Ok(theirs)
 }
 
-/// Writes one message.
+/// Writes one message, as a stranger.
 async fn say<S: AsyncWrite + Unpin>(stream: &mut S, what: &impl Serialize) -> Result<(), HandshakeError> {
+    say_within(stream, what, FrameLimits::STRANGER).await
+}
+
+/// Writes one message.
+async fn say_within<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    what: &impl Serialize,
+    limits: FrameLimits,
+) -> Result<(), HandshakeError> {
     let header = postcard::to_stdvec(what).map_err(|error| HandshakeError::Protocol(error.to_string().into()))?;
     let mut outgoing = Outgoing::default();
     let message = Message { header: Bytes::from(header), buffers: Vec::new() };
-    outgoing.say(Lane::Control, message, FrameLimits::STRANGER)?;
+    outgoing.say(Lane::Control, message, limits)?;
     stream.write_all_buf(&mut outgoing.next_write(0)).await?;
     Ok(stream.flush().await?)
 }
 
 /// Reads one message: byte for byte, because what comes after it is not ours to read.
-async fn hear<S: AsyncRead + Unpin, T: DeserializeOwned>(stream: &mut S) -> Result<T, HandshakeError> {
-    let (mut incoming, mut heard) = (Incoming::new(FrameLimits::STRANGER), None);
+async fn hear<S: AsyncRead + Unpin, T: DeserializeOwned>(
+    stream: &mut S,
+    limits: FrameLimits,
+) -> Result<T, HandshakeError> {
+    let (mut incoming, mut heard) = (Incoming::new(limits), None);
     while heard.is_none() {
         let byte = stream.read_u8().await?;
         incoming.take_in(&[byte], |_, message| heard = Some(message))?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Message, UNCOPIED_BYTES_MIN};
-use crate::task::{Attempt, EngineId, Span, TaskId};
+use crate::task::{Attempt, EngineId, Span, Stream, TaskId};
 
 /// From a controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,19 @@ pub enum FromEngine {
     Ended(Vec<End>),
     /// These are handed back, and were not started.
     Back(Vec<(Span, Attempt)>),
+    /// Something was printed. Comes before the task that printed it has ended.
+    Printed(Print),
+}
+
+/// Lines that were printed, or a part of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Print {
+    /// The attempt that ran then; `None` if it was between two.
+    pub task: Option<(TaskId, Attempt)>,
+    /// Where to.
+    pub stream: Stream,
+    /// What.
+    pub text: Box<str>,
 }
 
 /// How an attempt ended, or one of each of several items.

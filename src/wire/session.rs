@@ -226,6 +226,11 @@ impl Speaker {
         self.0.wake.notify_one();
     }
 
+    /// Returns how many bytes wait to be sent on a lane.
+    pub fn waiting(&self, lane: Lane) -> usize {
+        self.0.state.lock().outgoing.waiting(lane)
+    }
+
     /// Returns whether nothing can be said any more.
     pub fn is_closed(&self) -> bool {
         let state = self.0.state.lock();

@@ -321,6 +321,7 @@ impl Model {
             self.tasks.values().filter(|task| task.place == Place::Queued && line(&task.line)).count()
         };
         let engines = self.engines.iter().map(|(&id, engine)| EngineStatus {
+            is_local: engine.is_local,
             id,
             slots: engine.slots,
             outstanding: self.outstanding(id),

@@ -84,7 +84,7 @@ impl World {
     }
 
     pub(crate) fn join(&mut self, slots: u32, is_local: bool) -> EngineId {
-        let (id, orders) = self.ledger.on_join(EngineOffer { slots, is_local });
+        let (id, orders) = self.ledger.on_join(EngineOffer { slots, is_local, tasks: None });
         self.model.on_join(id, slots, is_local);
         let sim =
             Sim { slots: slots as usize, tray: VecDeque::new(), running: Vec::new(), last_started: HashMap::new() };

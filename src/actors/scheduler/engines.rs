@@ -5,7 +5,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{Desk, REMOVED, Scheduler};
+use super::{Desk, Scheduler};
 use crate::error::Error;
 use crate::limits::ENGINE_SUBSCRIBERS_MAX;
 use crate::messages::{EngineEvent, Failing, Join, Leave, Retire, Subscribe};
@@ -14,10 +14,11 @@ impl Handler<Join> for Scheduler {
     type Result = MessageResult<Join>;
 
     fn handle(&mut self, msg: Join, ctx: &mut Context<Self>) -> Self::Result {
+        let slots = msg.offer.slots;
         let (id, orders) = self.ledger.on_join(msg.offer);
         self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new() });
         self.roster.add(id);
-        tracing::debug!(engine = %id, slots = msg.offer.slots, "engine joined");
+        tracing::debug!(engine = %id, slots, "engine joined");
         self.carry_out(orders, ctx);
         MessageResult(id)
     }
@@ -64,7 +65,7 @@ impl Handler<Retire> for Scheduler {
             let (tell, told) = oneshot::channel();
             self.retiring.entry(engine).or_default().push(tell);
             leaving.push(told);
-            let orders = self.ledger.on_retire(engine, REMOVED);
+            let orders = self.ledger.on_retire(engine, &msg.cause);
             self.carry_out(orders, ctx);
         }
         Box::pin(async {

@@ -47,7 +47,7 @@ impl FullLedger {
             sent: 0,
         };
         for _ in 0..engines {
-            let (_, orders) = full.ledger.on_join(EngineOffer { slots: 1, is_local: true });
+            let (_, orders) = full.ledger.on_join(EngineOffer { slots: 1, is_local: true, tasks: None });
             full.on_orders(orders);
         }
         // Once each engine has run one task the ledger knows how long they take, and sends more ahead.

@@ -1,0 +1,158 @@
+//! The child's side of what tasks print: takes it from this process's own standard output and error, and says whose it is.
+//!
+//! Both are pipes, and this process reads them itself: the worker when a task has ended, before it tells the outcome, so
+//! that everything that the task printed is known as its own; and a thread meanwhile, so that lines are seen while the
+//! task runs. The parent has the reading ends too, and reads what is left there when this process is gone.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::tally::Tally;
+use crate::actors::Witness;
+use crate::remote::Mark;
+use crate::task::{Attempt, Stream, TaskId};
+use crate::wire::frame::Lane;
+use crate::wire::protocol::{FromEngine, Print, encode};
+use crate::wire::session::Speaker;
+
+/// Read at once, at most: a task's children may go on printing for ever.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// A line that is longer is told in parts.
+const LINE_BYTES_MAX: usize = 16 << 10;
+
+/// What waits to be said beyond which the thread reads nothing, so that whoever prints waits.
+const WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// How long the thread waits then.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// What this process prints.
+pub(super) struct Capture {
+    pipes: [File; 2],
+    speaker: Speaker,
+    now: Mutex<Now>,
+}
+
+/// What is printed at the moment.
+#[derive(Default)]
+struct Now {
+    task: Option<(TaskId, Attempt)>,
+    /// The beginnings of lines.
+    begun: [Vec<u8>; 2],
+}
+
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
+impl Capture {
+    /// Takes the reading ends of this process's standard output and error, which do not block.
+    pub(super) fn start(pipes: [File; 2], speaker: Speaker) -> io::Result<Arc<Self>> {
+        let capture = Arc::new(Self { pipes, speaker, now: Mutex::default() });
+        let watched = capture.clone();
+        // Ends with the process.
+        thread::Builder::new().name("cb-output".into()).spawn(move || watched.watch())?;
+        Ok(capture)
+    }
+
+    /// Says what is printed, as it comes.
+    fn watch(&self) {
+        while self.is_something_there(None) {
+            if self.speaker.waiting(Lane::Bulk) > WAITING_BYTES_MAX {
+                thread::sleep(BREATH);
+            } else {
+                self.take_in(&mut self.now.lock());
+            }
+        }
+    }
+
+    /// Returns whether something is there to read. Waits for it, if no wait is given.
+    fn is_something_there(&self, wait: Option<&Timespec>) -> bool {
+        let mut polled = self.pipes.each_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN));
+        loop {
+            match poll(&mut polled, wait) {
+                Ok(ready) => return ready > 0,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads what is there, and says it line by line.
+    fn take_in(&self, now: &mut Now) {
+        let Now { task, begun } = now;
+        for ((mut pipe, stream), begun) in self.pipes.iter().zip(STREAMS).zip(begun) {
+            let (mut bytes, mut room) = ([0; 8 << 10], READ_BYTES_MAX);
+            while room > 0
+                && let Ok(count @ 1..) = pipe.read(&mut bytes)
+            {
+                room = room.saturating_sub(count);
+                begun.extend_from_slice(&bytes[..count]);
+                let whole = match begun.iter().rposition(|&byte| byte == b'\n') {
+                    Some(at) => at + 1,
+                    None if begun.len() >= LINE_BYTES_MAX => begun.len(),
+                    None => continue,
+                };
+                let rest = begun.split_off(whole);
+                self.say(*task, stream, mem::replace(begun, rest));
+            }
+        }
+    }
+
+    fn say(&self, task: Option<(TaskId, Attempt)>, stream: Stream, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let print = Print { task, stream, text: String::from_utf8_lossy(&bytes).into() };
+            // An error is a session that has ended: nobody listens.
+            let _ = self.speaker.say(Lane::Bulk, encode(&FromEngine::Printed(print), Vec::new()));
+        }
+    }
+
+    /// Takes in all that was printed until now, also lines that do not end.
+    fn finish(&self, now: &mut Now) {
+        // A task that has printed into `print!` without a line's end has it here.
+        let _ = io::stdout().flush();
+        if self.is_something_there(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            self.take_in(now);
+        }
+        for (begun, stream) in now.begun.iter_mut().zip(STREAMS) {
+            self.say(now.task, stream, mem::take(begun));
+        }
+    }
+
+    fn on_begin(&self, task: TaskId, attempt: Attempt) {
+        let mut now = self.now.lock();
+        if now.task.is_some() {
+            self.finish(&mut now);
+        }
+        now.task = Some((task, attempt));
+    }
+
+    fn on_end(&self) {
+        let mut now = self.now.lock();
+        self.finish(&mut now);
+        now.task = None;
+    }
+}
+
+/// What a child's worker tells: what it begins, for when this process is gone, and whose output is whose.
+pub(super) struct Told {
+    pub(super) tally: Tally,
+    pub(super) capture: Arc<Capture>,
+}
+
+impl Witness for Told {
+    fn on_begin(&self, task: TaskId, attempt: Attempt) {
+        self.tally.note(Mark::of(task, attempt));
+        self.capture.on_begin(task, attempt);
+    }
+
+    fn on_end(&self) {
+        self.capture.on_end();
+    }
+}

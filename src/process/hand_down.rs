@@ -1,0 +1,66 @@
+//! How a child gets what only it is to have: open files, through the socket that it is spoken to over.
+//!
+//! So nothing has to be inherited but standard input, output and error, and nothing is left open in children of tasks.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+
+/// How many files a child gets: the tally, and the reading ends of its standard output and error.
+pub(super) const FILES: usize = 3;
+
+/// Sends files, with one byte. The peer may not be there yet.
+pub(super) fn hand_down(socket: &UnixStream, files: [BorrowedFd<'_>; FILES]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Takes the files that were sent.
+pub(super) fn take_over(socket: &UnixStream) -> io::Result<[OwnedFd; FILES]> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut control, RecvFlags::empty())?;
+    let mut files = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            files.extend(received);
+        }
+    }
+    files.iter().try_for_each(|file| fcntl_setfd(file, FdFlags::CLOEXEC))?;
+    let wrong = |files: Vec<OwnedFd>| io::Error::other(format!("{} files came, and not {FILES}", files.len()));
+    files.try_into().map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn files_arrive_in_order_and_are_the_same_files() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        hand_down(&ours, [file.as_fd(), writer.as_fd(), ours.as_fd()]).unwrap();
+        let [_, pipe, _] = take_over(&theirs).unwrap();
+        drop(writer);
+        io::Write::write_all(&mut std::fs::File::from(pipe), b"same").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "same");
+        drop(ours);
+        assert!(take_over(&theirs).unwrap_err().to_string().contains("0 files"));
+    }
+}

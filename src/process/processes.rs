@@ -1,0 +1,123 @@
+//! The engines of a cluster that are child processes: where they are launched and spoken with, and their end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use actix::{Addr, Arbiter};
+use parking_lot::Mutex;
+
+use super::forward::Forward;
+use super::launch::{Halt, Launcher, launch};
+use crate::actors::{EngineParts, Scheduler};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::task::EngineId;
+
+/// What children are, where that is not as usual.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Children {
+    /// The program that they run, if it is not this one.
+    pub(crate) program: Option<PathBuf>,
+    /// How many tasks one may run before it is replaced.
+    pub(crate) tasks_max: Option<u32>,
+}
+
+/// Launches children. Its threads are started with the first.
+#[derive(Clone)]
+pub(crate) struct Processes(Arc<Inner>);
+
+struct Inner {
+    parts: EngineParts,
+    scheduler: Addr<Scheduler>,
+    limits: Limits,
+    children: Children,
+    launched: AtomicUsize,
+    halt: Arc<Halt>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What is there once a child is.
+struct Running {
+    launcher: Launcher,
+    /// Where gateways and sessions are.
+    arbiter: Arbiter,
+    forwarding: JoinHandle<()>,
+}
+
+impl Processes {
+    pub(crate) fn new(parts: EngineParts, scheduler: Addr<Scheduler>, limits: Limits, children: Children) -> Self {
+        let (launched, halt, running) = (AtomicUsize::new(0), Arc::default(), Mutex::new(None));
+        Self(Arc::new(Inner { parts, scheduler, limits, children, launched, halt, running }))
+    }
+
+    /// Launches `n` children; returns their ids when they have joined, or why one has not.
+    pub(crate) async fn launch(&self, n: usize) -> Result<Vec<EngineId>, Error> {
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let launcher = self
+            .launcher()
+            .map_err(|error| Error::System { doing: "launching engine processes", reason: error.to_string() })?;
+        let number = |_| self.0.launched.fetch_add(1, Ordering::Relaxed);
+        let joining: Vec<_> = (0..n).map(|n| launch(launcher.clone(), number(n))).collect();
+        let mut joined = Ok(Vec::with_capacity(n));
+        for engine in joining {
+            match (engine.await.unwrap_or(Err(Error::ClusterStopped)), &mut joined) {
+                (Ok(id), Ok(ids)) => ids.push(id),
+                (Err(error), Ok(_)) => joined = Err(error),
+                (_, Err(_)) => {}
+            }
+        }
+        // They join in any order.
+        let mut ids = joined?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn launcher(&self) -> io::Result<Launcher> {
+        let Inner { parts, scheduler, limits, children, halt, running, .. } = &*self.0;
+        let mut running = running.lock();
+        if let Some(Running { launcher, .. }) = &*running {
+            return Ok(launcher.clone());
+        }
+        let program = match &children.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        let arbiter = Arbiter::try_new()?;
+        let (forward, forwarding) = Forward::start()?;
+        let launcher = Launcher {
+            program,
+            scheduler: scheduler.clone(),
+            finished: parts.finished.clone(),
+            threads: parts.threads.clone(),
+            arbiter: arbiter.handle(),
+            cluster: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()),
+            build: parts.registry.build(),
+            limits: limits.clone(),
+            tasks_max: children.tasks_max,
+            forward,
+            halt: halt.clone(),
+        };
+        *running = Some(Running { launcher: launcher.clone(), arbiter, forwarding });
+        Ok(launcher)
+    }
+
+    /// Has no child launched any more.
+    pub(crate) fn halt(&self) {
+        self.0.halt.halt();
+    }
+
+    /// Ends what is left, after the children.
+    pub(crate) fn end(&self) {
+        let Some(Running { launcher, arbiter, forwarding }) = self.0.running.lock().take() else { return };
+        arbiter.stop();
+        let _ = arbiter.join();
+        drop(launcher);
+        // All that children have printed is written by then.
+        let _ = forwarding.join();
+    }
+}
