@@ -145,14 +145,14 @@ pub use process::init;
 pub use promise::Promise;
 pub use registry::{Registration, Registry};
 pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
-pub use task::{Pulled, Pushable};
+pub use task::{Blob, Pulled, Pushable};
 pub use views::{DirectView, EngineView, ExecutorView, LoadBalancedView, Selection, With, every_nth};
 
 /// What nearly every program needs: `use callboard::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        AsyncMapResult, AsyncResult, Client, Cluster, Executor, ExecutorExt, Pending, Task, TaskContext, TaskDone,
-        TaskError, TaskFailure, With, task,
+        AsyncMapResult, AsyncResult, Blob, Client, Cluster, Executor, ExecutorExt, Pending, Task, TaskContext,
+        TaskDone, TaskError, TaskFailure, With, task,
     };
 }
 

@@ -21,6 +21,19 @@ pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
 /// works on something longer; short beside what is worth moving.
 pub const RECALL_LOOK_MS: u64 = 2;
 
+/// Bytes of a [`Blob`](crate::Blob) from which on it travels beside what is encoded, uncopied: below, copying costs less than
+/// a piece of its own.
+pub(crate) const BLOB_BYTES_MIN: usize = 16 << 10;
+
+/// Longest arguments or value of one task that is encoded, in bytes; what is in blobs does not count.
+pub(crate) const ENCODED_BYTES_MAX: usize = 8 << 20;
+
+/// Longest blob that travels, in bytes.
+pub(crate) const BLOB_BYTES_MAX: usize = 1 << 30;
+
+/// Most blobs of one task that travel beside what is encoded.
+pub(crate) const BLOBS_MAX: usize = 1_024;
+
 /// How long a peer may take to say who it is, in milliseconds: what it has to do before, a program does in a few.
 #[cfg(feature = "remote")]
 pub(crate) const HANDSHAKE_MS_MAX: u64 = 10_000;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::error::Error;
 #[cfg(feature = "remote")]
 use crate::task::TaskTable;
-use crate::task::{EncodedCalls, ErasedTask, Task, TaskKind, Typed, WireCall};
+use crate::task::{EncodedCalls, ErasedTask, Task, TaskKind, Typed, WireCall, beside_from};
 
 /// One task of this program: what [`register_task!`](crate::register_task) writes down.
 ///
@@ -67,7 +67,7 @@ fn decode<T: Task>(call: &WireCall) -> Result<Box<dyn ErasedTask>, postcard::Err
     if call.count != 1 {
         return Ok(Box::new(EncodedCalls::<T>::read(call)?));
     }
-    let (task, rest) = postcard::take_from_bytes::<T>(&call.inline)?;
+    let (task, rest) = beside_from(&call.blobs, || postcard::take_from_bytes::<T>(&call.inline))?;
     if !rest.is_empty() {
         return Err(postcard::Error::DeserializeBadEncoding);
     }

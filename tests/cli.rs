@@ -70,7 +70,7 @@ fn latency_is_given_by_quantile_beside_every_yardstick() {
     let unpinned: Vec<serde_json::Value> = lines.iter().filter(is_unpinned).cloned().collect();
     let mut beside = systems(&unpinned);
     beside.dedup();
-    let callboard = ["callboard-threads", "channel_pingpong", "callboard-processes"];
+    let callboard = ["callboard-threads", "channel_pingpong", "callboard-processes", "unix_pingpong"];
     assert_eq!(beside, [&callboard[..], &["rayon", "spawn_blocking", "sync_arbiter"]].concat());
     let ours: Vec<&str> = lines.iter().take(3).map(|line| line["params"]["quantile"].as_str().unwrap()).collect();
     assert_eq!(ours, ["p50", "p90", "p99"]);
@@ -90,7 +90,7 @@ fn latency_is_given_by_quantile_beside_every_yardstick() {
 fn a_test_that_needs_a_process_of_its_own_gets_one() {
     let lines = bench("idle", &["--runs", "1"]);
     let units: Vec<&str> = lines.iter().map(|line| line["unit"].as_str().unwrap()).collect();
-    assert_eq!(units, ["MB", "ms/s"]);
+    assert_eq!(units, ["MB", "ms/s", "MB", "ms/s"]);
     assert!(lines[0]["value"].as_f64().unwrap() > 0.5, "{}", lines[0]);
 }
 
@@ -134,4 +134,15 @@ fn without_a_subcommand_help_is_printed_and_the_exit_code_is_2() {
     let ran = callboard(&[]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("Usage: callboard"), "{}", ran.err);
+}
+
+#[test]
+fn an_engine_that_is_killed_costs_no_task() {
+    let lines = bench("engine_death", &["--runs", "1"]);
+    let value = |killed: u64, quantity: &str| {
+        let is_it = |line: &&Value| line["params"]["killed"] == killed && line["params"]["quantity"] == quantity;
+        lines.iter().find(is_it).unwrap()["value"].as_f64().unwrap()
+    };
+    assert_eq!((value(0, "lost"), value(1, "lost"), value(0, "retried")), (0.0, 0.0, 0.0));
+    assert!(value(1, "time") > 0.0 && value(1, "retried") <= 1.0);
 }

@@ -19,7 +19,7 @@ use crate::messages::{Completion, HandedBack};
 use crate::registry::Registry;
 use crate::task::{
     Attempt, ChunkRun, EngineId, ErasedTask, Extras, Lack, Outcome, Payload, TaskContext, TaskId, Value, WireCall,
-    WireValue,
+    WireValue, beside, check_size,
 };
 
 /// One engine's worker.
@@ -69,7 +69,7 @@ impl Worker {
         let started = Instant::now();
         let mut outcome = task.and_then(|task| attempt::make(task, cx));
         if self.values == Values::Encoded {
-            outcome = outcome.and_then(|value| encode_for_another(value, cx));
+            outcome = outcome.and_then(|value| encode_for_another(value, extras.as_deref(), cx));
         }
         let ran = started.elapsed();
         self.ends();
@@ -179,14 +179,14 @@ fn keep(outcome: Outcome, extras: Option<&Extras>, cx: &TaskContext) -> (Outcome
     }
 }
 
-/// Encodes a value that goes to another process, and drops it here.
-fn encode_for_another(value: Value, cx: &TaskContext) -> Outcome {
-    let encoded = user_code(|| encode(&value));
+/// Encodes a value that goes to another process, and drops it here. One that is kept by its id is in one piece.
+fn encode_for_another(value: Value, extras: Option<&Extras>, cx: &TaskContext) -> Outcome {
+    let (is_kept, mut blobs) = (extras.is_some_and(|extras| extras.keep), Vec::new());
+    let encoded = user_code(|| if is_kept { encode(&value) } else { beside(&mut blobs, || encode(&value)) });
     catch::discard(value);
-    match encoded {
-        Ok(Ok(inline)) => Ok(Value::Wire(Box::new(WireValue { inline, blobs: Vec::new() }))),
-        Ok(Err(reason)) | Err(reason) => Err(not_encodable(cx, &reason)),
-    }
+    let inline = encoded.and_then(|encoded| encoded).map_err(|reason| not_encodable(cx, &reason))?;
+    check_size(&inline, 1, &blobs).map_err(|reason| not_encodable(cx, &reason))?;
+    Ok(Value::Wire(Box::new(WireValue { inline, blobs })))
 }
 
 fn not_encodable(cx: &TaskContext, reason: &str) -> TaskError {

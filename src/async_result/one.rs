@@ -12,7 +12,7 @@ use super::many::Joined;
 use crate::catch;
 use crate::error::{Coded, TaskError};
 use crate::messages::{Aftermath, Callback, Settle, TaskDone};
-use crate::task::{Extras, Moment, Outcome, Record, Run, TaskId, TaskKind, Typed, Value, WireValue};
+use crate::task::{Extras, Moment, Outcome, Record, Run, TaskId, TaskKind, Typed, Value, WireValue, beside_from};
 use crate::views::Identified;
 
 /// The shared inside of an [`AsyncResult`].
@@ -95,7 +95,7 @@ pub(super) fn read_wire<T>(kind: &TaskKind, decode: Decode<T>, value: &WireValue
 
 /// Reads a value that came as bytes.
 pub(crate) fn decode_value<T: DeserializeOwned>(kind: &TaskKind, value: &WireValue) -> Result<T, TaskError> {
-    match postcard::take_from_bytes::<T>(&value.inline) {
+    match beside_from(&value.blobs, || postcard::take_from_bytes::<T>(&value.inline)) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(undecodable(kind, format!("{} bytes too many", rest.len()).into())),
         Err(error) => Err(undecodable(kind, error.to_string().into())),

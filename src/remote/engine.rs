@@ -13,7 +13,7 @@ use crate::messages::{Completion, HandedBack, Manner, Recall, Revoke, Run, StopE
 use crate::registry::Registry;
 use crate::task::{EncodedValues, Extras, Payload, Span, Value, WireCall};
 use crate::wire::frame::{Lane, Message};
-use crate::wire::protocol::{Body, Call, End, Fault, FromEngine, Made, ToEngine, decode, encode};
+use crate::wire::protocol::{Call, Encoded, End, Fault, FromEngine, Made, Parcel, ToEngine, decode, encode};
 use crate::wire::pump::run;
 use crate::wire::session::{Ending, Heard, Speaker};
 
@@ -89,10 +89,11 @@ impl Desk {
 }
 
 fn assignment(call: Call, message: &Message) -> Result<Assignment, Box<str>> {
-    let Call { id, count, attempt, key, label, arguments } = call;
-    let inline = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
-    let payload = Payload::Wire(Box::new(WireCall { key, count, inline, blobs: Vec::new() }));
-    let extras = label.map(|label| Arc::new(Extras { label: Some(label.into()), ..Extras::default() }));
+    let Call { id, count, attempt, key, label, arguments, is_kept } = call;
+    let (inline, blobs) = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
+    let payload = Payload::Wire(Box::new(WireCall { key, count, inline, blobs }));
+    let extras = Extras { label: label.map(Into::into), keep: is_kept, ..Extras::default() };
+    let extras = (extras.label.is_some() || is_kept).then(|| Arc::new(extras));
     // Whether a failed attempt may be followed by another is up to the gateway, which has the call.
     Ok(Assignment { id, attempt, may_retry: false, payload, extras })
 }
@@ -111,9 +112,17 @@ struct Finish;
 
 impl Uplink {
     fn on_finished(&self, batch: Vec<Completion>) {
-        let mut buffers = Vec::new();
-        let ends = batch.into_iter().map(|completion| end(completion, &mut buffers)).collect();
-        self.say(&FromEngine::Ended(ends), buffers);
+        let mut parcel = Parcel::default();
+        for completion in batch {
+            parcel.items.push(end(completion, &mut parcel.buffers));
+            if parcel.is_full() {
+                let Parcel { items, buffers } = std::mem::take(&mut parcel);
+                self.say(&FromEngine::Ended(items), buffers);
+            }
+        }
+        if !parcel.items.is_empty() {
+            self.say(&FromEngine::Ended(parcel.items), parcel.buffers);
+        }
     }
 
     fn say(&self, what: &FromEngine, buffers: Vec<Bytes>) {
@@ -126,12 +135,12 @@ fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
     let Completion { id, count, attempt, ran, outcome, .. } = completion;
     let ran_ns = ran.map_or(0, |ran| u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
     let outcome = match outcome {
-        Ok(Value::Wire(value)) => Ok(Made::One(Body::put(value.inline, buffers))),
+        Ok(Value::Wire(value)) => Ok(Made::One(Encoded::put(value.inline, value.blobs, buffers))),
         Ok(Value::Typed(value)) => match value.into_any().downcast::<EncodedValues>() {
             Ok(values) => {
                 let (values, errors) = values.into_parts();
                 let faults = errors.into_iter().map(|(at, error)| (at, fault(error))).collect();
-                Ok(Made::Each { values: Body::put(values, buffers), faults })
+                Ok(Made::Each { values: Encoded::put(values.inline, values.blobs, buffers), faults })
             }
             // The worker has encoded it; `Values::Encoded` says so.
             Err(_) => Err(Fault::Value("it was not encoded".into())),

@@ -22,9 +22,9 @@ use crate::ledger::{Assignment, EngineOffer, HandBack};
 use crate::messages::{
     Completion, EngineAddress, Failing, HandedBack, Join, Leave, Manner, Recall, Retire, Revoke, Run, StopEngine,
 };
-use crate::task::{Attempt, EngineId, ErasedTask, Payload, Stream, TaskId, TaskKind, WireCall};
+use crate::task::{Attempt, EngineId, ErasedTask, Payload, Stream, TaskId, TaskKind, WireCall, beside, check_size};
 use crate::wire::frame::{Lane, Message};
-use crate::wire::protocol::{Body, Call, FromEngine, Print, ToEngine, decode, encode};
+use crate::wire::protocol::{Call, Encoded, FromEngine, Parcel, Print, ToEngine, decode, encode};
 use crate::wire::session::{Credit, Speaker};
 
 /// Stands for an engine elsewhere.
@@ -115,6 +115,13 @@ impl Gateway {
         let _ = self.parts.speaker.say(lane, encode(what, buffers));
     }
 
+    fn say_run(&self, parcel: Parcel<Call>) {
+        let Parcel { items, buffers } = parcel;
+        if !items.is_empty() {
+            self.say(Lane::Bulk, &ToEngine::Run(items), buffers);
+        }
+    }
+
     fn report(&self, done: Vec<Completion>) {
         // An `Err` is an arbiter that is gone: it has settled its tasks.
         apart::discard(self.parts.finished.push(done).err().into_iter().flatten());
@@ -156,10 +163,14 @@ impl Gateway {
     fn put(&mut self, kind: &'static TaskKind, call: WireCall, assignment: Assignment, out: &mut Calls) {
         let Assignment { id, attempt, extras, .. } = &assignment;
         let label = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
-        let WireCall { key, count, inline, .. } = call;
-        let arguments = Body::put(inline, &mut out.buffers);
-        out.calls.push(Call { id: *id, count, attempt: *attempt, key, label, arguments });
+        let WireCall { key, count, inline, blobs } = call;
+        let arguments = Encoded::put(inline, blobs, &mut out.parcel.buffers);
+        let is_kept = extras.as_ref().is_some_and(|extras| extras.keep);
+        out.parcel.items.push(Call { id: *id, count, attempt: *attempt, key, label, arguments, is_kept });
         self.sent.add(kind, count, assignment);
+        if out.parcel.is_full() {
+            self.say_run(std::mem::take(&mut out.parcel));
+        }
     }
 
     fn on_said(&mut self, message: &Message) -> Result<(), Box<str>> {
@@ -169,7 +180,7 @@ impl Gateway {
                 self.parts.fate.has_returned.store(true, Ordering::Release);
                 let (mut done, mut back, mut calls) = (Vec::with_capacity(ends.len()), Vec::new(), Vec::new());
                 for end in ends {
-                    match self.sent.on_ended(engine, end, |body| body.take(&message.buffers))? {
+                    match self.sent.on_ended(engine, end, |encoded| encoded.take(&message.buffers))? {
                         Returned::Done(completion, call) => {
                             done.push(completion);
                             calls.push(call);
@@ -270,8 +281,7 @@ const STOP_WAIT: Duration = Duration::from_millis(500);
 /// What goes out together.
 #[derive(Default)]
 struct Calls {
-    calls: Vec<Call>,
-    buffers: Vec<Bytes>,
+    parcel: Parcel<Call>,
     refused: Vec<Completion>,
 }
 
@@ -284,12 +294,16 @@ fn encoded(payload: &Payload) -> Result<(&'static TaskKind, WireCall), TaskError
         Payload::Wire(_) => return Err(TaskError::NotPortable),
     };
     let kind = task.kind();
-    match user_code(|| task.encode()) {
-        Ok(Some(Ok(call))) => Ok((kind, call)),
-        Ok(None) => Err(TaskError::NotPortable),
-        Ok(Some(Err(error))) => Err(TaskError::undecodable(Coded::Arguments, kind.name, &error.to_string())),
-        Err(message) => Err(TaskError::undecodable(Coded::Arguments, kind.name, &message)),
-    }
+    let undecodable = |reason: &str| TaskError::undecodable(Coded::Arguments, kind.name, reason);
+    let mut blobs = Vec::new();
+    let call = match user_code(|| beside(&mut blobs, || task.encode())) {
+        Ok(Some(Ok(call))) => WireCall { blobs, ..call },
+        Ok(None) => return Err(TaskError::NotPortable),
+        Ok(Some(Err(error))) => return Err(undecodable(&error.to_string())),
+        Err(message) => return Err(undecodable(&message)),
+    };
+    check_size(&call.inline, call.count, &call.blobs).map_err(|reason| undecodable(&reason))?;
+    Ok((kind, call))
 }
 
 /// Takes items of a map apart.
@@ -339,13 +353,10 @@ impl Handler<Run> for Gateway {
         for assignment in self.within_bounds(engine, msg.batch) {
             self.send(engine, assignment, &mut out);
         }
-        let Calls { calls, buffers, refused } = out;
-        if !refused.is_empty() {
-            self.report(refused);
+        if !out.refused.is_empty() {
+            self.report(out.refused);
         }
-        if !calls.is_empty() {
-            self.say(Lane::Bulk, &ToEngine::Run(calls), buffers);
-        }
+        self.say_run(out.parcel);
     }
 }
 

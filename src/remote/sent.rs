@@ -16,7 +16,7 @@ use crate::messages::Completion;
 use crate::task::{
     Attempt, EncodedValues, EngineId, Lack, Payload, Printed, Span, Stream, TaskId, TaskKind, Value, WireValue,
 };
-use crate::wire::protocol::{Body, End, Fault, Made};
+use crate::wire::protocol::{Encoded, End, Fault, Made};
 
 /// The attempts that an engine has, in the order in which they were sent.
 #[derive(Debug, Default)]
@@ -102,12 +102,12 @@ impl Sent {
         &mut self,
         engine: EngineId,
         end: End,
-        bytes: impl Fn(Body) -> Option<Bytes>,
+        take: impl Fn(Encoded) -> Option<(Bytes, Vec<Bytes>)>,
     ) -> Result<Returned, Box<str>> {
         let End { id, count, attempt, ran_ns, outcome } = end;
         let mut sent = self.take(Span { first: id, count }, attempt)?;
         let outcome = match outcome {
-            Ok(made) => Ok(sent.value_of(engine, made, bytes)?),
+            Ok(made) => Ok(sent.value_of(engine, made, take)?),
             Err(fault) => Err(sent.error_of(engine, 0, fault)),
         };
         let ran = Some(Duration::from_nanos(ran_ns));
@@ -186,16 +186,19 @@ impl SentTask {
     }
 
     /// Takes the value, or those of several items, as they came.
-    fn value_of(&self, engine: EngineId, made: Made, bytes: impl Fn(Body) -> Option<Bytes>) -> Result<Value, Box<str>> {
+    fn value_of(
+        &self,
+        engine: EngineId,
+        made: Made,
+        take: impl Fn(Encoded) -> Option<(Bytes, Vec<Bytes>)>,
+    ) -> Result<Value, Box<str>> {
+        let take = |encoded| take(encoded).map(|(inline, blobs)| WireValue { inline, blobs });
         let missing = "a value is in a buffer that did not come";
         match made {
-            Made::One(body) if self.count == 1 => {
-                let inline = bytes(body).ok_or(missing)?;
-                Ok(Value::Wire(Box::new(WireValue { inline, blobs: Vec::new() })))
-            }
+            Made::One(value) if self.count == 1 => Ok(Value::Wire(Box::new(take(value).ok_or(missing)?))),
             Made::One(_) => Err(format!("it returns one value for {} tasks", self.count).into()),
             Made::Each { values, faults } => {
-                let values = bytes(values).ok_or(missing)?;
+                let values = take(values).ok_or(missing)?;
                 let errors = faults.into_iter().map(|(at, fault)| (at, self.error_of(engine, at, fault))).collect();
                 let values = EncodedValues::new(values, self.count, errors);
                 let values = values.ok_or_else(|| format!("it returns no values for {} tasks", self.count))?;
@@ -223,6 +226,7 @@ mod tests {
     use super::*;
     use crate::Task;
     use crate::task::{Chunk, TaskContext, TaskFailure};
+    use crate::wire::protocol::Body;
 
     #[derive(Clone, serde::Serialize, serde::Deserialize)]
     struct Echo(u32);
@@ -256,6 +260,10 @@ mod tests {
         sent
     }
 
+    fn inlined(bytes: &[u8]) -> Encoded {
+        Encoded { bytes: Body::Inline(Bytes::copy_from_slice(bytes)), blobs: vec![] }
+    }
+
     fn seen(had: &[HandBack]) -> Vec<(u64, u32, bool)> {
         let whole = |back: &HandBack| back.payload.as_ref().is_some_and(|payload| payload.count() == back.count);
         assert!(had.iter().all(whole), "each has the calls of its items");
@@ -279,12 +287,9 @@ mod tests {
             count,
             attempt: Attempt(1),
             ran_ns: 5,
-            outcome: Ok(Made::Each { values: Body::Inline(Bytes::copy_from_slice(values)), faults: vec![] }),
+            outcome: Ok(Made::Each { values: inlined(values), faults: vec![] }),
         };
-        let inline = |body| match body {
-            Body::Inline(bytes) => Some(bytes),
-            Body::Buffer(_) => None,
-        };
+        let inline = |encoded: Encoded| encoded.take(&[]);
         let two = [1, 0, 0, 0, 0, 1, 0, 0, 0, 1];
         for is_end_first in [true, false] {
             let mut sent = sent(&[(0, 5)]);
@@ -305,9 +310,9 @@ mod tests {
         // Values for more or fewer tasks than they are said to be for, and in a buffer that is not there.
         assert!(sent(&[(0, 5)]).on_ended(ENGINE, end(0, 3, &two), inline).is_err());
         assert!(sent(&[(0, 5)]).on_ended(ENGINE, end(0, 1, &two), inline).is_err());
-        let made = Made::Each { values: Body::Buffer(0), faults: vec![] };
+        let made = Made::Each { values: Encoded { bytes: Body::Buffer(0), blobs: vec![] }, faults: vec![] };
         assert!(sent(&[(0, 5)]).on_ended(ENGINE, End { outcome: Ok(made), ..end(0, 2, &[]) }, inline).is_err());
-        let made = Made::One(Body::Inline(Bytes::new()));
+        let made = Made::One(inlined(&[]));
         assert!(sent(&[(0, 5)]).on_ended(ENGINE, End { outcome: Ok(made), ..end(0, 2, &[]) }, inline).is_err());
     }
 }

@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use super::{
     ChunkRest, ChunkRun, ErasedTask, ErasedValue, ItemEvents, Status, Task, TaskContext, TaskFailure, TaskKind, Value,
-    WireCall, WireValue,
+    WireCall, WireValue, beside, beside_from,
 };
 use crate::error::{Coded, TaskError};
+use crate::limits::BLOBS_MAX;
 
 /// Bytes before each item.
 const LENGTH_BYTES: usize = 4;
@@ -68,6 +69,7 @@ pub(crate) struct EncodedCalls<T> {
 /// The calls that have not begun. The lock is held to take one out, never while it is read or runs.
 struct Rest<T> {
     calls: Mutex<(Bytes, u32)>,
+    blobs: Arc<[Bytes]>,
     function: PhantomData<fn() -> T>,
 }
 
@@ -80,11 +82,11 @@ impl<T: Task> EncodedCalls<T> {
         if bytes_of(&call.inline, call.count) != Some(call.inline.len()) {
             return Err(postcard::Error::DeserializeBadEncoding);
         }
-        Ok(Self::of(call.inline.clone(), call.count))
+        Ok(Self::of(call.inline.clone(), call.count, call.blobs.clone().into()))
     }
 
-    fn of(calls: Bytes, count: u32) -> Self {
-        Self { rest: Arc::new(Rest { calls: Mutex::new((calls, count)), function: PhantomData }), count }
+    fn of(calls: Bytes, count: u32, blobs: Arc<[Bytes]>) -> Self {
+        Self { rest: Arc::new(Rest { calls: Mutex::new((calls, count)), blobs, function: PhantomData }), count }
     }
 }
 
@@ -99,12 +101,12 @@ impl<T: Task> ErasedTask for EncodedCalls<T> {
 
     fn try_clone(&self) -> Option<Box<dyn ErasedTask>> {
         let (calls, count) = self.rest.calls.lock().clone();
-        Some(Box::new(Self::of(calls, count)))
+        Some(Box::new(Self::of(calls, count, self.rest.blobs.clone())))
     }
 
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
         let (inline, count) = self.rest.calls.lock().clone();
-        Some(Ok(WireCall { key: T::kind().key, count, inline, blobs: Vec::new() }))
+        Some(Ok(WireCall { key: T::kind().key, count, inline, blobs: self.rest.blobs.to_vec() }))
     }
 
     fn needs_drop(&self) -> bool {
@@ -116,7 +118,14 @@ impl<T: Task> ErasedTask for EncodedCalls<T> {
     }
 
     fn as_chunk(&mut self) -> Option<Box<dyn ChunkRun>> {
-        Some(Box::new(Working { rest: self.rest.clone(), values: Vec::new(), begun: 0, done: 0, errors: Vec::new() }))
+        Some(Box::new(Working {
+            rest: self.rest.clone(),
+            values: Vec::new(),
+            blobs: Vec::new(),
+            begun: (0, 0),
+            done: 0,
+            errors: Vec::new(),
+        }))
     }
 }
 
@@ -124,8 +133,9 @@ impl<T: Task> ErasedTask for EncodedCalls<T> {
 struct Working<T> {
     rest: Arc<Rest<T>>,
     values: Vec<u8>,
-    /// Where in the values the item that is being made begins.
-    begun: usize,
+    blobs: Vec<Bytes>,
+    /// Where in the values and blobs the item that is being made begins.
+    begun: (usize, usize),
     done: u32,
     errors: Vec<(u32, TaskError)>,
 }
@@ -133,23 +143,31 @@ struct Working<T> {
 impl<T: Task> Working<T> {
     fn make(&mut self, call: &Bytes, cx: &TaskContext, events: &dyn ItemEvents) -> Result<(), TaskError> {
         let undecodable = |what, error: postcard::Error| TaskError::undecodable(what, T::NAME, &error.to_string());
-        let task = match postcard::take_from_bytes::<T>(call) {
+        let task = match beside_from(&self.rest.blobs, || postcard::take_from_bytes::<T>(call)) {
             Ok((task, [])) => task,
             Ok(_) => return Err(undecodable(Coded::Arguments, postcard::Error::DeserializeBadEncoding)),
             Err(error) => return Err(undecodable(Coded::Arguments, error)),
         };
         let value = task.run(cx).map_err(|failure| events.failed(cx, failure))?;
-        put(&mut self.values, &value).map_err(|error| undecodable(Coded::Result, error))
+        // So many that they go beside, and those of later items where they are.
+        let is_room = self.blobs.len() < BLOBS_MAX / 2;
+        let put = if is_room {
+            beside(&mut self.blobs, || put(&mut self.values, &value))
+        } else {
+            put(&mut self.values, &value)
+        };
+        put.map_err(|error| undecodable(Coded::Result, error))
     }
 
     fn end(&mut self, ended: Result<(), TaskError>, cx: &mut TaskContext) {
         if let Err(error) = ended {
             // Whatever was written of a value whose `Serialize` panicked.
-            self.values.truncate(self.begun);
+            self.values.truncate(self.begun.0);
+            self.blobs.truncate(self.begun.1);
             self.values.put_u32_le(0);
             self.errors.push((self.done, error));
         }
-        self.begun = self.values.len();
+        self.begun = (self.values.len(), self.blobs.len());
         self.done += 1;
         cx.task = cx.task.plus(1);
     }
@@ -179,15 +197,17 @@ impl<T: Task> ChunkRun for Working<T> {
     }
 
     fn finish(self: Box<Self>) -> (u32, Value) {
-        let values = EncodedValues { values: self.values.into(), count: self.done, errors: self.errors };
-        (self.done, Value::Typed(Box::new(values)))
+        let Self { values, blobs, done: count, errors, .. } = *self;
+        let values = EncodedValues { values: values.into(), blobs: blobs.into(), count, errors };
+        (count, Value::Typed(Box::new(values)))
     }
 }
 
 impl<T: Task> ChunkRest for Rest<T> {
     fn take(&self) -> Option<(u32, Box<dyn ErasedTask>)> {
         let (calls, count) = mem::take(&mut *self.calls.lock());
-        (count > 0).then(|| (count, Box::new(EncodedCalls::<T>::of(calls, count)) as Box<dyn ErasedTask>))
+        (count > 0)
+            .then(|| (count, Box::new(EncodedCalls::<T>::of(calls, count, self.blobs.clone())) as Box<dyn ErasedTask>))
     }
 }
 
@@ -196,6 +216,8 @@ impl<T: Task> ChunkRest for Rest<T> {
 pub(crate) struct EncodedValues {
     /// An item each; an empty one where there is no value.
     values: Bytes,
+    /// What is beside them, of all items.
+    blobs: Arc<[Bytes]>,
     count: u32,
     /// Why there is none, by place, in order.
     errors: Vec<(u32, TaskError)>,
@@ -204,15 +226,16 @@ pub(crate) struct EncodedValues {
 #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nothing comes from elsewhere"))]
 impl EncodedValues {
     /// Takes values as they came; `None` if they are not `count`, or the errors are not in order.
-    pub(crate) fn new(values: Bytes, count: u32, errors: Vec<(u32, TaskError)>) -> Option<Self> {
+    pub(crate) fn new(value: WireValue, count: u32, errors: Vec<(u32, TaskError)>) -> Option<Self> {
+        let WireValue { inline: values, blobs } = value;
         let are_whole = bytes_of(&values, count) == Some(values.len());
         let in_order = errors.is_sorted_by(|a, b| a.0 < b.0) && errors.last().is_none_or(|last| last.0 < count);
-        (are_whole && in_order).then_some(Self { values, count, errors })
+        (are_whole && in_order).then(|| Self { values, blobs: blobs.into(), count, errors })
     }
 
     /// Returns the values, and why there is none at some places.
-    pub(crate) fn into_parts(self) -> (Bytes, Vec<(u32, TaskError)>) {
-        (self.values, self.errors)
+    pub(crate) fn into_parts(self) -> (WireValue, Vec<(u32, TaskError)>) {
+        (WireValue { inline: self.values, blobs: self.blobs.to_vec() }, self.errors)
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -221,13 +244,15 @@ impl EncodedValues {
 
     /// Reads each value. Runs the user's `Deserialize`, behind `catch` if `read` does.
     pub(crate) fn read<T>(self, read: impl Fn(&WireValue) -> Result<T, TaskError>) -> Vec<Result<T, TaskError>> {
-        let Self { mut values, count, errors } = self;
+        let Self { mut values, blobs, count, errors } = self;
+        let blobs = blobs.to_vec();
+        let mut value = WireValue { inline: Bytes::new(), blobs };
         let mut errors = errors.into_iter().peekable();
         let outcome = |at| {
-            let inline = take(&mut values).unwrap_or_default();
+            value.inline = take(&mut values).unwrap_or_default();
             match errors.next_if(|(failed, _)| *failed == at) {
                 Some((_, error)) => Err(error),
-                None => read(&WireValue { inline, blobs: Vec::new() }),
+                None => read(&value),
             }
         };
         (0..count).map(outcome).collect()
@@ -256,7 +281,7 @@ impl ErasedValue for EncodedValues {
         let behind = self.errors.split_off(from).into_iter().map(|(at, error)| (at - count, error)).collect();
         let errors = mem::replace(&mut self.errors, behind);
         self.count -= count;
-        Some(Box::new(Self { values, count, errors }))
+        Some(Box::new(Self { values, blobs: self.blobs.clone(), count, errors }))
     }
 
     fn failed(&self) -> Option<Status> {
@@ -406,15 +431,16 @@ mod tests {
     #[test]
     fn calls_and_values_that_are_not_as_many_as_they_say_are_refused() {
         let call = Chunk::new((0..3).map(Halve)).encode().unwrap().unwrap();
+        let value = |call: &WireCall| WireValue { inline: call.inline.clone(), blobs: Vec::new() };
         for count in [0, 1, 2, 4, u32::MAX] {
             assert!(EncodedCalls::<Halve>::read(&WireCall { count, ..call.clone() }).is_err(), "{count}");
-            assert!(EncodedValues::new(call.inline.clone(), count, Vec::new()).is_none(), "{count}");
+            assert!(EncodedValues::new(value(&call), count, Vec::new()).is_none(), "{count}");
         }
         let cut = call.inline.slice(..call.inline.len() - 1);
         assert!(EncodedCalls::<Halve>::read(&WireCall { inline: cut, ..call.clone() }).is_err());
         let error = |at| (at, TaskError::NoEngines);
-        assert!(EncodedValues::new(call.inline.clone(), 3, vec![error(0), error(2)]).is_some());
-        assert!(EncodedValues::new(call.inline.clone(), 3, vec![error(2), error(0)]).is_none());
-        assert!(EncodedValues::new(call.inline, 3, vec![error(3)]).is_none());
+        assert!(EncodedValues::new(value(&call), 3, vec![error(0), error(2)]).is_some());
+        assert!(EncodedValues::new(value(&call), 3, vec![error(2), error(0)]).is_none());
+        assert!(EncodedValues::new(value(&call), 3, vec![error(3)]).is_none());
     }
 }

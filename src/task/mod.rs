@@ -5,6 +5,7 @@ mod kind;
 mod call;
 mod context;
 mod size;
+mod blob;
 mod options;
 mod payload;
 mod closure;
@@ -16,6 +17,8 @@ mod record;
 mod printed;
 mod table;
 
+pub use blob::Blob;
+pub(crate) use blob::{beside, beside_from, check_size};
 pub use call::{ResultLike, Task, TaskFailure};
 pub(crate) use chunk::ChunkValue;
 pub use chunk::{Chunk, ChunkRest, ChunkRun, ItemEvents};

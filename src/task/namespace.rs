@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{TaskContext, TaskFailure};
+use super::{Blob, TaskContext, TaskFailure, blob};
 use crate::catch;
 use crate::limits::PUSHED_NAMES_MAX;
 
@@ -188,14 +188,14 @@ impl<T: PartialEq> PartialEq for Pulled<T> {
 /// As bytes of its own, so that an engine can pass it on without knowing its type.
 impl<T: Serialize> Serialize for Pulled<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = postcard::to_stdvec(&*self.0).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_bytes(&bytes)
+        let bytes = blob::whole(|| postcard::to_stdvec(&*self.0)).map_err(serde::ser::Error::custom)?;
+        Blob::from(bytes).serialize(serializer)
     }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Pulled<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Bytes::deserialize(deserializer)?;
+        let bytes = Blob::deserialize(deserializer)?;
         let value = postcard::from_bytes(&bytes).map_err(serde::de::Error::custom)?;
         Ok(Self(Arc::new(value)))
     }
@@ -241,16 +241,16 @@ impl Serialize for Shared {
         match self {
             Self::Typed(value) => {
                 // The trait object's own type, not that of the `Arc` around it.
-                let bytes = (**value).encode().map_err(serde::ser::Error::custom)?;
-                serializer.serialize_bytes(&bytes)
+                let bytes = blob::whole(|| (**value).encode()).map_err(serde::ser::Error::custom)?;
+                Blob::from(bytes).serialize(serializer)
             }
-            Self::Wire(bytes) => serializer.serialize_bytes(bytes),
+            Self::Wire(bytes) => Blob::from(bytes.clone()).serialize(serializer),
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Shared {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Bytes::deserialize(deserializer).map(Self::Wire)
+        Blob::deserialize(deserializer).map(|bytes| Self::Wire(bytes.into_bytes()))
     }
 }

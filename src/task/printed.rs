@@ -74,7 +74,6 @@ impl Printed {
     }
 }
 
-#[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "nothing comes from elsewhere"))]
 impl Text {
     fn add(&mut self, text: &str, max: usize) {
         self.kept.push_str(text);

@@ -35,6 +35,13 @@ impl HeapBytes<'_, bytes::Bytes> {
     }
 }
 
+impl HeapBytes<'_, super::Blob> {
+    /// Returns the bytes of the buffer.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// The answer for every other type.
 ///
 /// ```

@@ -7,7 +7,7 @@ pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
 /// Buffers from here on are written and read without being copied, in bytes: below, a copy is cheaper than a slice
 /// of its own.
-pub const UNCOPIED_BYTES_MIN: usize = 16 << 10;
+pub const UNCOPIED_BYTES_MIN: usize = crate::limits::BLOB_BYTES_MIN;
 
 /// Length and lane of a frame.
 pub(super) const FRAME_HEAD_BYTES: usize = 8;
@@ -60,7 +60,8 @@ impl FrameLimits {
     pub const STRANGER: Self = Self { header_bytes_max: 4 << 10, buffers_max: 0, buffer_bytes_max: 0 };
 
     /// For a peer of this cluster: arguments of 8 MiB in a batch of twice that, buffers of 1 GiB.
-    pub const PEER: Self = Self { header_bytes_max: 16 << 20, buffers_max: 4_096, buffer_bytes_max: 1 << 30 };
+    pub const PEER: Self =
+        Self { header_bytes_max: 16 << 20, buffers_max: 4_096, buffer_bytes_max: crate::limits::BLOB_BYTES_MAX };
 }
 
 /// What was read is no frame of ours. The stream cannot go on.

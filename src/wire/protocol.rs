@@ -37,7 +37,18 @@ pub struct Call {
     /// The caller's name for it.
     pub label: Option<Box<str>>,
     /// Its arguments; of several, each after its length in 4 bytes, little-endian.
-    pub arguments: Body,
+    pub arguments: Encoded,
+    /// Its value is kept by its id, and so is to come in one piece.
+    pub is_kept: bool,
+}
+
+/// What was encoded, and the buffers of what is beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoded {
+    /// In postcard.
+    pub bytes: Body,
+    /// The numbers of buffers.
+    pub blobs: Vec<u32>,
 }
 
 /// Bytes in the message, or in one of its buffers.
@@ -90,11 +101,11 @@ pub struct End {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Made {
     /// A value.
-    One(Body),
+    One(Encoded),
     /// The values of several items.
     Each {
         /// Each after its length in 4 bytes, little-endian; nothing where there is none.
-        values: Body,
+        values: Encoded,
         /// Why there is none, by place, in order.
         faults: Vec<(u32, Fault)>,
     },
@@ -134,6 +145,22 @@ impl Body {
     }
 }
 
+impl Encoded {
+    /// Puts what was encoded into a message.
+    pub fn put(bytes: Bytes, blobs: Vec<Bytes>, buffers: &mut Vec<Bytes>) -> Self {
+        let bytes = Body::put(bytes, buffers);
+        let first = buffers.len();
+        buffers.extend(blobs);
+        Self { bytes, blobs: (first..buffers.len()).map(|number| number as u32).collect() }
+    }
+
+    /// Takes it out of a message; `None` if that lacks a buffer.
+    pub fn take(self, buffers: &[Bytes]) -> Option<(Bytes, Vec<Bytes>)> {
+        let blobs = self.blobs.into_iter().map(|number| buffers.get(number as usize).cloned());
+        Some((self.bytes.take(buffers)?, blobs.collect::<Option<_>>()?))
+    }
+}
+
 /// Encodes what is said, beside its buffers.
 pub fn encode(said: &impl Serialize, buffers: Vec<Bytes>) -> Message {
     let header = postcard::to_stdvec(said).expect("a vector grows, and what is said can be encoded");
@@ -149,5 +176,33 @@ pub fn decode<'a, T: Deserialize<'a>>(message: &'a Message) -> Result<T, Box<str
         Ok((said, [])) => Ok(said),
         Ok((_, rest)) => Err(format!("{} bytes too many in a message", rest.len()).into()),
         Err(error) => Err(format!("a message of {} bytes cannot be read: {error}", message.header.len()).into()),
+    }
+}
+
+/// What goes together in one message.
+#[derive(Debug)]
+pub struct Parcel<T> {
+    /// What is said.
+    pub items: Vec<T>,
+    /// The buffers of all of them.
+    pub buffers: Vec<Bytes>,
+}
+
+/// Items that go together, at most: with 16 KiB each that is not beside them, half of what a peer takes.
+const PARCEL_ITEMS_MAX: usize = 512;
+
+/// Buffers that go together, at most, so that one item more cannot be too many.
+const PARCEL_BUFFERS_MAX: usize = 1_024;
+
+impl<T> Default for Parcel<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), buffers: Vec::new() }
+    }
+}
+
+impl<T> Parcel<T> {
+    /// Returns whether it is time for the next.
+    pub fn is_full(&self) -> bool {
+        self.items.len() >= PARCEL_ITEMS_MAX || self.buffers.len() >= PARCEL_BUFFERS_MAX
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use callboard::{Cluster, DirectView};
+use callboard::{Cluster, ClusterBuilder, DirectView};
 
 use super::noop::Noop;
 use super::report::{Figure, Params};
@@ -19,24 +19,27 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         let params = Params::new().with("operation", operation).with("engines", engines).with("bytes", bytes);
         Figure { system, params, value: median(times), unit: "us" }
     };
-    let callboard: Contender = Box::new(move || {
-        let times = on_plain_thread(|| callboard_times(engines, bytes))?;
-        let of = |(operation, bytes, times)| of(callboard_itself::THREADS, operation, bytes, times);
-        Ok(times.into_iter().map(of).collect())
-    });
+    let callboard = move |system: &'static str, cluster: fn(usize) -> ClusterBuilder| -> Contender {
+        Box::new(move || {
+            let times = on_plain_thread(|| callboard_times(cluster(engines), bytes))?;
+            Ok(times.into_iter().map(|(operation, bytes, times)| of(system, operation, bytes, times)).collect())
+        })
+    };
+    let threads = callboard(callboard_itself::THREADS, Cluster::threads);
+    let processes = callboard(callboard_itself::PROCESSES, Cluster::processes);
     let rayon: Contender = Box::new(move || Ok(vec![of("rayon", "apply", 0, broadcast_times(engines)?)]));
     // What gathering cannot do without, and scattering of numbers neither: every byte is copied once.
     let serial: Contender = Box::new(move || {
         let times = copy_times(bytes);
         Ok(["scatter", "gather"].into_iter().map(|operation| of("serial", operation, bytes, times.clone())).collect())
     });
-    vec![callboard, rayon, serial]
+    vec![threads, processes, rayon, serial]
 }
 
 type Times = Vec<(&'static str, usize, Vec<f64>)>;
 
-fn callboard_times(engines: usize, bytes: usize) -> Fallible<Times> {
-    let cluster = Cluster::threads(engines).start()?;
+fn callboard_times(cluster: ClusterBuilder, bytes: usize) -> Fallible<Times> {
+    let cluster = cluster.start()?;
     let dv = cluster.client().all();
     let numbers = vec![1.0_f64; bytes / 8];
     for _ in 0..CALLS / 10 {

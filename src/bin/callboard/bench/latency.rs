@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::ping_pong::{self, Ends};
 use super::report::{Figure, Params};
 use super::yardsticks::{Setup, YARDSTICKS};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread, pin};
+use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread, pin, unix_socket};
 
 /// What the table says below its rows.
 pub(super) const NOTE: &str = "\
@@ -39,6 +39,10 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         contenders.extend([takes_calls(threads, Ends::Pinned(on)), ping_pong(Ends::Pinned(on))]);
     }
     contenders.push(takes_calls(processes, Ends::Anywhere));
+    contenders.push(Box::new(move || {
+        let times = on_plain_thread(move || unix_socket::ping_pong(WARM_UP, trips))?;
+        Ok(quantiles(unix_socket::PING_PONG, &Params::new().with("pinned", false), times))
+    }));
     contenders.extend(YARDSTICKS.into_iter().map(|yardstick| takes_calls(yardstick, Ends::Anywhere)));
     contenders
 }

@@ -9,15 +9,18 @@ mod callboard_itself;
 mod noop;
 mod ping_pong;
 mod pin;
+mod unix_socket;
 mod yardsticks;
 
 mod apply_all;
+mod engine_death;
 mod full_ledger;
 mod idle;
 mod latency;
 mod map_throughput;
 mod noop_throughput;
 mod norms;
+mod payload;
 mod queued_memory;
 mod scheduler_cost;
 mod startup;
@@ -74,8 +77,12 @@ enum Test {
     Norms,
     /// The same call on every engine; 64 MiB pushed, pulled, scattered, gathered
     ApplyAll,
+    /// A blob to one engine and back
+    Payload,
     /// One task that does nothing and its result, on an idle cluster
     Latency,
+    /// Tasks of 20 ms on process engines, one of which is killed halfway
+    EngineDeath,
     /// Memory of a task that waits, its result included
     QueuedMemory,
     /// The scheduler's own work for one task, by engines and sets of engines
@@ -151,7 +158,9 @@ impl Test {
             Self::MapThroughput => "map_throughput",
             Self::Norms => "norms",
             Self::ApplyAll => "apply_all",
+            Self::Payload => "payload",
             Self::Latency => "latency",
+            Self::EngineDeath => "engine_death",
             Self::QueuedMemory => "queued_memory",
             Self::SchedulerCost => "scheduler_cost",
             Self::Idle => "idle",
@@ -165,7 +174,9 @@ impl Test {
             Self::MapThroughput => map_throughput::contenders(plan),
             Self::Norms => norms::contenders(plan),
             Self::ApplyAll => apply_all::contenders(plan),
+            Self::Payload => payload::contenders(plan),
             Self::Latency => latency::contenders(plan),
+            Self::EngineDeath => engine_death::contenders(plan),
             Self::QueuedMemory => queued_memory::contenders(plan),
             Self::SchedulerCost => scheduler_cost::contenders(plan),
             Self::Idle => idle::contenders(plan),

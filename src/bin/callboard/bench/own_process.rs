@@ -6,6 +6,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use callboard::Cluster;
 use clap::Subcommand;
 
 use super::{Fallible, idle, queued_memory};
@@ -31,6 +32,9 @@ pub(super) enum Run {
         engines: usize,
         /// How long they are watched, in milliseconds.
         watch_ms: u64,
+        /// Whether they are processes.
+        #[arg(long)]
+        processes: bool,
     },
 }
 
@@ -64,7 +68,10 @@ pub(crate) fn child(args: &Args) -> Fallible<()> {
     });
     let figures = match args.run {
         Run::QueuedMemory { tasks } => queued_memory::measure(tasks)?,
-        Run::Idle { engines, watch_ms } => idle::measure(engines, Duration::from_millis(watch_ms))?,
+        Run::Idle { engines, watch_ms, processes } => {
+            let cluster = if processes { Cluster::processes(engines) } else { Cluster::threads(engines) };
+            idle::measure(cluster, Duration::from_millis(watch_ms))?
+        }
     };
     let printed: Vec<String> = figures.iter().map(f64::to_string).collect();
     println!("{}", printed.join(" "));
@@ -75,7 +82,10 @@ impl Run {
     fn to_args(self) -> Vec<String> {
         match self {
             Self::QueuedMemory { tasks } => vec!["queued-memory".into(), tasks.to_string()],
-            Self::Idle { engines, watch_ms } => vec!["idle".into(), engines.to_string(), watch_ms.to_string()],
+            Self::Idle { engines, watch_ms, processes } => {
+                let kind = processes.then(|| "--processes".into());
+                ["idle".into(), engines.to_string(), watch_ms.to_string()].into_iter().chain(kind).collect()
+            }
         }
     }
 }

@@ -188,7 +188,10 @@ impl Test {
                 "apply_all: engines of one process share what is pushed; rayon is `broadcast`, serial copies the bytes once."
                     .into(),
             ),
-            Self::Norms | Self::QueuedMemory | Self::Idle | Self::Startup => None,
+            Self::Payload => Some(
+                "payload: twice the size by the time of a round trip; unix_bulk is a stream one way, of pieces of this size.".into(),
+            ),
+            Self::Norms | Self::QueuedMemory | Self::Idle | Self::Startup | Self::EngineDeath => None,
         }
     }
 }
