@@ -1,7 +1,7 @@
 //! The IPython Parallel tutorial "Futures", cell by cell.
 //!
-//! `cargo run --release --example tutorial`; two numbers after `--` are how long a second is and the exponent of the
-//! largest array, 1 and 24 on the page.
+//! `cargo run --release --example tutorial`; after `--` may follow how long a second is, the exponent of the largest array
+//! (1 and 24 on the page), and what the engines are: `threads`, or `processes`.
 
 #[path = "../src/bin/callboard/huge_pages.rs"]
 mod huge_pages;
@@ -68,6 +68,8 @@ fn norm_of_ones(n: usize) -> f64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // Where engines are processes, each is this very program, and turns into an engine here.
+    callboard::init();
     let mut arguments = std::env::args().skip(1);
     let second = Duration::from_secs_f64(match arguments.next() {
         Some(argument) => argument.parse().map_err(|_| format!("not a number of seconds: {argument}"))?,
@@ -79,7 +81,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     // A cluster of four engines, and a view of all of them: rc[:].
-    let cluster = Cluster::threads(4).start()?;
+    let cluster = match arguments.next().as_deref() {
+        None | Some("threads") => Cluster::threads(4).start()?,
+        Some("processes") => Cluster::processes(4).start()?,
+        Some(other) => return Err(format!("neither threads nor processes: {other}").into()),
+    };
     let rc = cluster.client();
     let dv = rc.all();
     println!("{dv:?}");

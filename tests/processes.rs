@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callboard::prelude::*;
-use callboard::{Attempt, EngineEvent, EngineId, Limits, Status};
+use callboard::{Attempt, EngineEvent, EngineEvents, EngineId, Limits, Status};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -382,12 +382,8 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
         Err(TaskError::Cancelled { reason }) => assert_eq!(&*reason, "it hangs"),
         other => panic!("{other:?}"),
     }
-    let EngineEvent::Left { engine: EngineId(0), cause } = events.recv_timeout(PATIENCE).unwrap().unwrap() else {
-        panic!("it leaves")
-    };
-    assert_eq!(&*cause, format!("its process was killed because task {} was cancelled by force", hanging.id()));
-    let EngineEvent::Joined { engine } = events.recv_timeout(PATIENCE).unwrap().unwrap() else { panic!("the next") };
-    assert_eq!(engine, EngineId(2));
+    let cause = replaced(&mut events, EngineId(0), EngineId(2));
+    assert_eq!(cause, format!("its process was killed because task {} was cancelled by force", hanging.id()));
     assert_eq!(waiting.get_timeout(PATIENCE), Ok(300));
     assert_eq!(pids, [pid_of(&rc, 1)], "the other is as it was");
 
@@ -398,7 +394,7 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
     hanging.cancel("not needed");
     assert!(hanging.get_timeout(PATIENCE).is_err());
     assert!(!hanging.cancel_by_force("it hangs all the same"), "it is settled");
-    assert!(matches!(events.recv_timeout(PATIENCE).unwrap().unwrap(), EngineEvent::Left { engine: EngineId(1), .. }));
+    replaced(&mut events, EngineId(1), EngineId(3));
     // Items of a map, of which one runs and others have not begun.
     rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
     let map = view.map(sleep_ms, [100_000; 20]);
@@ -406,8 +402,10 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
     assert_eq!(map.cancel_by_force("all of it"), 20);
     map.wait_timeout(PATIENCE).unwrap();
     assert_eq!(view.apply(square(5)).get_timeout(PATIENCE), Ok(25));
+    let seen: Vec<EngineEvent> = (0..4).map(|_| events.recv_timeout(PATIENCE).unwrap().unwrap()).collect();
+    let left = seen.iter().filter(|event| matches!(event, EngineEvent::Left { .. })).count();
+    assert_eq!(left, 2, "each ran one: {seen:?}");
     // One that has not begun costs no engine.
-    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
     let engines = rc.ids();
     let first = rc.engine(0 - 1).unwrap();
     let (running, queued) = (first.apply(sleep_ms(200)), first.apply(sleep_ms(100_000)));
@@ -415,6 +413,19 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
     assert!(matches!(queued.get_timeout(PATIENCE), Err(TaskError::Cancelled { .. })));
     assert_eq!(running.get_timeout(PATIENCE), Ok(200));
     assert_eq!(rc.ids(), engines);
+}
+
+/// Waits until one engine has left and another has joined, in either order; returns why it left.
+fn replaced(events: &mut EngineEvents, gone: EngineId, fresh: EngineId) -> String {
+    let mut next = || events.recv_timeout(PATIENCE).unwrap().unwrap();
+    match (next(), next()) {
+        (EngineEvent::Left { engine, cause }, EngineEvent::Joined { engine: joined })
+        | (EngineEvent::Joined { engine: joined }, EngineEvent::Left { engine, cause }) => {
+            assert_eq!((engine, joined), (gone, fresh));
+            cause.to_string()
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn pid_of(rc: &Client, engine: i64) -> u32 {
@@ -445,6 +456,11 @@ fn engines_are_added_and_restarted_on_request() {
     let before: Vec<u32> = (0..3).map(|n| pid_of(&rc, n)).collect();
     assert_eq!((before[0], before[1] == before[2]), (std::process::id(), false));
     let running = rc.engine(1).unwrap().apply(sleep_ms(300));
+    let is_sent = || {
+        let status = rc.queue_status().get_timeout(PATIENCE).unwrap();
+        (status.pending, status.engines[1].queued, status.engines[1].outstanding) == (1, 0, 1)
+    };
+    while !is_sent() {}
     let fresh = cluster.restart_engines([EngineId(0), EngineId(1)]).get_timeout(PATIENCE).unwrap();
     assert_eq!(fresh, [EngineId(3), EngineId(4)]);
     assert_eq!(running.get_timeout(PATIENCE), Ok(300), "in good order");

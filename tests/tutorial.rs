@@ -4,8 +4,18 @@ use std::process::Command;
 
 #[test]
 fn the_tutorial_prints_what_the_page_shows() {
+    prints_what_the_page_shows("threads");
+}
+
+#[cfg(all(unix, feature = "remote"))]
+#[test]
+fn the_same_program_prints_the_same_on_engines_that_are_processes() {
+    prints_what_the_page_shows("processes");
+}
+
+fn prints_what_the_page_shows(engines: &str) {
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "20"])
+        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "20", engines])
         .output()
         .expect("cargo runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -21,13 +31,16 @@ fn the_tutorial_prints_what_the_page_shows() {
     let pid = lines[4].strip_prefix("I got PID: ").expect("the callback's line");
     assert_eq!(lines[5], pid);
     // 1, 2, 3 and 4 seconds of work: as many ticks of the background before each line.
+    let pids: Vec<&str> = lines[6].trim_start_matches(". ").trim_matches(['[', ']']).split(", ").collect();
     for (i, line) in lines[6..10].iter().enumerate() {
-        let pids = format!("[{pid}, {pid}, {pid}, {pid}]");
-        assert_eq!(*line, format!("{}{pids}", ". ".repeat(i + 1)), "{out}");
+        assert_eq!(*line, format!("{}[{}]", ". ".repeat(i + 1), pids.join(", ")), "{out}");
     }
+    assert_eq!((pids.len(), pids[3]), (4, pid), "rc[-1] is the last of rc[:]");
+    let different: std::collections::BTreeSet<_> = pids.iter().collect();
+    assert_eq!(different.len(), if engines == "processes" { 4 } else { 1 }, "{out}");
 
     assert_eq!(lines[10], "[0, 1, 2, 3]");
-    assert_eq!(lines[11..21], [pid; 10]);
+    assert!(lines[11..21].iter().all(|line| [pids[0], pids[2]].contains(line)), "the even ones: {out}");
     assert_eq!(lines[21], "<LoadBalancedView all>");
     let executors = ["ThreadPoolExecutor", "ViewExecutor", "ViewExecutor"];
     for (pair, executor) in lines[22..28].chunks(2).zip(executors) {

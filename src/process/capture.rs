@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::ioctl_fionread;
 
 use super::tally::Tally;
 use crate::actors::Witness;
@@ -33,6 +34,13 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// How long the thread waits then.
 const BREATH: Duration = Duration::from_millis(5);
+
+/// How long the thread leaves what is printed where it is, unless it is much: the last words of a process that dies are to
+/// be found by the parent, and not to be lost on their way through here.
+const LEFT_ALONE: Duration = Duration::from_millis(10);
+
+/// What is so much that whoever prints is not to wait for the thread: a quarter of a pipe.
+const MUCH_BYTES: u64 = 16 << 10;
 
 /// What this process prints.
 pub(super) struct Capture {
@@ -66,9 +74,12 @@ impl Capture {
         while self.is_something_there(None) {
             if self.speaker.waiting(Lane::Bulk) > WAITING_BYTES_MAX {
                 thread::sleep(BREATH);
-            } else {
-                self.take_in(&mut self.now.lock());
+                continue;
             }
+            if self.pipes.iter().all(|pipe| ioctl_fionread(pipe).is_ok_and(|bytes| bytes < MUCH_BYTES)) {
+                thread::sleep(LEFT_ALONE);
+            }
+            self.take_in(&mut self.now.lock());
         }
     }
 
