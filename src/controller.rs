@@ -219,66 +219,74 @@ impl Host {
     }
 }
 
-/// Starts the actors on the present arbiter.
+/// Starts the actors on the present arbiter, and the engines.
 async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
     let Plan { thread_engines, process_engines, children, limits, registry, policy } = plan;
-    let counts = Arc::new(CallbackCounts::default());
-    let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
-    let (submissions, finished) = (Lane::new(), Lane::new());
-
-    let callbacks = Callbacks::new(&limits, threads.clone(), counts.clone()).start();
-    let mut store = None;
-    let scheduler = Scheduler::create(|ctx| {
-        let settled = ctx.address().recipient();
-        let result_store = ResultStore::new(ResultStoreParts {
-            limits: limits.clone(),
-            scheduler: settled,
-            callbacks: callbacks.clone(),
-            admission: admission.clone(),
-            finished: finished.clone(),
-        });
-        let store = store.insert(result_store.start());
-        Scheduler::new(SchedulerParts {
-            limits: limits.clone(),
-            store: store.clone(),
-            callbacks: callbacks.clone(),
-            counts: counts.clone(),
-            roster: roster.clone(),
-            admission: admission.clone(),
-            finished: finished.clone(),
-            submissions: submissions.clone(),
-            policy,
-        })
-    });
-    let result_store = store.expect("`create` runs its closure before it returns");
-
-    let parts = EngineParts {
-        registry: Arc::new(registry),
-        finished,
-        handed_back: scheduler.clone().recipient(),
-        threads,
-        patience: limits.spin(),
-        values: Values::AsTheyAre,
-        witness: None,
-    };
-    let processes = Processes::new(parts.clone(), scheduler.clone(), limits.clone(), children);
-    let nursery = Nursery { arbiter: Arbiter::current(), parts, scheduler: scheduler.clone() };
+    let Actors { parts, addresses, link } = Actors::start(limits.clone(), registry, policy, threads);
+    let processes = Processes::new(parts.clone(), addresses.scheduler.clone(), limits, children);
+    let nursery = Nursery { arbiter: Arbiter::current(), parts, scheduler: addresses.scheduler.clone() };
     if let Err(error) = nursery.add(&processes, thread_engines, process_engines).await {
         // The children that did join end with their sessions.
         processes.halt();
         std::thread::spawn(move || processes.end());
         return Err(error);
     }
-    let link = LinkParts {
-        limits,
-        submissions,
-        admission,
-        roster,
-        cancel: scheduler.clone().recipient(),
-        callbacks: callbacks.clone(),
-        counts,
-    };
-    Ok(Started { nursery, processes, addresses: Addresses { scheduler, result_store, callbacks }, link })
+    Ok(Started { nursery, processes, addresses, link })
+}
+
+/// The actors, and what engines and clients of theirs are made with.
+pub(crate) struct Actors {
+    pub(crate) parts: EngineParts,
+    pub(crate) addresses: Addresses,
+    pub(crate) link: LinkParts,
+}
+
+impl Actors {
+    /// Starts them in the present task set.
+    pub(crate) fn start(limits: Limits, registry: Registry, policy: Policy, threads: Arc<Threads>) -> Self {
+        let counts = Arc::new(CallbackCounts::default());
+        let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
+        let (submissions, finished) = (Lane::new(), Lane::new());
+
+        let callbacks = Callbacks::new(&limits, threads.clone(), counts.clone()).start();
+        let mut store = None;
+        let scheduler = Scheduler::create(|ctx| {
+            let settled = ctx.address().recipient();
+            let result_store = ResultStore::new(ResultStoreParts {
+                limits: limits.clone(),
+                scheduler: settled,
+                callbacks: callbacks.clone(),
+                admission: admission.clone(),
+                finished: finished.clone(),
+            });
+            let store = store.insert(result_store.start());
+            Scheduler::new(SchedulerParts {
+                limits: limits.clone(),
+                store: store.clone(),
+                callbacks: callbacks.clone(),
+                counts: counts.clone(),
+                roster: roster.clone(),
+                admission: admission.clone(),
+                finished: finished.clone(),
+                submissions: submissions.clone(),
+                policy,
+            })
+        });
+        let result_store = store.expect("`create` runs its closure before it returns");
+
+        let parts = EngineParts {
+            registry: Arc::new(registry),
+            finished,
+            handed_back: scheduler.clone().recipient(),
+            threads,
+            patience: limits.spin(),
+            values: Values::AsTheyAre,
+            witness: None,
+        };
+        let cancel = scheduler.clone().recipient();
+        let link = LinkParts { limits, submissions, admission, roster, cancel, callbacks: callbacks.clone(), counts };
+        Self { parts, addresses: Addresses { scheduler, result_store, callbacks }, link }
+    }
 }
 
 impl Nursery {

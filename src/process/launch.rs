@@ -29,8 +29,8 @@ use crate::error::Error;
 use crate::ledger::EngineOffer;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::messages::Completion;
-use crate::remote::{Fate, Gateway, GatewayParts, Lost, Mark, Process, Said};
-use crate::task::{EngineId, Stream, last_words};
+use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Mark, Process, Said};
+use crate::task::{Attempt, EngineId, Stream, TaskId, last_words};
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::pump::run;
 use crate::wire::session::{Heard, SessionLimits, Speaker};
@@ -145,8 +145,9 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
             Err(error) => format!("its process cannot be waited for: {error}"),
         };
         has_joined |= fate.has_joined.load(Ordering::Acquire);
-        let last = leash.begun_last();
-        let killed_for = fate.killed_for.lock().filter(|(task, attempt)| last == Some(Mark::of(*task, *attempt)));
+        let last = leash.begun();
+        let is_last = |(task, attempt): &(TaskId, Attempt)| last == Begun::UpTo(Mark::of(*task, *attempt));
+        let killed_for = fate.killed_for.lock().filter(is_last);
         let next = if fate.is_worn_out.load(Ordering::Acquire) {
             Some(Duration::ZERO)
         } else if let Some((task, _)) = killed_for {
@@ -218,8 +219,8 @@ impl Leash {
 }
 
 impl Process for Leash {
-    fn begun_last(&self) -> Option<Mark> {
-        self.tally.last()
+    fn begun(&self) -> Begun {
+        self.tally.last().map_or(Begun::Nothing, Begun::UpTo)
     }
 
     fn kill(&self) {

@@ -88,7 +88,7 @@ impl Desk {
     }
 }
 
-fn assignment(call: Call, message: &Message) -> Result<Assignment, Box<str>> {
+pub(super) fn assignment(call: Call, message: &Message) -> Result<Assignment, Box<str>> {
     let Call { id, count, attempt, key, label, arguments, is_kept } = call;
     let (inline, blobs) = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
     let payload = Payload::Wire(Box::new(WireCall { key, count, inline, blobs }));
@@ -131,7 +131,7 @@ impl Uplink {
     }
 }
 
-fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
+pub(super) fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
     let Completion { id, count, attempt, ran, outcome, .. } = completion;
     let ran_ns = ran.map_or(0, |ran| u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
     let outcome = match outcome {

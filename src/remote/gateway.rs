@@ -55,10 +55,21 @@ pub(crate) struct GatewayParts {
     pub(crate) tasks_max: Option<u32>,
 }
 
+/// How far an engine has come with what it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It has begun nothing.
+    Nothing,
+    /// It has begun this last, and all that was sent before.
+    UpTo(Mark),
+    /// Nobody knows: it may have begun all of it.
+    Unknown,
+}
+
 /// An engine's process.
 pub(crate) trait Process: Send + Sync {
-    /// Returns what it has begun last; `None` if nothing.
-    fn begun_last(&self) -> Option<Mark>;
+    /// Returns how far it has come.
+    fn begun(&self) -> Begun;
 
     /// Kills it, and those that it has started.
     fn kill(&self);
@@ -252,7 +263,7 @@ impl Gateway {
     /// Ends tasks that run, with the engine's process. Those that have not begun are given up as any other.
     fn end_by_force(&mut self, mut tasks: Vec<TaskId>, ctx: &mut Context<Self>) {
         tasks.retain(|task| self.sent.has(*task));
-        let last = self.parts.process.begun_last().and_then(|mark| self.sent.marked(mark));
+        let last = self.sent.last_begun(self.parts.process.begun());
         if let Some(running) = last.filter(|(task, _)| tasks.contains(task)) {
             *self.parts.fate.killed_for.lock() = Some(running);
             self.parts.process.kill();
@@ -384,8 +395,7 @@ impl Handler<NoMore> for Gateway {
 
     fn handle(&mut self, _: NoMore, ctx: &mut Context<Self>) {
         if let Some((Lost { cause, .. }, engine)) = self.lost.take().zip(self.id) {
-            let last = self.parts.process.begun_last().and_then(|mark| self.sent.marked(mark));
-            let had = self.sent.on_lost(engine, last, &cause);
+            let had = self.sent.on_lost(engine, self.parts.process.begun(), &cause);
             self.parts.scheduler.do_send(Leave { engine, cause, had });
         }
         ctx.stop();
@@ -424,7 +434,7 @@ impl Handler<Lost> for Gateway {
     type Result = ();
 
     fn handle(&mut self, mut msg: Lost, ctx: &mut Context<Self>) {
-        let last = self.parts.process.begun_last().and_then(|mark| self.sent.marked(mark));
+        let last = self.sent.last_begun(self.parts.process.begun());
         for (stream, text) in std::mem::take(&mut msg.unread) {
             self.on_printed(last, stream, text);
         }

@@ -5,7 +5,9 @@ mod gateway;
 mod mark;
 mod sent;
 mod engine;
+#[cfg(test)]
+mod simulation;
 
 pub(crate) use engine::{Serving, serve};
-pub(crate) use gateway::{Fate, Gateway, GatewayParts, Lost, Process, Said};
+pub(crate) use gateway::{Begun, Fate, Gateway, GatewayParts, Lost, Process, Said};
 pub(crate) use mark::Mark;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::gateway::Begun;
 use super::mark::Mark;
 use crate::error::{Coded, Place, TaskError};
 use crate::ledger::{Assignment, HandBack};
@@ -71,8 +72,9 @@ impl Sent {
         })
     }
 
-    /// Returns the attempt with this mark, if the engine has it.
-    pub(super) fn marked(&self, mark: Mark) -> Option<(TaskId, Attempt)> {
+    /// Returns what the engine has begun last of what it has, if that is known.
+    pub(super) fn last_begun(&self, begun: Begun) -> Option<(TaskId, Attempt)> {
+        let Begun::UpTo(mark) = begun else { return None };
         self.0.iter().find_map(|sent| {
             let attempt = sent.assignment.attempt;
             let mut ids = (0..sent.count).map(|at| sent.assignment.id.plus(at));
@@ -133,15 +135,16 @@ impl Sent {
         Ok(self.take(span, attempt)?.back(None))
     }
 
-    /// The engine is gone. What it had comes back: with an error as far as it had started, which was at `last`.
-    pub(super) fn on_lost(&mut self, engine: EngineId, last: Option<(TaskId, Attempt)>, cause: &str) -> Vec<HandBack> {
+    /// The engine is gone. What it had comes back: with an error as far as it had begun.
+    pub(super) fn on_lost(&mut self, engine: EngineId, begun: Begun, cause: &str) -> Vec<HandBack> {
         // Of one that it has returned since, it had begun nothing after.
-        let last = last.and_then(|(id, attempt)| Some((self.find(id, attempt)?, id)));
+        let last = self.last_begun(begun).and_then(|(id, attempt)| Some((self.find(id, attempt)?, id)));
         let lost = |attempt| TaskError::EngineLost { engine, attempt, cause: cause.into() };
         let mut had = Vec::with_capacity(self.0.len());
         for (at, mut sent) in std::mem::take(&mut self.0).into_iter().enumerate() {
             let attempt = sent.assignment.attempt;
             let begun = match last {
+                _ if begun == Begun::Unknown => sent.count,
                 Some((last, _)) if at < last => sent.count,
                 Some((last, id)) if at == last => (id.seq - sent.assignment.id.seq) as u32 + 1,
                 _ => 0,
@@ -272,12 +275,14 @@ mod tests {
 
     #[test]
     fn what_is_lost_had_started_up_to_the_task_that_began_last() {
-        let lost = |last| seen(&sent(&[(0, 4), (10, 5), (20, 1)]).on_lost(ENGINE, last, "killed"));
-        assert_eq!(lost(None), [(0, 4, false), (10, 5, false), (20, 1, false)]);
-        assert_eq!(lost(Some((id(0), Attempt(1)))), [(0, 1, true), (1, 3, false), (10, 5, false), (20, 1, false)]);
-        assert_eq!(lost(Some((id(12), Attempt(1)))), [(0, 4, true), (10, 3, true), (13, 2, false), (20, 1, false)]);
-        assert_eq!(lost(Some((id(20), Attempt(1)))), [(0, 4, true), (10, 5, true), (20, 1, true)]);
-        assert_eq!(lost(Some((id(12), Attempt(2)))), lost(None), "another attempt of it");
+        let lost = |begun| seen(&sent(&[(0, 4), (10, 5), (20, 1)]).on_lost(ENGINE, begun, "killed"));
+        let up_to = |seq, attempt| lost(Begun::UpTo(Mark::of(id(seq), Attempt(attempt))));
+        assert_eq!(lost(Begun::Unknown), [(0, 4, true), (10, 5, true), (20, 1, true)]);
+        assert_eq!(lost(Begun::Nothing), [(0, 4, false), (10, 5, false), (20, 1, false)]);
+        assert_eq!(up_to(0, 1), [(0, 1, true), (1, 3, false), (10, 5, false), (20, 1, false)]);
+        assert_eq!(up_to(12, 1), [(0, 4, true), (10, 3, true), (13, 2, false), (20, 1, false)]);
+        assert_eq!(up_to(20, 1), [(0, 4, true), (10, 5, true), (20, 1, true)]);
+        assert_eq!(up_to(12, 2), lost(Begun::Nothing), "another attempt of it");
     }
 
     #[test]
