@@ -58,6 +58,10 @@ impl Worker {
         let Assignment { id, attempt, may_retry, payload, extras } = assignment;
         let count = payload.count();
         let spare = if may_retry { second_copy(&payload) } else { None };
+        if count == 1 {
+            // Before the call is read: that is code of the user's too.
+            self.begins(cx);
+        }
         let mut task = self.read(payload);
         if let Ok(task) = &mut task
             && let Some(chunk) = task.as_chunk()
@@ -65,7 +69,6 @@ impl Worker {
             let name = task.kind().short_name();
             return self.work_on(chunk, name, id, cx);
         }
-        self.begins(cx);
         let started = Instant::now();
         let mut outcome = task.and_then(|task| attempt::make(task, cx));
         if self.values == Values::Encoded {

@@ -21,7 +21,7 @@ use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
 use crate::remote::{Serving, serve};
 use crate::wire::handshake::{self, Hello, Role};
-use crate::wire::session::{Ending, Speaker};
+use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// What tells a program that it is launched as an engine, and of which cluster.
 pub(super) const VARIABLE: &str = "CALLBOARD_ENGINE";
@@ -98,7 +98,7 @@ impl Summons {
         let ending = System::new().block_on(async move {
             let mut stream = tokio::net::UnixStream::from_std(stream)?;
             handshake::join(&mut stream, &hello, &tasks, Duration::from_millis(HANDSHAKE_MS_MAX)).await?;
-            let speaker = Speaker::new(super::launch::session_limits());
+            let speaker = Speaker::new(session_limits());
             let (reader, writer) = stream.into_split();
             let told = Told { tally, capture: Capture::start(printed, speaker.clone())? };
             let witness = Some(Arc::new(told) as Arc<dyn Witness>);
@@ -111,6 +111,19 @@ impl Summons {
             Ending::Lost => end_group(),
             other => Err(other.into()),
         }
+    }
+}
+
+/// Returns the bounds of a session with the parent.
+///
+/// Its end is seen by the socket, and its silence means only that it, or the machine, stands still: it is waited for.
+fn session_limits() -> SessionLimits {
+    const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
+    SessionLimits {
+        outbound_bytes_max: usize::MAX,
+        lost_ms: YEAR_MS,
+        write_stall_ms: YEAR_MS,
+        ..SessionLimits::default()
     }
 }
 

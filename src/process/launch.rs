@@ -33,7 +33,7 @@ use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Mark, Process, Sai
 use crate::task::{Attempt, EngineId, Stream, TaskId, last_words};
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::pump::run;
-use crate::wire::session::{Heard, SessionLimits, Speaker};
+use crate::wire::session::{Ending, Heard, SessionLimits, Speaker};
 
 /// How long a child may take to end after its session has, before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ impl Launcher {
 /// Returns the bounds of a session with an engine.
 ///
 /// What waits to be sent is bounded where it comes from: tasks by admission, outcomes by what was sent.
-pub(super) fn session_limits() -> SessionLimits {
+fn session_limits() -> SessionLimits {
     SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() }
 }
 
@@ -319,8 +319,13 @@ async fn attend(
         Ok(())
     };
     let ending = run(reader, writer, &speaker, hear).await;
-    let cause = ended.hear().await;
-    tracing::debug!(%ending, %cause, "an engine process has ended");
+    let status = ended.hear().await;
+    tracing::debug!(%ending, %status, "an engine process has ended");
+    let cause = match ending {
+        // The connection ended with the process, or was ended in good order.
+        Ending::Lost | Ending::Failed(_) | Ending::Closed(_) | Ending::ClosedByPeer(_) => status,
+        why => format!("{why}; {status}"),
+    };
     gateway.do_send(Lost { cause: cause.into(), unread: unread(printed) });
 }
 

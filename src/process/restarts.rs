@@ -7,7 +7,7 @@ use std::time::Duration;
 const BACKOFF_MS_MIN: u64 = 50;
 
 /// Longest wait before a restart.
-const BACKOFF_MS_MAX: u64 = 5_000;
+const BACKOFF_MS_MAX: u64 = 1_000;
 
 /// When an engine died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +67,9 @@ mod tests {
         let mut restarts = Restarts::new(9, s(60));
         let waits: Vec<u64> =
             (0..9).map(|n| restarts.next(s(n), Died::AtOnce).unwrap_or_default().as_millis() as u64).collect();
-        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1_600, 3_200, 5_000]);
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1_000, 1_000, 1_000]);
         assert_eq!(restarts.next(s(9), Died::AtOnce), None, "nine within a minute");
-        assert_eq!(restarts.next(s(60), Died::AtOnce), Some(s(5)), "the first is forgotten");
+        assert_eq!(restarts.next(s(60), Died::AtOnce), Some(s(1)), "the first is forgotten");
         assert_eq!(restarts.next(s(60), Died::AtOnce), None);
     }
 
