@@ -80,8 +80,8 @@
 //! **6. What goes wrong** is an [`Error`] where your call was refused, and a [`TaskError`] where a task ended
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
-//! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, and
-//! embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
+//! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, processes,
+//! and embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
 //! task travels through them is told in `ARCHITECTURE.md`.
@@ -178,6 +178,9 @@ mod pages {
     mod results_and_callbacks {}
     #[doc = include_str!("../docs/executors.md")]
     mod executors {}
+    #[cfg(feature = "remote")]
+    #[doc = include_str!("../docs/processes.md")]
+    mod processes {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
 }
