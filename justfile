@@ -12,6 +12,10 @@ check:
 test:
     cargo test --workspace
 
+# The suites of views and results, on engines that are processes.
+test-processes:
+    CALLBOARD_TEST_ENGINES=processes cargo test --test one_path --test async_result --test map --test client --test namespace
+
 # An in-process user builds without the command line.
 minimal:
     cargo check --no-default-features
@@ -20,10 +24,19 @@ bench *ARGS:
     cargo run --release -- bench {{ARGS}}
 
 # Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
-# million tasks with panics, a thousand engines killed under load, 100 000 tampered streams.
-torture:
+# million tasks with panics, a thousand engines killed under load, as many simulated networks, 1 200 deaths, 100 000
+# tampered streams; then the fuzzers.
+torture: && fuzz
     CALLBOARD_CASES=1000000 cargo test --release --test ledger --test pieces
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
     CALLBOARD_CASES=2000 cargo test --release --test drop_order --test chaos -- --nocapture
     CALLBOARD_CASES=1000 cargo test --release --test kills
-    CALLBOARD_CASES=100000 cargo test --release --test frames
+    CALLBOARD_CASES=1200 cargo test --release --test deaths
+    CALLBOARD_CASES=1000 cargo test --release --lib simulation -- --nocapture
+    CALLBOARD_CASES=100000 cargo test --release --test frames --test nearly_right
+
+# Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.
+fuzz:
+    cargo +nightly fuzz run frames -- -max_total_time=300
+    cargo +nightly fuzz run handshake -- -max_total_time=300
+    cargo +nightly fuzz run envelope -- -max_total_time=300

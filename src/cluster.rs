@@ -250,6 +250,32 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets the arguments that engines get that are processes; by default none.
+    ///
+    /// So a test of `cargo test` may launch its own program as engines: as one of its tests, which calls
+    /// [`init`](crate::init) and does nothing else.
+    ///
+    /// ```no_run
+    /// use callboard::prelude::*;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// #[test]
+    /// fn engine() {
+    ///     callboard::init(); // in a test run it returns at once
+    /// }
+    ///
+    /// #[test]
+    /// fn squares() {
+    ///     let cluster = Cluster::processes(2).engine_args(["engine", "--exact", "--nocapture"]).start().unwrap();
+    ///     assert_eq!(cluster.client().load_balanced().apply(square(7)).get(), Ok(49));
+    /// }
+    /// ```
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn engine_args(mut self, args: impl IntoIterator<Item = impl Into<std::ffi::OsString>>) -> Self {
+        self.children.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Has each engine that is a process replaced when it has run `n` tasks: whatever its tasks leak ends with it.
     ///
     /// What waits for that engine and no other then settles as `EngineLost`.

@@ -24,7 +24,7 @@ fn words(n: usize) -> Vec<String> {
 
 /// A view of one engine that is busy until the gate opens.
 fn busy() -> (Cluster, callboard::EngineView, Arc<Gate>) {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let view = cluster.client().engine(0).unwrap();
     let gate = Arc::new(Gate::new());
     let held = gate.clone();
@@ -32,9 +32,15 @@ fn busy() -> (Cluster, callboard::EngineView, Arc<Gate>) {
     (cluster, view, gate)
 }
 
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
+}
+
 #[test]
 fn get_copies_and_take_moves_once() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let mut ar = cluster.client().load_balanced().apply(words(2));
     assert_eq!(ar.get().unwrap(), ["word 0", "word 1"]);
     assert_eq!(ar.take().unwrap(), ["word 0", "word 1"]);
@@ -51,8 +57,11 @@ fn get_copies_and_take_moves_once() {
 
 #[test]
 fn a_value_that_cannot_be_copied_is_taken_or_peeked_at() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     struct NoClone(u8);
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let mut ar = cluster.client().load_balanced().apply_fn(|| NoClone(7));
     ar.wait().unwrap();
     assert_eq!(ar.peek(|outcome| outcome.as_ref().unwrap().0), Some(7));
@@ -61,6 +70,9 @@ fn a_value_that_cannot_be_copied_is_taken_or_peeked_at() {
 
 #[test]
 fn timed_forms_give_up_and_the_task_goes_on() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     let (_cluster, view, gate) = busy();
     let mut ar = view.apply(double(1));
     let short = Duration::from_millis(5);
@@ -76,7 +88,7 @@ fn timed_forms_give_up_and_the_task_goes_on() {
 
 #[test]
 fn looking_holds_no_lock_and_a_panic_in_it_loses_nothing() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let ar = cluster.client().load_balanced().apply(double(21));
     ar.wait().unwrap();
     let seen = ar.peek(|outcome| {
@@ -130,6 +142,9 @@ fn a_result_that_cancels_on_drop_does_so_unless_detached() {
 
 #[test]
 fn a_result_awaited_in_a_dropped_future_cancels_its_task() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     let (cluster, view, gate) = busy();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ar = view.apply(double(1));
@@ -145,7 +160,10 @@ fn a_result_awaited_in_a_dropped_future_cancels_its_task() {
 
 #[test]
 fn the_rest_of_many_is_cancelled() {
-    let cluster = Cluster::threads(3).start().unwrap();
+    if !support::share_memory_with_tasks() {
+        return;
+    }
+    let cluster = support::engines(3).start().unwrap();
     let rc = cluster.client();
     let gate = Arc::new(Gate::new());
     let held = gate.clone();
@@ -163,7 +181,7 @@ fn the_rest_of_many_is_cancelled() {
 
 #[test]
 fn a_reply_waits_no_longer_than_it_may() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let rc = cluster.client();
     let wait = Duration::from_millis(10);
     let error = rc.wait_for_engines(2).get_timeout(wait).unwrap_err();

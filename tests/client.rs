@@ -25,13 +25,19 @@ fn where_am_i(cx: &TaskContext) -> u32 {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn cluster(n: usize) -> (Cluster, Client) {
-    let cluster = Cluster::threads(n).start().unwrap();
+    let cluster = support::engines(n).start().unwrap();
     let client = cluster.client();
     (cluster, client)
 }
 
 fn ids(ids: impl IntoIterator<Item = u32>) -> Vec<EngineId> {
     ids.into_iter().map(EngineId).collect()
+}
+
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
 }
 
 #[test]
@@ -84,6 +90,9 @@ fn without_engines_a_direct_view_refuses_and_a_load_balanced_one_waits() {
 
 #[test]
 fn an_engine_that_is_removed_finishes_what_it_runs_and_the_rest_moves_on() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     static RUNNING: AtomicBool = AtomicBool::new(false);
     #[task]
@@ -139,7 +148,7 @@ impl Handler<EngineEvent> for Listener {
 fn engines_that_come_and_go_are_told_to_actors_and_to_streams() {
     System::new().block_on(async {
         use futures_util::StreamExt;
-        let cluster = Cluster::threads(1).start().unwrap();
+        let cluster = support::engines(1).start().unwrap();
         let rc = cluster.client();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let listener = Listener(tell).start();
@@ -236,6 +245,9 @@ fn an_actor_that_is_too_slow_is_told_how_many_it_missed_and_holds_nobody_up() {
 
 #[test]
 fn waiting_is_for_the_tasks_of_this_client_that_were_submitted_before() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATES: [Gate; 3] = [const { Gate::new() }; 3];
     #[task]
     fn behind(gate: usize) {
@@ -261,6 +273,9 @@ fn waiting_is_for_the_tasks_of_this_client_that_were_submitted_before() {
 
 #[test]
 fn waiting_beside_many_that_settle_in_any_order_ends_with_the_last() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static DONE: AtomicUsize = AtomicUsize::new(0);
     #[task]
     fn counted(x: u64) -> u64 {
@@ -283,7 +298,7 @@ fn waiting_beside_many_that_settle_in_any_order_ends_with_the_last() {
 #[test]
 fn every_policy_runs_everything_and_spreads_it() {
     for policy in [Policy::LeastLoad, Policy::Lru, Policy::PlainRandom, Policy::TwoBin, Policy::Weighted] {
-        let cluster = Cluster::threads(4).policy(policy).start().unwrap();
+        let cluster = support::engines(4).policy(policy).start().unwrap();
         let rc = cluster.client();
         let view = rc.load_balanced();
         assert_eq!(view.map(square, 0..10_000).get().unwrap().len(), 10_000, "{policy:?}");

@@ -36,7 +36,7 @@ fn where_am_i(cx: &TaskContext, x: u32) -> (u32, u64, u32) {
 }
 
 fn cluster(n: usize) -> (Cluster, Client) {
-    let cluster = Cluster::threads(n).start().unwrap();
+    let cluster = support::engines(n).start().unwrap();
     let client = cluster.client();
     (cluster, client)
 }
@@ -48,6 +48,12 @@ fn warm(rc: &Client) -> LoadBalancedView {
     view.map(picky, 0..1_000).wait().unwrap();
     view.map(where_am_i, 0..1_000).wait().unwrap();
     view
+}
+
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
 }
 
 #[test]
@@ -166,6 +172,9 @@ fn tiny_items_travel_together_and_long_ones_alone() {
 
 #[test]
 fn items_behind_one_that_takes_long_move_to_idle_engines() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     static DONE: AtomicU32 = AtomicU32::new(0);
     const ITEMS: u32 = 10_000;
@@ -192,6 +201,9 @@ fn items_behind_one_that_takes_long_move_to_idle_engines() {
 
 #[test]
 fn single_tasks_behind_one_that_takes_long_move_to_idle_engines_too() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     #[task]
     fn short_but_one(is_long: bool) {
@@ -216,6 +228,9 @@ fn single_tasks_behind_one_that_takes_long_move_to_idle_engines_too() {
 
 #[test]
 fn an_item_that_fails_is_retried_alone() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static STARTS: AtomicU32 = AtomicU32::new(0);
     #[task]
     fn third_time(cx: &TaskContext, x: u32) -> Result<u32, String> {
@@ -243,6 +258,9 @@ fn kept_items_are_fetched_by_their_ids() {
 
 #[test]
 fn cancelling_settles_the_rest_and_keeps_what_is_done() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     static RAN: AtomicUsize = AtomicUsize::new(0);
     #[task]
@@ -275,6 +293,9 @@ fn cancelling_settles_the_rest_and_keeps_what_is_done() {
 
 #[test]
 fn a_piece_that_runs_is_cancelled_between_two_items() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     static RAN: AtomicUsize = AtomicUsize::new(0);
     #[task]
@@ -306,6 +327,9 @@ fn a_deadline_settles_the_items_that_are_not_done() {
 
 #[test]
 fn iterating_gives_each_value_as_soon_as_it_is_there() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     #[task]
     fn the_fourth_waits(x: u32) -> u32 {
@@ -341,7 +365,7 @@ fn in_async_code_it_is_a_future_and_two_streams_and_blocks_nothing() {
     use futures_util::StreamExt;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let cluster = Cluster::threads(2).start().unwrap();
+        let cluster = support::engines(2).start().unwrap();
         let view = cluster.client().load_balanced();
         assert_eq!(view.map(square, 0..5).await, Ok(vec![0, 1, 4, 9, 16]));
         let streamed: Vec<_> = view.map(square, 0..1_000).stream().collect().await;
@@ -364,6 +388,9 @@ fn in_async_code_it_is_a_future_and_two_streams_and_blocks_nothing() {
 
 #[test]
 fn dropping_detaches_and_cancel_on_drop_cancels_the_rest_also_as_a_stream() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static RAN: AtomicUsize = AtomicUsize::new(0);
     #[task]
     fn counted(ms: u64) {
@@ -418,6 +445,9 @@ fn a_map_is_split_into_its_results_before_and_after_they_are_there() {
 
 #[test]
 fn one_result_of_a_split_map_is_cancelled_and_does_not_run() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static GATE: Gate = Gate::new();
     static RAN: AtomicUsize = AtomicUsize::new(0);
     #[task]
@@ -466,7 +496,7 @@ fn times_and_engines_are_told() {
 fn beyond_the_limits_a_map_is_refused_as_a_whole_and_the_async_form_waits() {
     let mut limits = Limits::default();
     limits.pending_tasks_max = 5_000;
-    let cluster = Cluster::threads(2).limits(limits).start().unwrap();
+    let cluster = support::engines(2).limits(limits).start().unwrap();
     let view = cluster.client().load_balanced();
     let results = view.map(square, 0..5_001).results().unwrap();
     assert!(results.iter().all(|result| *result == Err(TaskError::Overloaded { what: "tasks", limit: 5_000 })));
@@ -479,7 +509,7 @@ fn beyond_the_limits_a_map_is_refused_as_a_whole_and_the_async_form_waits() {
     // However little may be pending.
     let mut limits = Limits::default();
     limits.pending_tasks_max = 3;
-    let cluster = Cluster::threads(2).limits(limits).start().unwrap();
+    let cluster = support::engines(2).limits(limits).start().unwrap();
     let view = cluster.client().load_balanced();
     let values = runtime.block_on(async { view.map_when_admitted(square, 0..100).await.await });
     assert_eq!(values, Ok((0..100).map(|x| x * x).collect()));
@@ -518,7 +548,7 @@ impl Handler<Squares> for Collector {
 #[test]
 fn all_values_are_piped_into_an_actors_mailbox_as_one_message() {
     System::new().block_on(async {
-        let cluster = Cluster::threads(2).start().unwrap();
+        let cluster = support::engines(2).start().unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
         let collector = Collector(Some(tell)).start();
         cluster.client().load_balanced().map(square, 0..4).pipe_to(collector.clone().recipient::<Squares>()).unwrap();
@@ -529,6 +559,9 @@ fn all_values_are_piped_into_an_actors_mailbox_as_one_message() {
 
 #[test]
 fn values_that_nobody_wants_are_dropped_once_and_a_panicking_drop_harms_nobody() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static DROPPED: AtomicUsize = AtomicUsize::new(0);
     #[derive(Clone, serde::Serialize, serde::Deserialize)]
     struct Heavy(u8);

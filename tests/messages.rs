@@ -1,14 +1,14 @@
 //! The actors used as actors: their addresses are open, their messages are plain.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use actix::prelude::*;
 use bytes::Bytes;
 use callboard::ledger::{EngineOffer, Request};
 use callboard::messages::*;
 use callboard::prelude::*;
-use callboard::task::{Payload, Retries, Target, TaskKind, WireCall};
+use callboard::task::{Attempt, Moment, Outcome, Payload, Retries, Run as Ended, Target, TaskKind, Value, WireCall};
 use callboard::{EngineId, Error, Status, TaskId};
 
 mod support;
@@ -189,4 +189,36 @@ fn a_second_outcome_and_a_second_submission_change_nothing() {
     eventually("it is counted", || rc.queue_status().get().unwrap().late_outcomes == 1);
     assert_eq!(ar.get(), Ok(6));
     assert_eq!(rc.record(ar.id()).get().unwrap().status, Status::Done);
+}
+
+/// Tells which attempt each settled with.
+struct Attempts(std::sync::Mutex<mpsc::Sender<u32>>);
+
+impl Settle for Attempts {
+    fn settle(&self, _: u32, _: u32, run: Ended, _: Outcome) -> Option<Box<Aftermath>> {
+        let _ = self.0.lock().unwrap().send(run.attempt.0);
+        None
+    }
+}
+
+#[test]
+fn an_outcome_of_an_earlier_attempt_counts_for_nothing() {
+    let cluster = Cluster::threads(1).start().unwrap();
+    let store = &cluster.addresses().result_store;
+    let id = TaskId { client: 7, seq: 1 };
+    let (tell, told) = mpsc::channel();
+    let waiter = Some(Waiter::new(Arc::new(Attempts(std::sync::Mutex::new(tell))), 0, 1));
+    let (kind, submitted) = (double::kind(), Moment::now());
+    let watched = Watched { id, count: 1, kind, extras: None, submitted, weight: 0, waiter };
+    store.do_send(Watch { batch: vec![watched] });
+    store.do_send(Expect { batch: vec![(id.into(), Attempt(2))] });
+    for attempt in [Attempt(1), Attempt(2), Attempt(2)] {
+        let outcome = Ok(Value::of(attempt.0));
+        let (engine, ran) = (Some(EngineId(0)), None);
+        let done = Completion { id, count: 1, attempt, engine, at: None, ran, outcome, kept: None, printed: None };
+        store.do_send(Finished { batch: vec![done] });
+    }
+    assert_eq!(told.recv(), Ok(2));
+    cluster.shutdown(Pending::Finish).get().unwrap();
+    assert!(told.recv().is_err(), "settled once, and the place for it is gone");
 }

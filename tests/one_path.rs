@@ -57,9 +57,15 @@ async fn async_nap(ms: u64) -> u64 {
 }
 
 fn cluster(n: usize) -> (Cluster, Client) {
-    let cluster = Cluster::threads(n).start().unwrap();
+    let cluster = support::engines(n).start().unwrap();
     let client = cluster.client();
     (cluster, client)
+}
+
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
 }
 
 #[test]
@@ -131,6 +137,9 @@ fn long_tasks_start_on_every_engine_at_once() {
 
 #[test]
 fn tasks_of_one_view_start_in_the_order_of_submission() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     let (_cluster, rc) = cluster(1);
     let view = rc.engine(0).unwrap();
     let (tx, rx) = mpsc::channel();
@@ -166,6 +175,9 @@ fn many_results_name_each_failure_and_keep_the_others() {
 
 #[test]
 fn a_task_is_retried_as_often_as_allowed_and_no_more() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     let (_cluster, rc) = cluster(2);
     static STARTS: AtomicU32 = AtomicU32::new(0);
     #[task]
@@ -241,6 +253,9 @@ fn an_async_task_is_dropped_at_its_next_await_when_cancelled() {
 
 #[test]
 fn dropping_detaches_and_cancel_on_drop_cancels() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     let (_cluster, rc) = cluster(1);
     let view = rc.engine(0).unwrap();
     let (tx, rx) = mpsc::channel();
@@ -312,7 +327,7 @@ fn kept_values_are_fetched_by_id_and_forgotten_by_purge() {
 fn kept_values_beyond_the_limit_are_evicted_and_say_so() {
     let mut limits = Limits::default();
     limits.kept_bytes_max = 1_000;
-    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let cluster = support::engines(1).limits(limits).start().unwrap();
     let rc = cluster.client();
     #[task]
     fn zeros(n: usize) -> Vec<u8> {
@@ -333,7 +348,7 @@ fn zero_engines_and_zero_limits_are_refused_by_name() {
     assert_eq!(error.to_string(), "the number of engines is zero; it must be at least 1");
     let mut limits = Limits::default();
     limits.pending_tasks_max = 0;
-    let error = Cluster::threads(1).limits(limits).start().unwrap_err();
+    let error = support::engines(1).limits(limits).start().unwrap_err();
     assert!(matches!(error, Error::Zero { what: "limits.pending_tasks_max" }), "{error}");
 }
 
@@ -380,10 +395,13 @@ fn shutdown_finishes_or_cancels_what_is_pending() {
 
 #[test]
 fn an_engine_whose_task_does_not_return_is_named_and_left() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     static RELEASE: Gate = Gate::new();
     let mut limits = Limits::default();
     limits.stop_wait_ms_max = 50;
-    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let cluster = support::engines(1).limits(limits).start().unwrap();
     let (tell, started) = mpsc::channel();
     cluster.client().engine(0).unwrap().apply_fn(move || {
         tell.send(()).unwrap();
@@ -397,6 +415,9 @@ fn an_engine_whose_task_does_not_return_is_named_and_left() {
 
 #[test]
 fn closures_run_on_engines_of_this_process() {
+    if !support::share_memory_with_tasks() {
+        return;
+    }
     let (_cluster, rc) = cluster(2);
     let here = std::process::id();
     let not_serializable = Arc::new(std::sync::Mutex::new(5));

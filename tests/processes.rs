@@ -467,7 +467,14 @@ fn engines_are_added_and_restarted_on_request() {
     assert_eq!(rc.ids(), [EngineId(2), EngineId(3), EngineId(4)]);
     assert_eq!((pid_of(&rc, 2), pid_of(&rc, 3)), (before[2], std::process::id()));
     assert!(!before.contains(&pid_of(&rc, 4)));
-    let unknown = cluster.restart_engines([EngineId(2), EngineId(0)]).get_timeout(PATIENCE);
+    // One that was to go is not launched again.
+    let mut events = rc.engine_events();
+    cluster.remove_engines([EngineId(2)]).get_timeout(PATIENCE).unwrap();
+    let left = events.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(matches!(left, EngineEvent::Left { engine: EngineId(2), .. }), "{left:?}");
+    let more = events.recv_timeout(Duration::from_millis(400));
+    assert!(more.is_err(), "{more:?}");
+    let unknown = cluster.restart_engines([EngineId(3), EngineId(0)]).get_timeout(PATIENCE);
     assert!(matches!(unknown, Err(callboard::Error::NoSuchEngine { asked: 0, .. })), "{unknown:?}");
     cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
 }

@@ -2,6 +2,7 @@
 //!
 //! Each child has a thread here that waits for its end, so nothing is installed in the program: no signal handler.
 
+use std::ffi::OsString;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -42,6 +43,7 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(crate) struct Launcher {
     pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
     pub(crate) scheduler: Addr<Scheduler>,
     pub(crate) finished: Arc<Lane<Completion>>,
     pub(crate) threads: Arc<Threads>,
@@ -193,6 +195,7 @@ fn start(launcher: &Launcher) -> io::Result<Started> {
     hand_down(&ours, [tally.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
     let mut command = Command::new(&launcher.program);
     command
+        .args(&launcher.args)
         .env(VARIABLE, format!("{:x}", launcher.cluster))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(stdout_end)

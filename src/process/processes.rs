@@ -1,5 +1,6 @@
 //! The engines of a cluster that are child processes: where they are launched and spoken with, and their end.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::task::EngineId;
 pub(crate) struct Children {
     /// The program that they run, if it is not this one.
     pub(crate) program: Option<PathBuf>,
+    pub(crate) args: Vec<OsString>,
     /// How many tasks one may run before it is replaced.
     pub(crate) tasks_max: Option<u32>,
 }
@@ -91,6 +93,7 @@ impl Processes {
         let (forward, forwarding) = Forward::start()?;
         let launcher = Launcher {
             program,
+            args: children.args.clone(),
             scheduler: scheduler.clone(),
             finished: parts.finished.clone(),
             threads: parts.threads.clone(),

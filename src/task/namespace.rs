@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Blob, TaskContext, TaskFailure, blob};
@@ -38,7 +38,14 @@ pub(crate) struct Namespace {
 /// assert_eq!(weights.into_inner(), [1.0, 2.0]); // or the value itself
 /// # Ok::<(), callboard::Error>(())
 /// ```
-pub struct Pulled<T>(Arc<T>);
+pub struct Pulled<T>(Arc<Pushed<T>>);
+
+/// A value that was pushed.
+pub(crate) struct Pushed<T> {
+    value: T,
+    /// As it travels, once it was: to several engines it is encoded once.
+    encoded: OnceLock<Bytes>,
+}
 
 /// A value without its type: as itself, or encoded.
 #[derive(Clone)]
@@ -49,7 +56,9 @@ pub(crate) enum Shared {
 
 /// Anything that can be pushed.
 pub(crate) trait Encode: Any + Send + Sync {
-    fn encode(&self) -> Result<Vec<u8>, postcard::Error>;
+    fn encode(&self) -> Result<Bytes, postcard::Error>;
+    /// Encodes the value, and keeps that for the next who asks.
+    fn encode_once(&self) -> Result<Bytes, postcard::Error>;
     fn type_name(&self) -> &'static str;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
@@ -152,10 +161,16 @@ impl TaskContext {
     }
 }
 
+impl<T> Pulled<T> {
+    fn of(value: T) -> Self {
+        Self(Arc::new(Pushed { value, encoded: OnceLock::new() }))
+    }
+}
+
 impl<T: Clone> Pulled<T> {
     /// Returns the value itself; a copy if others look at it.
     pub fn into_inner(self) -> T {
-        Arc::unwrap_or_clone(self.0)
+        Arc::try_unwrap(self.0).map_or_else(|shared| shared.value.clone(), |pushed| pushed.value)
     }
 }
 
@@ -163,7 +178,7 @@ impl<T> Deref for Pulled<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.0.value
     }
 }
 
@@ -175,20 +190,20 @@ impl<T> Clone for Pulled<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Pulled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.value.fmt(f)
     }
 }
 
 impl<T: PartialEq> PartialEq for Pulled<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        self.0.value == other.0.value
     }
 }
 
 /// As bytes of its own, so that an engine can pass it on without knowing its type.
 impl<T: Serialize> Serialize for Pulled<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = blob::whole(|| postcard::to_stdvec(&*self.0)).map_err(serde::ser::Error::custom)?;
+        let bytes = blob::whole(|| postcard::to_stdvec(&self.0.value)).map_err(serde::ser::Error::custom)?;
         Blob::from(bytes).serialize(serializer)
     }
 }
@@ -196,25 +211,39 @@ impl<T: Serialize> Serialize for Pulled<T> {
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Pulled<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = Blob::deserialize(deserializer)?;
-        let value = postcard::from_bytes(&bytes).map_err(serde::de::Error::custom)?;
-        Ok(Self(Arc::new(value)))
+        match postcard::take_from_bytes(&bytes) {
+            Ok((value, [])) => Ok(Self::of(value)),
+            Ok((_, rest)) => Err(D::Error::custom(format!("{} bytes too many for a {}", rest.len(), type_name::<T>()))),
+            Err(error) => Err(D::Error::custom(error)),
+        }
     }
 }
 
 impl Shared {
+    /// Serializes it for one of several engines that are to have it.
+    pub(super) fn serialize_once<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Typed(value) => {
+                let bytes = value.encode_once().map_err(serde::ser::Error::custom)?;
+                Blob::from(bytes).serialize(serializer)
+            }
+            Self::Wire(_) => self.serialize(serializer),
+        }
+    }
+
     pub(crate) fn of<T: Pushable>(value: T) -> Self {
-        Self::Typed(Arc::new(value))
+        Self::Typed(Pulled::of(value).0)
     }
 
     fn read<T: Pushable>(self) -> Result<Pulled<T>, String> {
         match self {
             Self::Typed(value) => {
                 let is = value.type_name();
-                let value = value.into_any().downcast::<T>();
+                let value = value.into_any().downcast::<Pushed<T>>();
                 value.map(Pulled).map_err(|_| format!("it is a {is}, and not a {}", type_name::<T>()))
             }
             Self::Wire(bytes) => match postcard::take_from_bytes(&bytes) {
-                Ok((value, [])) => Ok(Pulled(Arc::new(value))),
+                Ok((value, [])) => Ok(Pulled::of(value)),
                 Ok((_, rest)) => Err(format!("{} bytes too many for a {}", rest.len(), type_name::<T>())),
                 Err(error) => Err(format!("it cannot be read as a {}: {error}", type_name::<T>())),
             },
@@ -222,9 +251,17 @@ impl Shared {
     }
 }
 
-impl<T: Pushable> Encode for T {
-    fn encode(&self) -> Result<Vec<u8>, postcard::Error> {
-        postcard::to_stdvec(self)
+impl<T: Pushable> Encode for Pushed<T> {
+    fn encode(&self) -> Result<Bytes, postcard::Error> {
+        blob::whole(|| postcard::to_stdvec(&self.value)).map(Bytes::from)
+    }
+
+    fn encode_once(&self) -> Result<Bytes, postcard::Error> {
+        if let Some(encoded) = self.encoded.get() {
+            return Ok(encoded.clone());
+        }
+        let encoded = self.encode()?;
+        Ok(self.encoded.get_or_init(|| encoded).clone())
     }
 
     fn type_name(&self) -> &'static str {
@@ -241,7 +278,7 @@ impl Serialize for Shared {
         match self {
             Self::Typed(value) => {
                 // The trait object's own type, not that of the `Arc` around it.
-                let bytes = blob::whole(|| (**value).encode()).map_err(serde::ser::Error::custom)?;
+                let bytes = (**value).encode().map_err(serde::ser::Error::custom)?;
                 Blob::from(bytes).serialize(serializer)
             }
             Self::Wire(bytes) => Blob::from(bytes.clone()).serialize(serializer),

@@ -9,6 +9,7 @@ use super::{Task, TaskContext, TaskFailure};
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Push {
     pub(crate) name: String,
+    #[serde(serialize_with = "Shared::serialize_once")]
     pub(crate) value: Shared,
 }
 

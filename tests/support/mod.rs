@@ -102,3 +102,28 @@ fn changed(path: &Path) -> SystemTime {
         .and_then(|metadata| metadata.modified())
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
+
+/// Describes `n` engines: threads, or processes if `CALLBOARD_TEST_ENGINES` is that. Then each child is this very test
+/// program, run as its test `engine`, which calls [`engine`].
+pub fn engines(n: usize) -> callboard::ClusterBuilder {
+    #[cfg(all(unix, feature = "remote"))]
+    if are_processes() {
+        return callboard::Cluster::processes(n).engine_args(["engine", "--exact", "--nocapture"]);
+    }
+    callboard::Cluster::threads(n)
+}
+
+pub fn are_processes() -> bool {
+    std::env::var("CALLBOARD_TEST_ENGINES").is_ok_and(|engines| engines == "processes")
+}
+
+/// Turns this test program into an engine, if it was launched as one.
+pub fn engine() {
+    #[cfg(all(unix, feature = "remote"))]
+    callboard::init();
+}
+
+/// Whether tests share memory with their tasks: what looks into these by a static or a closure can be seen only then.
+pub fn share_memory_with_tasks() -> bool {
+    !are_processes()
+}
