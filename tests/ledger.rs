@@ -550,7 +550,8 @@ fn a_task_whose_call_the_engine_lost_settles_as_lost() {
     let (id, attempt) = (TaskId { client: 7, seq: 0 }, Attempt(1));
     let retries = Retries { errors: 3, losses: 3 };
     ledger.on_submit(Moment::FIRST, vec![Request { retries, ..request(id, Target::Any) }]);
-    let orders = ledger.on_handed_back(engine, vec![HandBack { id, count: 1, attempt, payload: None, error: None }]);
+    let orders = ledger
+        .on_handed_back(engine, vec![HandBack { id, count: 1, attempt, payload: None, error: None, printed: None }]);
     let lost = TaskError::EngineLost { engine, attempt, cause: "it lost the call".into() };
     assert!(
         matches!(&orders[..], [Order::Settle { tasks: Span { first: task, .. }, attempt: Attempt(1), error, .. }] if *task == id && *error == lost),
@@ -591,7 +592,7 @@ fn what_a_lost_engine_had_moves_on_unless_it_had_started_or_is_bound_to_it() {
         let Order::Run { assignment, .. } = order else { return None };
         let error = (assignment.id.seq < 2).then(error);
         let (id, attempt, payload) = (assignment.id, assignment.attempt, Some(assignment.payload));
-        Some(HandBack { id, count: 1, attempt, payload, error })
+        Some(HandBack { id, count: 1, attempt, payload, error, printed: None })
     };
     let orders = ledger.on_lost_engine(gone, runs.into_iter().filter_map(back).collect(), "signal: 9");
     let (mut runs, mut settled) = (Vec::new(), Vec::new());

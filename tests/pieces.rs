@@ -401,13 +401,20 @@ fn id(seq: u64) -> TaskId {
 
 fn unstarted(assignment: Assignment) -> HandBack {
     let Assignment { id, attempt, payload, .. } = assignment;
-    HandBack { id, count: payload.count(), attempt, payload: Some(payload), error: None }
+    HandBack { id, count: payload.count(), attempt, payload: Some(payload), error: None, printed: None }
 }
 
 fn rest_of(running: &Running) -> Option<HandBack> {
     let (count, task) = running.chunk.as_ref()?.rest().take()?;
     let id = running.tasks.first.plus(running.tasks.count - count);
-    Some(HandBack { id, count, attempt: running.attempt, payload: Some(Payload::Typed(task)), error: None })
+    Some(HandBack {
+        id,
+        count,
+        attempt: running.attempt,
+        payload: Some(Payload::Typed(task)),
+        error: None,
+        printed: None,
+    })
 }
 
 proptest! {

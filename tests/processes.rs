@@ -253,6 +253,12 @@ fn print(words: String, ms: u64) -> usize {
 }
 
 #[task]
+fn print_and_die(words: String) {
+    eprintln!("{words}");
+    std::process::abort();
+}
+
+#[task]
 fn print_much(lines: u32) {
     for n in 0..lines {
         println!("line {n} of many, to be kept in part");
@@ -290,6 +296,10 @@ fn what_tasks_print_is_kept_with_their_records() {
     assert!(stdout.starts_with('[') && stdout.contains("bytes left out"), "{}", &stdout[..100]);
     assert!(stdout.ends_with("line 19999 of many, to be kept in part\n"));
     assert!(stdout.len() <= 2 * Limits::default().printed_bytes_max + 100);
+    // What is left of one that ends its process.
+    let killed = view.apply(print_and_die("last words".into()));
+    assert!(matches!(killed.get_timeout(PATIENCE), Err(TaskError::EngineLost { .. })));
+    assert_eq!(&*killed.metadata().stderr, "last words\n");
     // A panic is printed by the default hook.
     let panicked = view.apply(fall(0));
     panicked.get_timeout(PATIENCE).unwrap_err();

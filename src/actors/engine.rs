@@ -108,6 +108,7 @@ impl Engine {
             attempt,
             payload: Some(payload),
             error: None,
+            printed: None,
         };
         let batch = tasks.into_iter().map(back).collect();
         self.parts.handed_back.do_send(HandedBack { engine, batch });

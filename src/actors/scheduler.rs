@@ -264,20 +264,11 @@ impl Scheduler {
                     }
                     ctx.notify(Leave { engine, cause, had: Vec::new() });
                 }
-                Order::Settle { tasks, attempt, at, error } => {
+                Order::Settle { tasks, attempt, at, error, printed } => {
                     let is_lost = at.is_some() && matches!(error, TaskError::EngineLost { .. });
                     let (id, count, outcome) = (tasks.first, tasks.count, Err(error));
-                    let word = Completion {
-                        id,
-                        count,
-                        attempt,
-                        engine: None,
-                        at,
-                        ran: None,
-                        outcome,
-                        kept: None,
-                        printed: None,
-                    };
+                    let word =
+                        Completion { id, count, attempt, engine: None, at, ran: None, outcome, kept: None, printed };
                     if is_lost { &mut lost } else { &mut finished }.push(word);
                 }
                 Order::Expect { tasks, attempt } => expect.push((tasks, attempt)),

@@ -78,7 +78,7 @@ impl Worker {
         self.ends();
         match (outcome, spare) {
             (Err(error), Some(payload)) => {
-                let back = HandBack { id, count, attempt, payload: Some(payload), error: Some(error) };
+                let back = HandBack { id, count, attempt, payload: Some(payload), error: Some(error), printed: None };
                 self.handed_back.do_send(HandedBack { engine: self.engine, batch: vec![back] });
             }
             (outcome, spare) => {

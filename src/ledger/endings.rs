@@ -1,12 +1,13 @@
 //! How a task leaves an engine or the ledger: given up, lost, handed back, settled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::{Entry, Line, Place};
 use super::events::Ledger;
 use super::orders::{HandBack, Order, SettledTask};
 use crate::error::TaskError;
-use crate::task::{Attempt, EngineId, Payload, Span};
+use crate::task::{Attempt, EngineId, Payload, Printed, Span};
 
 impl Ledger {
     /// Settles a task that nobody wants any more, wherever it is.
@@ -29,7 +30,7 @@ impl Ledger {
         let at = self.engine_of(slot);
         let entry = self.entry_mut(slot);
         orders.extend(entry.payload.take().map(Order::Discard));
-        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), at, error });
+        orders.push(Order::Settle { tasks: entry.span(), attempt: entry.attempt(), at, error, printed: None });
     }
 
     /// Returns the engine that a task is at.
@@ -55,13 +56,13 @@ impl Ledger {
         entry.place = Place::Settling;
         let error = TaskError::EngineLost { engine, attempt: entry.attempt(), cause: cause.into() };
         let (attempt, at) = (entry.attempt(), (entry.attempt() > Attempt(0)).then_some(engine));
-        orders.push(Order::Settle { tasks: entry.span(), attempt, at, error });
+        orders.push(Order::Settle { tasks: entry.span(), attempt, at, error, printed: None });
         orders.extend(entry.payload.take().map(Order::Discard));
     }
 
     /// Takes one task back from an engine. Returns the queue that it now waits in, if it does.
     pub(super) fn take_back(&mut self, place: u32, back: HandBack, orders: &mut Vec<Order>) -> Option<Line> {
-        let HandBack { id, count, attempt, payload, error } = back;
+        let HandBack { id, count, attempt, payload, error, printed } = back;
         let Some(slot) = self.returned_by(place, Span { first: id, count }, attempt) else {
             orders.extend(payload.map(Order::Discard));
             return None;
@@ -81,7 +82,7 @@ impl Ledger {
         match self.entry(slot).place {
             Place::Lingering(_) => self.entry_mut(slot).place = Place::Settling,
             Place::Ghost(_) => self.remove(slot),
-            _ => return self.try_again(slot, self.fleet.get(place).id, payload, error, orders),
+            _ => return self.try_again(slot, self.fleet.get(place).id, payload, error, printed, orders),
         }
         orders.extend(payload.map(Order::Discard));
         None
@@ -94,6 +95,7 @@ impl Ledger {
         engine: EngineId,
         payload: Option<Payload>,
         error: Option<TaskError>,
+        printed: Option<Arc<Printed>>,
         orders: &mut Vec<Order>,
     ) -> Option<Line> {
         let entry = self.entry_mut(slot);
@@ -113,7 +115,7 @@ impl Ledger {
             entry.place = Place::Settling;
             orders.extend(entry.payload.take().map(Order::Discard));
             let (tasks, attempt, at) = (entry.span(), entry.attempt(), Some(engine));
-            orders.push(Order::Settle { tasks, attempt, at, error });
+            orders.push(Order::Settle { tasks, attempt, at, error, printed });
             return None;
         }
         if is_loss {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::TaskError;
-use crate::task::{Attempt, EngineId, Extras, Payload, Retries, Span, Target, TaskId, TaskKind, TaskTable};
+use crate::task::{Attempt, EngineId, Extras, Payload, Printed, Retries, Span, Target, TaskId, TaskKind, TaskTable};
 
 /// A task that a caller wants run.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub enum Order {
         at: Option<EngineId>,
         /// Why they have no value.
         error: TaskError,
+        /// What the last attempt printed, if that is known.
+        printed: Option<Arc<Printed>>,
     },
     /// Tell the result store that outcomes of attempts before this one are stale.
     Expect {
@@ -102,6 +104,8 @@ pub struct HandBack {
     pub payload: Option<Payload>,
     /// How the attempt ended; `None` if it never started and so used no attempt.
     pub error: Option<TaskError>,
+    /// What the attempt printed, if it had begun and its engine can tell.
+    pub printed: Option<Arc<Printed>>,
 }
 
 /// What the result store made of an outcome that reached it.

@@ -118,7 +118,7 @@ impl Ledger {
         let from = (part.first.seq - entry.id.seq) as u32;
         let punched = entry.payload.as_mut().and_then(|payload| payload.punch(from, part.count));
         orders.extend(punched.map(Order::Discard));
-        orders.push(Order::Settle { tasks: part, attempt: entry.attempt(), at, error: error() });
+        orders.push(Order::Settle { tasks: part, attempt: entry.attempt(), at, error: error(), printed: None });
         if entry.payload.as_ref().is_some_and(Payload::is_void) {
             // Each was given up by itself, and is confirmed by itself.
             let line = entry.line;

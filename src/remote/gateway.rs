@@ -255,6 +255,7 @@ impl Gateway {
             attempt,
             payload: Some(payload),
             error: None,
+            printed: None,
         };
         self.hand_back(back.into_iter().map(not_started).collect());
         taken

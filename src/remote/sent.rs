@@ -184,8 +184,9 @@ impl SentTask {
     }
 
     fn back(self, error: Option<TaskError>) -> HandBack {
-        let Self { count, assignment: Assignment { id, attempt, payload, .. }, .. } = self;
-        HandBack { id, count, attempt, payload: Some(payload), error }
+        let Self { count, assignment: Assignment { id, attempt, payload, .. }, printed, .. } = self;
+        let printed = (error.is_some() && !printed.is_empty()).then(|| Arc::new(printed));
+        HandBack { id, count, attempt, payload: Some(payload), error, printed }
     }
 
     /// Takes the value, or those of several items, as they came.

@@ -103,7 +103,7 @@ pub(crate) fn outcome(id: TaskId, engine: Option<EngineId>, attempt: Attempt, ra
 
 pub(crate) fn unstarted(assignment: Assignment) -> HandBack {
     let Assignment { id, attempt, payload, .. } = assignment;
-    HandBack { id, count: 1, attempt, payload: Some(payload), error: None }
+    HandBack { id, count: 1, attempt, payload: Some(payload), error: None, printed: None }
 }
 
 pub(crate) fn kind_of(payload: &Payload) -> &'static TaskKind {

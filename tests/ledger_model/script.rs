@@ -297,7 +297,7 @@ impl World {
         let (Some(engine), Some(id)) = (choose(&engines, engine), choose(&self.known_ids(), task)) else { return };
         let attempt = Attempt(attempt);
         self.has_liars = true;
-        let back = |payload, error| HandBack { id, count: 1, attempt, payload, error };
+        let back = |payload, error| HandBack { id, count: 1, attempt, payload, error, printed: None };
         match lie {
             Lie::Finished => self.report_untrue(id, engine, attempt),
             Lie::HandedBack => {

@@ -218,7 +218,8 @@ impl World {
             self.drop_call(id, payload);
             None
         };
-        self.returns.push_back((engine, HandBack { id, count: 1, attempt, payload, error: Some(error) }));
+        self.returns
+            .push_back((engine, HandBack { id, count: 1, attempt, payload, error: Some(error), printed: None }));
     }
 
     pub(crate) fn return_all(&mut self, engine: EngineId) {
