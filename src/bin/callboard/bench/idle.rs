@@ -1,34 +1,33 @@
 //! `idle`: what a cluster that does nothing takes, its processes together; MB of memory, and milliseconds of processor time
 //! a second.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use callboard::{Client, ClusterBuilder, Task, TaskContext, TaskFailure};
+use callboard::{ClusterBuilder, Task, TaskContext, TaskFailure};
 use serde::{Deserialize, Serialize};
 
-use super::own_process::{Run, in_own_process, processor_time, resident_bytes};
+use super::own_process::{Run, in_own_process, processor_time_of, resident_bytes_of};
 use super::report::{Figure, Params};
 use super::{Contender, Fallible, Plan, callboard_itself};
 
 /// What was started may still be settling down for so long.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// What the process takes that this runs in: its number, bytes of memory, processor time.
+/// Says which process it runs in.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Usage;
+struct Pid;
 
-impl Task for Usage {
-    type Output = (u32, u64, Duration);
-    const NAME: &'static str = "callboard::bench::usage";
+impl Task for Pid {
+    type Output = u32;
+    const NAME: &'static str = "callboard::bench::pid";
 
-    fn run(self, _: &TaskContext) -> Result<(u32, u64, Duration), TaskFailure> {
-        let failed = |error: Box<dyn std::error::Error + Send + Sync>| TaskFailure::new(error.to_string());
-        Ok((std::process::id(), resident_bytes().map_err(failed)?, processor_time().map_err(failed)?))
+    fn run(self, _: &TaskContext) -> Result<u32, TaskFailure> {
+        Ok(std::process::id())
     }
 }
 
-callboard::register_task!(Usage);
+callboard::register_task!(Pid);
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (engines, watch_ms) = (plan.engines, plan.full_or_quick(2_000, 1_000));
@@ -48,26 +47,14 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
 /// Makes the run; for a process of its own.
 pub(super) fn measure(cluster: ClusterBuilder, watch: Duration) -> Fallible<Vec<f64>> {
     let cluster = cluster.start()?;
-    let rc = cluster.client();
-    // Twice: the first has the processes read their memory in.
-    for _ in 0..2 {
-        usage(&rc)?;
-        std::thread::sleep(SETTLE);
-    }
-    let ((_, before), start) = (usage(&rc)?, Instant::now());
-    std::thread::sleep(watch);
-    let (bytes, after) = usage(&rc)?;
-    let used_ms_per_s = after.saturating_sub(before).as_secs_f64() * 1e3 / start.elapsed().as_secs_f64();
-    Ok(vec![bytes as f64 / 1e6, used_ms_per_s])
-}
+    let mut processes: BTreeSet<u32> = cluster.client().all().apply(Pid).get()?.into_iter().collect();
+    processes.insert(std::process::id());
+    std::thread::sleep(SETTLE);
 
-/// Asks each process once: this one, and those of the engines.
-fn usage(rc: &Client) -> Fallible<(u64, Duration)> {
-    let mut processes: BTreeMap<u32, (u64, Duration)> = BTreeMap::new();
-    for (id, bytes, time) in rc.all().apply(Usage).get()? {
-        processes.insert(id, (bytes, time));
-    }
-    processes.insert(std::process::id(), (resident_bytes()?, processor_time()?));
-    let sum = |(bytes, time): (u64, Duration), (more, longer): (u64, Duration)| (bytes + more, time + longer);
-    Ok(processes.into_values().fold((0, Duration::ZERO), sum))
+    let used = || processes.iter().map(|id| processor_time_of(*id)).sum::<Fallible<Duration>>();
+    let (before, start) = (used()?, Instant::now());
+    std::thread::sleep(watch);
+    let used_ms_per_s = used()?.saturating_sub(before).as_secs_f64() * 1e3 / start.elapsed().as_secs_f64();
+    let bytes = processes.iter().map(|id| resident_bytes_of(*id)).sum::<Fallible<u64>>()?;
+    Ok(vec![bytes as f64 / 1e6, used_ms_per_s])
 }
