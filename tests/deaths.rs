@@ -231,6 +231,41 @@ fn a_controller_that_stands_still_loses_no_engine() {
     assert!(controller.wait().unwrap().success());
 }
 
+/// Starts a process that outlives its task, and says which it is.
+#[task]
+fn leave_behind() -> i32 {
+    Command::new("sleep").arg("1000").spawn().unwrap().id() as i32
+}
+
+/// Runs in a process of its own, which is killed.
+fn controller_that_is_killed() {
+    let cluster = Cluster::processes(2).start().unwrap();
+    let rc = cluster.client();
+    let engines = rc.all().apply(pid()).get_timeout(PATIENCE).unwrap();
+    let left_behind = rc.all().apply(leave_behind()).get_timeout(PATIENCE).unwrap();
+    drop(rc.all().apply(nap_ms(100_000)));
+    println!("{engines:?} {left_behind:?}");
+    std::thread::sleep(PATIENCE);
+}
+
+fn a_controller_that_is_killed_leaves_no_child_and_no_grandchild() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let mut controller = Command::new(std::env::current_exe().unwrap());
+    let mut controller = controller.arg(IS_KILLED).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(controller.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter(|word| !word.is_empty());
+    let processes: Vec<i32> = numbers.map(|number| number.parse().unwrap()).collect();
+    assert!(processes.len() == 4 && processes.iter().all(|id| is_there(*id)), "{line}");
+    controller.kill().unwrap();
+    controller.wait().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while processes.iter().any(|id| is_there(*id)) {
+        assert!(Instant::now() < deadline, "some are left of {processes:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn nothing_secret_is_in_arguments_or_environment() {
     let cluster = Cluster::processes(1).start().unwrap();
     let id = cluster.client().engine(0).unwrap().apply(pid()).get_timeout(PATIENCE).unwrap();
@@ -289,6 +324,9 @@ fn a_cluster_that_is_ended_at_any_moment_settles_all_and_leaves_no_child() {
 /// What tells this program to be the controller that is stopped.
 const STANDS_STILL: &str = "--stands-still";
 
+/// What tells this program to be the controller that is killed.
+const IS_KILLED: &str = "--is-killed";
+
 /// Names each test beside it.
 macro_rules! tests {
     ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
@@ -299,11 +337,15 @@ fn main() {
     if std::env::args().any(|argument| argument == STANDS_STILL) {
         return controller_that_stands_still();
     }
+    if std::env::args().any(|argument| argument == IS_KILLED) {
+        return controller_that_is_killed();
+    }
     let tests: &[(&str, fn())] = tests![
         every_way_to_die_is_seen_at_once_and_the_engine_is_back_soon,
         a_task_that_kills_all_who_run_it_stops_after_its_attempts,
         an_engine_that_stands_still_is_lost_after_five_seconds,
         a_controller_that_stands_still_loses_no_engine,
+        a_controller_that_is_killed_leaves_no_child_and_no_grandchild,
         nothing_secret_is_in_arguments_or_environment,
         a_cluster_that_is_ended_at_any_moment_settles_all_and_leaves_no_child,
     ];

@@ -6,6 +6,8 @@ mod mark;
 mod sent;
 mod engine;
 #[cfg(test)]
+mod lies;
+#[cfg(test)]
 mod simulation;
 
 pub(crate) use engine::{Serving, serve};
