@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::held::Content;
 use super::intervals::Intervals;
 use super::one::{Decode, One};
 use super::part::{Items, Part, Parts};
@@ -316,7 +317,7 @@ impl<T> Identified for Many<T> {
 
 impl<T: Send + 'static> Settle for Many<T> {
     fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        self.hang_in(index, Part::read(self.kind, self.decode, count, run, outcome))
+        self.hang_in(index, Part::of(self.kind, self.decode, count, run, outcome))
     }
 
     fn next_callbacks(&self, _: u32) -> Vec<Callback> {
@@ -377,15 +378,15 @@ impl<T: Send + 'static> Many<T> {
 }
 
 /// Gives each item of a part to its own result. Returns what is left to do.
-fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], mut part: Part<T>) -> Vec<Aftermath> {
-    let count = part.len();
-    let give = |(at, heir): (u32, &Arc<One<T>>)| {
-        let run = Run { status: part.status(at), ..part.run.clone() };
-        let mut aftermath = heir.give(run, part.take(at))?;
+fn inherit<T: Send + 'static>(heirs: &[Arc<One<T>>], part: Part<T>) -> Vec<Aftermath> {
+    let run_of = |at| Run { status: part.status(at), ..part.run.clone() };
+    let runs: Vec<Run> = (0..part.len()).map(run_of).collect();
+    let give = |((run, content), heir): ((Run, Content<T>), &Arc<One<T>>)| {
+        let mut aftermath = heir.give(run, content)?;
         if !aftermath.callbacks.is_empty() {
             aftermath.more = Some(MoreCallbacks::of(heir.clone(), 0));
         }
         Some(*aftermath)
     };
-    (0..count).zip(heirs).filter_map(give).collect()
+    runs.into_iter().zip(part.into_contents()).zip(heirs).filter_map(give).collect()
 }

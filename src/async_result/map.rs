@@ -261,7 +261,10 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     where
         T: Clone,
     {
-        let copy = |parts: &mut Parts<T>| part_with(parts, index).map(|(part, at)| parts[&part].copy(at));
+        let copy = |parts: &mut Parts<T>| {
+            let (part, at) = part_with(parts, index)?;
+            parts.get_mut(&part).map(|part| part.copy(at))
+        };
         self.many.look(copy).flatten().unwrap_or(Err(TaskError::AlreadyTaken))
     }
 
@@ -296,7 +299,7 @@ impl<T: Send + 'static> AsyncMapResult<T> {
     {
         let copy = |parts: &mut Parts<T>| {
             let mut all = Vec::with_capacity(self.len());
-            for part in parts.values() {
+            for part in parts.values_mut() {
                 all.extend((0..part.len()).map(|at| part.copy(at)));
             }
             all

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::brief::Brief;
 use super::handover::{Given, Handover};
-use super::held::Held;
+use super::held::{Content, Held};
 use super::many::Joined;
 use crate::catch;
 use crate::error::{Coded, TaskError};
@@ -52,6 +52,11 @@ impl<T: Send + 'static> One<T> {
         drop(self.settle(0, 1, run, Err(error)));
     }
 
+    /// Reads a value that came as bytes.
+    pub(super) fn read(&self, content: Content<T>) -> Result<T, TaskError> {
+        content.read(|value| read_wire(self.kind, self.decode, value))
+    }
+
     pub(super) fn record(&self) -> Record {
         self.record_of(self.run())
     }
@@ -66,14 +71,6 @@ impl<T: Send + 'static> One<T> {
 
     fn record_of(&self, run: Option<Run>) -> Record {
         Record::new(self.id, self.kind, self.extras.as_deref(), self.created, run)
-    }
-}
-
-/// Gives a value its type back.
-pub(super) fn read_value<T: 'static>(kind: &TaskKind, decode: Decode<T>, value: Value) -> Result<T, TaskError> {
-    match value {
-        Value::Typed(value) => read_typed(kind, value.into_any()),
-        Value::Wire(value) => read_wire(kind, decode, &value),
     }
 }
 
@@ -123,17 +120,24 @@ impl<T: Send + 'static> Settle for One<T> {
     }
 
     fn settle(&self, _: u32, _: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
-        let result = outcome.and_then(|value| read_value(self.kind, self.decode, value));
-        // A value that cannot be read is known only here.
-        let run = Run { status: result.as_ref().err().map_or(run.status, TaskError::status), ..run };
-        self.give(run, result)
+        let content = match outcome {
+            Ok(Value::Wire(value)) => Content::Bytes(value),
+            Ok(Value::Typed(value)) => Content::Read(read_typed(self.kind, value.into_any())),
+            Err(error) => Content::Read(Err(error)),
+        };
+        let status = match &content {
+            // A value of another type is known only here.
+            Content::Read(Err(error)) => error.status(),
+            Content::Read(Ok(_)) | Content::Bytes(_) => run.status,
+        };
+        self.give(Run { status, ..run }, content)
     }
 }
 
 impl<T: Send + 'static> One<T> {
     /// Gives the outcome to who waits. Returns what is left to do, if anything.
-    pub(super) fn give(&self, run: Run, result: Result<T, TaskError>) -> Option<Box<Aftermath>> {
-        let ended = Ended { held: Held::Here(result), run: Brief::of(run.clone()) };
+    pub(super) fn give(&self, run: Run, content: Content<T>) -> Option<Box<Aftermath>> {
+        let ended = Ended { held: Held::Here(content), run: Brief::of(run.clone()) };
         let Given { callbacks, unwanted } = self.handover.give(ended);
         if callbacks.is_empty() && (unwanted.is_none() || !std::mem::needs_drop::<T>()) {
             return None;

@@ -260,13 +260,14 @@ impl<T: Send + 'static> AsyncResult<T> {
     }
 
     pub(super) fn move_out(&mut self) -> Result<T, TaskError> {
-        self.when_here(|held| held.replace(Held::Taken))?
+        let content = self.when_here(|held| held.replace(Held::Taken))?;
+        self.one.read(content)
     }
 
     /// As `move_out`, for a task: it is woken once another thread's look is over.
     fn poll_move_out(&self, waker: &Waker) -> Poll<Result<T, TaskError>> {
         match self.one.handover.change(|ended| ended.held.poll_take(waker)) {
-            Some(Ok(outcome)) => Poll::Ready(outcome),
+            Some(Ok(content)) => Poll::Ready(self.one.read(content)),
             Some(Err(NotHere::Lent)) => Poll::Pending,
             Some(Err(NotHere::LentToCaller)) => Poll::Ready(Err(TaskError::WouldBlock)),
             Some(Err(NotHere::Taken)) | None => Poll::Ready(Err(TaskError::AlreadyTaken)),
@@ -275,7 +276,7 @@ impl<T: Send + 'static> AsyncResult<T> {
 
     /// Has `look` look at a settled outcome, outside of every lock.
     fn look<R>(&self, look: impl FnOnce(&Result<T, TaskError>) -> R) -> Result<R, TaskError> {
-        let outcome = self.when_here(Held::lend)?;
+        let outcome = self.one.read(self.when_here(Held::lend)?);
         let lent = Lent { one: &self.one, outcome: Some(outcome) };
         Ok(look(lent.outcome.as_ref().expect("it is put back only when this is dropped")))
     }

@@ -242,20 +242,34 @@ impl EncodedValues {
         self.count
     }
 
-    /// Reads each value. Runs the user's `Deserialize`, behind `catch` if `read` does.
-    pub(crate) fn read<T>(self, read: impl Fn(&WireValue) -> Result<T, TaskError>) -> Vec<Result<T, TaskError>> {
+    /// Returns how the item at this place ended.
+    pub(crate) fn status(&self, at: u32) -> Status {
+        let error =
+            self.errors.binary_search_by_key(&at, |(failed, _)| *failed).ok().map(|found| &self.errors[found].1);
+        error.map_or(Status::Done, TaskError::status)
+    }
+
+    /// Returns how many have no value.
+    pub(crate) fn failures(&self) -> u32 {
+        self.errors.len() as u32
+    }
+
+    /// Takes the items apart, unread.
+    pub(crate) fn into_items(self) -> impl Iterator<Item = Result<WireValue, TaskError>> {
         let Self { mut values, blobs, count, errors } = self;
-        let blobs = blobs.to_vec();
-        let mut value = WireValue { inline: Bytes::new(), blobs };
         let mut errors = errors.into_iter().peekable();
-        let outcome = |at| {
-            value.inline = take(&mut values).unwrap_or_default();
+        (0..count).map(move |at| {
+            let inline = take(&mut values).unwrap_or_default();
             match errors.next_if(|(failed, _)| *failed == at) {
                 Some((_, error)) => Err(error),
-                None => read(&value),
+                None => Ok(WireValue { inline, blobs: blobs.to_vec() }),
             }
-        };
-        (0..count).map(outcome).collect()
+        })
+    }
+
+    /// Reads each value. Runs the user's `Deserialize`, behind `catch` if `read` does.
+    pub(crate) fn read<T>(self, read: impl Fn(&WireValue) -> Result<T, TaskError>) -> Vec<Result<T, TaskError>> {
+        self.into_items().map(|item| item.and_then(|value| read(&value))).collect()
     }
 }
 
