@@ -306,74 +306,6 @@ fn what_tasks_print_is_kept_with_their_records() {
     assert!(panicked.metadata().stderr.contains("over"), "{}", panicked.metadata().stderr);
 }
 
-/// The ways in which a process ends that it does not come back from.
-#[task(idempotent)]
-fn die(how: u32) {
-    match how {
-        0 => drop(overflow(0)),
-        1 => touch_nothing(),
-        2 => drop(eat()),
-        3 => drop(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)),
-        4 => std::process::exit(3),
-        _ => std::process::abort(),
-    }
-}
-
-fn overflow(depth: u64) -> u64 {
-    let frame = std::hint::black_box([depth; 64]);
-    if depth == u64::MAX { 0 } else { overflow(depth + 1) + frame[7] }
-}
-
-/// What only a bug does.
-#[expect(unsafe_code)]
-fn touch_nothing() {
-    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(std::hint::black_box(8)).write_volatile(1) }
-}
-
-/// Takes more memory than this process may have.
-fn eat() -> usize {
-    use rustix::process::{Resource, Rlimit, setrlimit};
-    let bytes = Some(1 << 30);
-    setrlimit(Resource::As, Rlimit { current: bytes, maximum: bytes }).unwrap();
-    let eaten: Vec<Vec<u8>> = (0..64).map(|_| vec![1; 64 << 20]).collect();
-    eaten.len()
-}
-
-/// What is told of each.
-const DEATHS: [&[&str]; 6] = [
-    &["signal: 6", "stack overflow"],
-    &["signal: 11"],
-    &["signal: 6", "memory allocation of 67108864 bytes failed"],
-    &["signal: 9"],
-    &["exit status: 3"],
-    &["signal: 6"],
-];
-
-fn every_death_is_told_with_what_the_process_said_last() {
-    let mut limits = Limits::default();
-    limits.engine_restarts_max = 100;
-    let cluster = Cluster::processes(2).limits(limits).start().unwrap();
-    let rc = cluster.client();
-    let view = rc.load_balanced();
-    for (how, words) in (0..).zip(DEATHS) {
-        match view.with().retries(0).apply(die(how)).get_timeout(PATIENCE) {
-            Err(TaskError::EngineLost { cause, .. }) => {
-                assert!(words.iter().all(|word| cause.contains(word)), "{cause}, and not {words:?}");
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    // A task that kills whoever runs it is not given to all.
-    let poison = view.with().retries_on_loss(2).apply(die(3));
-    let others: Vec<_> = (0..1_000).map(|x| view.with().retries_on_loss(10).apply(square(x))).collect();
-    assert!(matches!(poison.get_timeout(PATIENCE), Err(TaskError::EngineLost { attempt: Attempt(3), .. })));
-    for (x, ar) in (0..).zip(&others) {
-        assert_eq!(ar.get_timeout(PATIENCE), Ok(x * x));
-    }
-    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
-    assert_eq!(rc.ids(), [EngineId(9), EngineId(10)], "nine have died");
-}
-
 fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
     let mut limits = Limits::default();
     limits.engine_restarts_max = 0;
@@ -531,7 +463,6 @@ fn main() {
         values_are_kept_on_children_and_fetched_from_them,
         an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,
         an_engine_that_dies_again_and_again_is_given_up,
-        every_death_is_told_with_what_the_process_said_last,
         a_task_that_does_not_end_is_ended_by_force_with_its_engine_only,
         an_engine_is_replaced_when_it_has_run_as_many_tasks_as_it_may,
         engines_are_added_and_restarted_on_request,

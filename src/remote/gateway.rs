@@ -4,25 +4,25 @@
 //! hold up no controller.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::mark::Mark;
+use super::calls::{Calls, encoded, items};
+use super::fate::{Fate, Process};
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
-use crate::catch::{self, user_code};
-use crate::error::{Coded, Error, TaskError};
+use crate::catch;
+use crate::error::Error;
 use crate::ledger::{Assignment, EngineOffer, HandBack};
 use crate::messages::{
     Completion, EngineAddress, Failing, HandedBack, Join, Leave, Manner, Recall, Retire, Revoke, Run, StopEngine,
 };
-use crate::task::{Attempt, EngineId, ErasedTask, Payload, Stream, TaskId, TaskKind, WireCall, beside, check_size};
+use crate::task::{Attempt, EngineId, Payload, Stream, TaskId, TaskKind, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Call, Encoded, FromEngine, Parcel, Print, ToEngine, decode, encode};
 use crate::wire::session::{Credit, Speaker};
@@ -53,39 +53,6 @@ pub(crate) struct GatewayParts {
     pub(crate) printed_bytes_max: usize,
     /// How many tasks it may run before it is replaced, if that is bounded.
     pub(crate) tasks_max: Option<u32>,
-}
-
-/// How far an engine has come with what it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begun {
-    /// It has begun nothing.
-    Nothing,
-    /// It has begun this last, and all that was sent before.
-    UpTo(Mark),
-    /// Nobody knows: it may have begun all of it.
-    Unknown,
-}
-
-/// An engine's process.
-pub(crate) trait Process: Send + Sync {
-    /// Returns how far it has come.
-    fn begun(&self) -> Begun;
-
-    /// Kills it, and those that it has started.
-    fn kill(&self);
-}
-
-/// What an engine has come to, for whoever launches another if it is lost.
-#[derive(Debug, Default)]
-pub(crate) struct Fate {
-    pub(crate) has_joined: AtomicBool,
-    pub(crate) is_stopped: AtomicBool,
-    /// It has returned a task.
-    pub(crate) has_returned: AtomicBool,
-    /// It has run as many tasks as it may, and goes to be replaced.
-    pub(crate) is_worn_out: AtomicBool,
-    /// It was killed because this attempt was cancelled by force.
-    pub(crate) killed_for: Mutex<Option<(TaskId, Attempt)>>,
 }
 
 /// What the engine said.
@@ -289,46 +256,6 @@ impl Drop for Gateway {
 
 /// How long an engine that is to stop may go on with what it runs.
 const STOP_WAIT: Duration = Duration::from_millis(500);
-
-/// What goes out together.
-#[derive(Default)]
-struct Calls {
-    parcel: Parcel<Call>,
-    refused: Vec<Completion>,
-}
-
-/// Encodes a call. Runs the user's `Serialize`.
-fn encoded(payload: &Payload) -> Result<(&'static TaskKind, WireCall), TaskError> {
-    let task: &dyn ErasedTask = match payload {
-        // Given up on the way, at least some: the result store waits for it no more.
-        Payload::Typed(task) if task.live() < task.count() => return Err(TaskError::Disconnected),
-        Payload::Typed(task) => &**task,
-        Payload::Wire(_) => return Err(TaskError::NotPortable),
-    };
-    let kind = task.kind();
-    let undecodable = |reason: &str| TaskError::undecodable(Coded::Arguments, kind.name, reason);
-    let mut blobs = Vec::new();
-    let call = match user_code(|| beside(&mut blobs, || task.encode())) {
-        Ok(Some(Ok(call))) => WireCall { blobs, ..call },
-        Ok(None) => return Err(TaskError::NotPortable),
-        Ok(Some(Err(error))) => return Err(undecodable(&error.to_string())),
-        Err(message) => return Err(undecodable(&message)),
-    };
-    check_size(&call.inline, call.count, &call.blobs).map_err(|reason| undecodable(&reason))?;
-    Ok((kind, call))
-}
-
-/// Takes items of a map apart.
-fn items(assignment: Assignment) -> Vec<Assignment> {
-    let Assignment { mut id, attempt, may_retry, payload: mut rest, extras } = assignment;
-    let mut items = Vec::with_capacity(rest.count() as usize);
-    while let Some(payload) = rest.split_front(1) {
-        items.push(Assignment { id, attempt, may_retry, payload, extras: extras.clone() });
-        id = id.plus(1);
-    }
-    items.push(Assignment { id, attempt, may_retry, payload: rest, extras });
-    items
-}
 
 impl Actor for Gateway {
     type Context = Context<Self>;

@@ -2,6 +2,8 @@
 //! far side the same engine runs as in a process of its own.
 
 mod gateway;
+mod calls;
+mod fate;
 mod mark;
 mod sent;
 mod engine;
@@ -11,5 +13,6 @@ mod lies;
 mod simulation;
 
 pub(crate) use engine::{Serving, serve};
-pub(crate) use gateway::{Begun, Fate, Gateway, GatewayParts, Lost, Process, Said};
+pub(crate) use fate::{Begun, Fate, Process};
+pub(crate) use gateway::{Gateway, GatewayParts, Lost, Said};
 pub(crate) use mark::Mark;

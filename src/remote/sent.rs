@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::gateway::Begun;
+use super::fate::Begun;
 use super::mark::Mark;
 use crate::error::{Coded, Place, TaskError};
 use crate::ledger::{Assignment, HandBack};
