@@ -81,6 +81,31 @@ fn tasks_run_in_children_and_their_values_come_back() {
     }
 }
 
+/// Fails with a text of so many bytes.
+#[task]
+fn complain(bytes: usize) -> Result<(), String> {
+    Err("x".repeat(bytes))
+}
+
+fn texts_of_any_length_come_back_shortened_and_labels_go_there() {
+    let cluster = Cluster::processes(1).start().unwrap();
+    let view = cluster.client().load_balanced();
+    for (bytes, told) in [(10, 10), (20 << 20, 64 << 10)] {
+        match view.apply(complain(bytes)).get_timeout(PATIENCE) {
+            Err(TaskError::Failed { text, .. }) => assert!(text.len() <= told + 10 && text.starts_with("xxx")),
+            other => panic!("{other:?}"),
+        }
+    }
+    let map = view.map(complain, [100_000; 3_000]);
+    map.wait_timeout(PATIENCE).unwrap();
+    assert!(map.results().unwrap().iter().all(|result| matches!(result, Err(TaskError::Failed { .. }))));
+    let label = "l".repeat(1 << 20);
+    let labelled: Vec<_> = (0..50).map(|x| view.with().label(label.as_str()).apply(square(x))).collect();
+    for (x, ar) in (0..).zip(&labelled) {
+        assert_eq!(ar.get_timeout(PATIENCE), Ok(x * x));
+    }
+}
+
 fn what_goes_wrong_in_a_child_is_told_as_in_a_thread() {
     let cluster = Cluster::processes(1).start().unwrap();
     let view = cluster.client().load_balanced();
@@ -459,6 +484,7 @@ fn main() {
     let tests: &[(&str, fn())] = tests![
         tasks_run_in_children_and_their_values_come_back,
         what_goes_wrong_in_a_child_is_told_as_in_a_thread,
+        texts_of_any_length_come_back_shortened_and_labels_go_there,
         items_of_a_map_travel_together_and_each_has_its_own_outcome,
         values_are_kept_on_children_and_fetched_from_them,
         an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,

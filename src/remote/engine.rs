@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Values, Witness};
+use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::{Completion, HandedBack, Manner, Recall, Revoke, Run, StopEngine};
@@ -114,9 +115,11 @@ impl Uplink {
     fn on_finished(&self, batch: Vec<Completion>) {
         let mut parcel = Parcel::default();
         for completion in batch {
-            parcel.items.push(end(completion, &mut parcel.buffers));
+            let end = end(completion, &mut parcel.buffers);
+            parcel.bytes += end.text_bytes();
+            parcel.items.push(end);
             if parcel.is_full() {
-                let Parcel { items, buffers } = std::mem::take(&mut parcel);
+                let Parcel { items, buffers, .. } = std::mem::take(&mut parcel);
                 self.say(&FromEngine::Ended(items), buffers);
             }
         }
@@ -126,8 +129,7 @@ impl Uplink {
     }
 
     fn say(&self, what: &FromEngine, buffers: Vec<Bytes>) {
-        // An error is a session that has ended: the controller knows.
-        let _ = self.speaker.say(Lane::Bulk, encode(what, buffers));
+        self.speaker.say_or_end(Lane::Bulk, encode(what, buffers));
     }
 }
 
@@ -139,25 +141,34 @@ pub(super) fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
         Ok(Value::Typed(value)) => match value.into_any().downcast::<EncodedValues>() {
             Ok(values) => {
                 let (values, errors) = values.into_parts();
-                let faults = errors.into_iter().map(|(at, error)| (at, fault(error))).collect();
+                let faults = errors.into_iter().map(|(at, error)| (at, fault(error, ITEM_TEXT_BYTES_MAX))).collect();
                 Ok(Made::Each { values: Encoded::put(values.inline, values.blobs, buffers), faults })
             }
             // The worker has encoded it; `Values::Encoded` says so.
             Err(_) => Err(Fault::Value("it was not encoded".into())),
         },
-        Err(error) => Err(fault(error)),
+        Err(error) => Err(fault(error, TEXT_BYTES_MAX)),
     };
     End { id, count, attempt, ran_ns, outcome }
 }
 
-fn fault(error: TaskError) -> Fault {
+/// Longest text of an error that travels, in bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// The same for each of several items, of which as many as one engine may have go together.
+const ITEM_TEXT_BYTES_MAX: usize = 2 << 10;
+
+/// What of an error travels, with at most so many bytes of text.
+fn fault(error: TaskError, text_bytes_max: usize) -> Fault {
+    let short =
+        |text: Box<str>| if text.len() > text_bytes_max { shortened(&text, text_bytes_max).into() } else { text };
     match error {
-        TaskError::Failed { text, .. } => Fault::Failed(text),
-        TaskError::Panicked { message, .. } => Fault::Panicked(message),
-        TaskError::Undecodable { what: Coded::Arguments, text } => Fault::Arguments(text),
-        TaskError::Undecodable { what: Coded::Result, text } => Fault::Value(text),
+        TaskError::Failed { text, .. } => Fault::Failed(short(text)),
+        TaskError::Panicked { message, .. } => Fault::Panicked(short(message)),
+        TaskError::Undecodable { what: Coded::Arguments, text } => Fault::Arguments(short(text)),
+        TaskError::Undecodable { what: Coded::Result, text } => Fault::Value(short(text)),
         TaskError::UnknownTask { .. } => Fault::Unknown,
-        other => Fault::Failed(other.to_string().into()),
+        other => Fault::Failed(short(other.to_string().into())),
     }
 }
 

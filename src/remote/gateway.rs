@@ -89,12 +89,11 @@ impl Gateway {
     }
 
     fn say(&self, lane: Lane, what: &ToEngine, buffers: Vec<Bytes>) {
-        // An error is a session that has ended; the engine's loss is on its way here.
-        let _ = self.parts.speaker.say(lane, encode(what, buffers));
+        self.parts.speaker.say_or_end(lane, encode(what, buffers));
     }
 
     fn say_run(&self, parcel: Parcel<Call>) {
-        let Parcel { items, buffers } = parcel;
+        let Parcel { items, buffers, .. } = parcel;
         if !items.is_empty() {
             self.say(Lane::Bulk, &ToEngine::Run(items), buffers);
         }
@@ -140,7 +139,8 @@ impl Gateway {
 
     fn put(&mut self, kind: &'static TaskKind, call: WireCall, assignment: Assignment, out: &mut Calls) {
         let Assignment { id, attempt, extras, .. } = &assignment;
-        let label = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
+        let label: Option<Box<str>> = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
+        out.parcel.bytes += label.as_ref().map_or(0, |label| label.len());
         let WireCall { key, count, inline, blobs } = call;
         let arguments = Encoded::put(inline, blobs, &mut out.parcel.buffers);
         let is_kept = extras.as_ref().is_some_and(|extras| extras.keep);
@@ -236,7 +236,9 @@ impl Gateway {
             *self.parts.fate.killed_for.lock() = Some(running);
             self.parts.process.kill();
         } else if !tasks.is_empty() {
-            // They were revoked, and one may have begun before the engine heard of it.
+            // They were revoked, and one may have begun before the engine heard of it. Items that were sent with others are not
+            // waited for: they would cost these their engine.
+            tasks.retain(|task| self.sent.is_alone(*task));
             ctx.run_later(FORCE_LOOK, |gateway, ctx| gateway.end_by_force(tasks, ctx));
         }
     }

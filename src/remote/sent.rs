@@ -87,6 +87,11 @@ impl Sent {
         self.0.iter().any(|sent| sent.span().contains(id))
     }
 
+    /// Returns whether the engine has this task, and it was not sent together with others.
+    pub(super) fn is_alone(&self, id: TaskId) -> bool {
+        self.0.iter().any(|sent| sent.count == 1 && sent.assignment.id == id)
+    }
+
     /// An attempt has printed something. Keeps the last `max` bytes.
     pub(super) fn on_printed(&mut self, id: TaskId, attempt: Attempt, to: Stream, text: &str, max: usize) {
         if let Some(at) = self.find(id, attempt) {

@@ -126,6 +126,26 @@ pub enum Fault {
     Unknown,
 }
 
+impl End {
+    /// Returns how many bytes of text it has.
+    pub fn text_bytes(&self) -> usize {
+        match &self.outcome {
+            Ok(Made::One(_)) => 0,
+            Ok(Made::Each { faults, .. }) => faults.iter().map(|(_, fault)| fault.text_bytes()).sum(),
+            Err(fault) => fault.text_bytes(),
+        }
+    }
+}
+
+impl Fault {
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Failed(text) | Self::Panicked(text) | Self::Arguments(text) | Self::Value(text) => text.len(),
+            Self::Unknown => 0,
+        }
+    }
+}
+
 impl Body {
     /// Puts bytes into a message: among its buffers, if they are many.
     pub fn put(bytes: Bytes, buffers: &mut Vec<Bytes>) -> Self {
@@ -186,23 +206,30 @@ pub struct Parcel<T> {
     pub items: Vec<T>,
     /// The buffers of all of them.
     pub buffers: Vec<Bytes>,
+    /// The texts in them, in bytes.
+    pub bytes: usize,
 }
 
 /// Items that go together, at most: with 16 KiB each that is not beside them, half of what a peer takes.
 const PARCEL_ITEMS_MAX: usize = 512;
+
+/// Bytes of texts that go together, and then those of one item more.
+const PARCEL_BYTES_MAX: usize = 2 << 20;
 
 /// Buffers that go together, at most, so that one item more cannot be too many.
 const PARCEL_BUFFERS_MAX: usize = 1_024;
 
 impl<T> Default for Parcel<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), buffers: Vec::new() }
+        Self { items: Vec::new(), buffers: Vec::new(), bytes: 0 }
     }
 }
 
 impl<T> Parcel<T> {
     /// Returns whether it is time for the next.
     pub fn is_full(&self) -> bool {
-        self.items.len() >= PARCEL_ITEMS_MAX || self.buffers.len() >= PARCEL_BUFFERS_MAX
+        self.items.len() >= PARCEL_ITEMS_MAX
+            || self.buffers.len() >= PARCEL_BUFFERS_MAX
+            || self.bytes >= PARCEL_BYTES_MAX
     }
 }

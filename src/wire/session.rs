@@ -215,6 +215,18 @@ impl Speaker {
         Ok(())
     }
 
+    /// As [`say`](Self::say), where the peer waits for it: what cannot be said ends the session, loudly.
+    pub fn say_or_end(&self, lane: Lane, message: Message) {
+        match self.say(lane, message) {
+            // Nobody waits there any more, or will be told.
+            Ok(()) | Err(SayError::Closed) => {}
+            Err(error) => {
+                tracing::error!(%error, "something cannot be said to a peer");
+                self.close(format!("something cannot be said: {error}"));
+            }
+        }
+    }
+
     /// Ends the session once what was said is sent, or cannot be sent for `write_stall_ms`; the peer is told why. The
     /// first reason counts.
     pub fn close(&self, reason: impl Into<Box<str>>) {
