@@ -283,6 +283,15 @@ fn print_and_die(words: String) {
     std::process::abort();
 }
 
+/// Prints so many bytes, and so many more while another thread prints too. None ends a line.
+#[task]
+fn print_bytes(count: usize, more: usize) {
+    print!("{}", "x".repeat(count));
+    let other = std::thread::spawn(|| (0..200).for_each(|_| print!("{}", "z".repeat(100))));
+    other.join().unwrap();
+    print!("{}", "y".repeat(more));
+}
+
 #[task]
 fn print_much(lines: u32) {
     for n in 0..lines {
@@ -313,6 +322,12 @@ fn what_tasks_print_is_kept_with_their_records() {
         }
         silent.wait_timeout(PATIENCE).unwrap();
         assert!(silent.metadata().iter().all(|record| record.stdout.is_empty() && record.stderr.is_empty()));
+    }
+    // As much as a pipe holds, and a little that is still in `print!` when the task ends.
+    let full: Vec<_> = (0..60).map(|n| view.apply(print_bytes(65_000 + 20 * n, 300))).collect();
+    for ar in full {
+        ar.get_timeout(PATIENCE).unwrap();
+        assert!(ar.metadata().stdout.ends_with("yyy"));
     }
     // More than is kept: the end is, and it is said that there was more.
     let much = view.apply(print_much(20_000));

@@ -126,8 +126,6 @@ impl Capture {
 
     /// Takes in all that was printed until now, also lines that do not end.
     fn finish(&self, now: &mut Now) {
-        // A task that has printed into `print!` without a line's end has it here.
-        let _ = io::stdout().flush();
         if self.is_something_there(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             self.take_in(now);
         }
@@ -137,6 +135,7 @@ impl Capture {
     }
 
     fn on_begin(&self, task: TaskId, attempt: Attempt) {
+        flush();
         let mut now = self.now.lock();
         if now.task.is_some() {
             self.finish(&mut now);
@@ -145,10 +144,17 @@ impl Capture {
     }
 
     fn on_end(&self) {
+        flush();
         let mut now = self.now.lock();
         self.finish(&mut now);
         now.task = None;
     }
+}
+
+/// Has what was printed without the end of a line go into the pipe. It may have to wait until the thread has read what is there:
+/// so no lock is held that the thread needs.
+fn flush() {
+    let _ = io::stdout().flush();
 }
 
 /// What a child's worker tells: what it begins, for when this process is gone, and whose output is whose.

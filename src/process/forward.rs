@@ -5,8 +5,9 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::task::Stream;
 
@@ -22,12 +23,17 @@ pub(crate) struct Forward {
 
 impl Forward {
     /// Starts the thread; it ends when nobody has this any more.
-    pub(super) fn start() -> io::Result<(Self, JoinHandle<()>)> {
+    pub(super) fn start() -> io::Result<(Self, Forwarding)> {
         let (texts, waiting) = sync_channel(WAITING_MAX);
         let left_out = Arc::new(AtomicUsize::new(0));
         let missing = left_out.clone();
-        let thread = thread::Builder::new().name("cb-output".into()).spawn(move || write(&waiting, &missing))?;
-        Ok((Self { texts, left_out }, thread))
+        let (writing, is_over) = sync_channel::<()>(0);
+        let work = move || {
+            write(&waiting, &missing);
+            drop(writing);
+        };
+        let thread = thread::Builder::new().name("cb-output".into()).spawn(work)?;
+        Ok((Self { texts, left_out }, Forwarding { thread, is_over }))
     }
 
     /// Has a text written. Never waits.
@@ -35,6 +41,24 @@ impl Forward {
         let bytes = text.len();
         if self.texts.try_send((stream, text)).is_err() {
             self.left_out.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The thread that writes.
+pub(super) struct Forwarding {
+    thread: JoinHandle<()>,
+    is_over: Receiver<()>,
+}
+
+/// How long the end of a cluster waits for whoever reads this program's output.
+const WRITTEN_WAIT: Duration = Duration::from_secs(1);
+
+impl Forwarding {
+    /// Waits until all is written that was handed in; not for long, if nobody reads it.
+    pub(super) fn end(self) {
+        if self.is_over.recv_timeout(WRITTEN_WAIT) == Err(RecvTimeoutError::Disconnected) {
+            let _ = self.thread.join();
         }
     }
 }

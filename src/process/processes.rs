@@ -5,12 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 
 use actix::{Addr, Arbiter};
 use parking_lot::Mutex;
 
-use super::forward::Forward;
+use super::forward::{Forward, Forwarding};
 use super::launch::{Halt, Launcher, launch};
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
@@ -46,7 +45,7 @@ struct Running {
     launcher: Launcher,
     /// Where gateways and sessions are.
     arbiter: Arbiter,
-    forwarding: JoinHandle<()>,
+    forwarding: Forwarding,
 }
 
 impl Processes {
@@ -120,7 +119,6 @@ impl Processes {
         arbiter.stop();
         let _ = arbiter.join();
         drop(launcher);
-        // All that children have printed is written by then.
-        let _ = forwarding.join();
+        forwarding.end();
     }
 }
