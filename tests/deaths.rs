@@ -95,6 +95,56 @@ fn depth(deep: Deep) -> usize {
     deep.0
 }
 
+/// As many lists as it says, each written in one byte; or far more than are written.
+#[derive(Clone)]
+struct Lists {
+    said: u64,
+    written: usize,
+}
+
+impl serde::Serialize for Lists {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple;
+        let mut bytes = serializer.serialize_tuple(self.written + 1)?;
+        bytes.serialize_element(&self.said)?;
+        (0..self.written).try_for_each(|_| bytes.serialize_element(&0_u8))?;
+        bytes.end()
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Lists {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // 24 bytes of memory for each byte that came.
+        let written = Vec::<Vec<u64>>::deserialize(deserializer)?.len();
+        Ok(Self { said: written as u64, written })
+    }
+}
+
+#[task]
+fn count(lists: Lists) -> usize {
+    lists.written
+}
+
+fn resident_mib() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096 / (1 << 20)
+}
+
+fn arguments_that_grow_when_they_are_read_grow_in_the_engine_only() {
+    let cluster = Cluster::processes(1).start().unwrap();
+    let view = cluster.client().load_balanced();
+    let before = resident_mib();
+    let many = 8_000_000;
+    assert_eq!(
+        view.apply(count(Lists { said: many, written: many as usize })).get_timeout(PATIENCE),
+        Ok(many as usize)
+    );
+    let lie = view.apply(count(Lists { said: u64::MAX, written: 10 })).get_timeout(PATIENCE);
+    assert!(matches!(lie, Err(TaskError::Undecodable { .. })), "{lie:?}");
+    let grown = resident_mib().saturating_sub(before);
+    assert!(grown < 20, "{grown} MiB, and the engine took {} MiB", many * 24 / (1 << 20));
+}
+
 fn cases() -> u32 {
     std::env::var("CALLBOARD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(12)
 }
@@ -354,6 +404,7 @@ fn main() {
     let tests: &[(&str, fn())] = tests![
         every_way_to_die_is_seen_at_once_and_the_engine_is_back_soon,
         a_task_that_kills_all_who_run_it_stops_after_its_attempts,
+        arguments_that_grow_when_they_are_read_grow_in_the_engine_only,
         an_engine_that_stands_still_is_lost_after_five_seconds,
         a_controller_that_stands_still_loses_no_engine,
         a_controller_that_is_killed_leaves_no_child_and_no_grandchild,

@@ -1,6 +1,7 @@
 //! Peers that say what is not so: each is cut off with a reason, and what it had is lost with it, or starts again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::System;
@@ -166,4 +167,56 @@ fn an_outcome_that_is_told_twice_counts_once_and_ends_the_session() {
     let (ending, outcome) = System::new().block_on(lied_to(twice));
     assert_eq!(outcome, Ok(5), "the first is true");
     assert!(matches!(&ending, Ending::ClosedByPeer(reason) if reason.contains("which it does not have")), "{ending:?}");
+}
+
+/// Counts what is logged on this thread, in bytes.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl tracing::Subscriber for Counted {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Length(usize);
+
+        impl tracing::field::Visit for Length {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += field.name().len() + format!("{value:?}").len();
+            }
+        }
+
+        let mut length = Length(event.metadata().target().len());
+        event.record(&mut length);
+        self.0.fetch_add(length.0, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn megabytes_that_make_no_sense_make_lines_in_the_log_and_not_megabytes() {
+    const TIMES: usize = 50;
+    let senseless: fn(&Call) -> Vec<Message> =
+        |_| vec![Message { header: vec![b'#'; 1 << 20].into(), buffers: Vec::new() }];
+    let counted = Arc::new(Counted::default());
+    tracing::subscriber::with_default(counted.clone(), || {
+        for _ in 0..TIMES {
+            let (ending, _) = System::new().block_on(lied_to(senseless));
+            assert!(matches!(ending, Ending::ClosedByPeer(_)), "{ending:?}");
+        }
+    });
+    let logged = counted.0.load(Ordering::Relaxed);
+    assert!(logged > 0 && logged < TIMES * 2_000, "{logged} bytes for {TIMES} messages of 1 MiB");
 }
