@@ -11,13 +11,13 @@ use super::events::Ledger;
 use super::placement::Engine;
 use super::queues::ANY;
 use crate::error::TaskError;
-use crate::task::{EngineId, TaskKind, TaskTable};
+use crate::task::{TaskKind, TaskTable};
 
 /// Who has which function.
 #[derive(Debug, Default)]
 pub(super) struct Knowing {
-    /// The different tables of engines that have ever joined, each with the first that had it.
-    tables: Vec<(Arc<TaskTable>, EngineId)>,
+    /// The different tables of engines that have ever joined.
+    tables: Vec<Arc<TaskTable>>,
     /// The engines that have a function, as a target set, by the function's fingerprint.
     sets: HashMap<u64, (&'static TaskKind, u32)>,
 }
@@ -47,8 +47,8 @@ impl Ledger {
             None => self.enlist(place, ANY),
             Some(tasks) => {
                 let tables = &mut self.knowing.tables;
-                if tables.len() < TABLES_MAX && tables.iter().all(|(known, _)| *known != tasks) {
-                    tables.push((tasks, self.fleet.get(place).id));
+                if tables.len() < TABLES_MAX && tables.iter().all(|known| *known != tasks) {
+                    tables.push(tasks);
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Ledger {
         if let Some(&(_, set)) = self.knowing.sets.get(&kind.fingerprint) {
             return Ok(set);
         }
-        if self.knowing.tables.iter().all(|(table, _)| table.lack(kind).is_some()) {
+        if self.knowing.tables.iter().all(|table| table.lack(kind).is_some()) {
             let first = self.fleet.iter().find_map(|engine| engine.check(kind).err());
             return match first {
                 Some(unknown) if self.sets.get(ANY).members.is_empty() => Err(unknown),
