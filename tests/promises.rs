@@ -214,7 +214,9 @@ fn a_result_that_cannot_be_decoded_is_an_error_of_its_own() {
     let (bad, good) = (ex.submit(half(3.0)), ex.submit(half(4.0)));
     let short = WireValue { inline: vec![1, 2].into(), blobs: Vec::new() };
     ex.job().settle(Ok(Value::Wire(Box::new(short))));
-    assert!(matches!(bad.get(), Err(TaskError::Undecodable { .. })), "{:?}", bad.get());
+    let error = bad.get().unwrap_err();
+    assert!(matches!(error, TaskError::Undecodable { .. }), "{error:?}");
+    assert_eq!((bad.metadata().status, bad.successful()), (error.status(), Some(false)));
     ex.job().run();
     assert_eq!(good.get(), Ok(2.0));
     assert_eq!(ex.in_flight.len(), 0);

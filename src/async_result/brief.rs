@@ -29,6 +29,10 @@ impl Brief {
         self.status
     }
 
+    pub(super) fn set_status(&mut self, status: Status) {
+        self.status = status;
+    }
+
     pub(super) fn to_run(&self) -> Run {
         Run {
             status: self.status,

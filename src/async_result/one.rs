@@ -52,9 +52,14 @@ impl<T: Send + 'static> One<T> {
         drop(self.settle(0, 1, run, Err(error)));
     }
 
-    /// Reads a value that came as bytes.
+    /// Reads a value that came as bytes. One that cannot be read is known only then: the record says so from there on.
     pub(super) fn read(&self, content: Content<T>) -> Result<T, TaskError> {
-        content.read(|value| read_wire(self.kind, self.decode, value))
+        let was_read = matches!(content, Content::Read(_));
+        let outcome = content.read(|value| read_wire(self.kind, self.decode, value));
+        if let (false, Err(error)) = (was_read, &outcome) {
+            self.handover.change(|ended| ended.run.set_status(error.status()));
+        }
+        outcome
     }
 
     pub(super) fn record(&self) -> Record {
