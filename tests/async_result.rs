@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use callboard::prelude::*;
 use callboard::{Error, Status};
 
 mod support;
-use support::{Gate, eventually};
+use support::{CommonGate, eventually};
 
 #[task]
 fn double(x: u32) -> u32 {
@@ -22,13 +21,25 @@ fn words(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("word {i}")).collect()
 }
 
+/// Keeps an engine busy until the gate of this name opens.
+#[task]
+fn hold(gate: String) {
+    CommonGate::named(gate).pass();
+}
+
+/// A gate of its own each time, and its name.
+fn new_gate() -> (CommonGate, String) {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("busy.{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    (CommonGate::named(name.clone()), name)
+}
+
 /// A view of one engine that is busy until the gate opens.
-fn busy() -> (Cluster, callboard::EngineView, Arc<Gate>) {
+fn busy() -> (Cluster, callboard::EngineView, CommonGate) {
     let cluster = support::engines(1).start().unwrap();
     let view = cluster.client().engine(0).unwrap();
-    let gate = Arc::new(Gate::new());
-    let held = gate.clone();
-    drop(view.apply_fn(move || held.pass()));
+    let (gate, name) = new_gate();
+    drop(view.apply(hold(name)));
     (cluster, view, gate)
 }
 
@@ -57,12 +68,14 @@ fn get_copies_and_take_moves_once() {
 
 #[test]
 fn a_value_that_cannot_be_copied_is_taken_or_peeked_at() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
+    #[derive(serde::Serialize, serde::Deserialize)]
     struct NoClone(u8);
+    #[task]
+    fn no_clone() -> NoClone {
+        NoClone(7)
+    }
     let cluster = support::engines(1).start().unwrap();
-    let mut ar = cluster.client().load_balanced().apply_fn(|| NoClone(7));
+    let mut ar = cluster.client().load_balanced().apply(no_clone());
     ar.wait().unwrap();
     assert_eq!(ar.peek(|outcome| outcome.as_ref().unwrap().0), Some(7));
     assert_eq!(ar.take().unwrap().0, 7);
@@ -70,9 +83,6 @@ fn a_value_that_cannot_be_copied_is_taken_or_peeked_at() {
 
 #[test]
 fn timed_forms_give_up_and_the_task_goes_on() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
     let (_cluster, view, gate) = busy();
     let mut ar = view.apply(double(1));
     let short = Duration::from_millis(5);
@@ -142,9 +152,6 @@ fn a_result_that_cancels_on_drop_does_so_unless_detached() {
 
 #[test]
 fn a_result_awaited_in_a_dropped_future_cancels_its_task() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
     let (cluster, view, gate) = busy();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ar = view.apply(double(1));
@@ -160,14 +167,10 @@ fn a_result_awaited_in_a_dropped_future_cancels_its_task() {
 
 #[test]
 fn the_rest_of_many_is_cancelled() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
     let cluster = support::engines(3).start().unwrap();
     let rc = cluster.client();
-    let gate = Arc::new(Gate::new());
-    let held = gate.clone();
-    drop(rc.engine(1).unwrap().apply_fn(move || held.pass()));
+    let (gate, name) = new_gate();
+    drop(rc.engine(1).unwrap().apply(hold(name)));
     let all = rc.all().apply(double(5));
     eventually("two are done", || all.progress() == 2);
     assert_eq!((all.ready(), all.successful()), (false, None));

@@ -1,7 +1,6 @@
 //! What a client sees of its cluster: engines that are chosen, come and go; tasks that are waited for.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use callboard::prelude::*;
 use callboard::{Attempt, EngineEvent, EngineId, Error, Policy, every_nth};
 
 mod support;
-use support::{Gate, eventually};
+use support::Gate;
 
 #[task]
 fn square(x: u64) -> u64 {
@@ -90,20 +89,19 @@ fn without_engines_a_direct_view_refuses_and_a_load_balanced_one_waits() {
 
 #[test]
 fn an_engine_that_is_removed_finishes_what_it_runs_and_the_rest_moves_on() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
-    static RUNNING: AtomicBool = AtomicBool::new(false);
+    static GATE: support::CommonGate =
+        support::CommonGate::new("an_engine_that_is_removed_finishes_what_it_runs_and_the_rest_moves_on.GATE");
+    static RUNNING: support::CommonGate =
+        support::CommonGate::new("an_engine_that_is_removed_finishes_what_it_runs_and_the_rest_moves_on.RUNNING");
     #[task]
     fn gated(cx: &TaskContext) -> u32 {
-        RUNNING.store(true, Ordering::Relaxed);
+        RUNNING.open();
         GATE.pass();
         cx.engine().unwrap().0
     }
     let (cluster, rc) = cluster(1);
     let running = rc.engine(0).unwrap().apply(gated());
-    eventually("it runs", || RUNNING.load(Ordering::Relaxed));
+    RUNNING.pass();
     let bound = rc.engine(0).unwrap().apply(where_am_i());
     let free: Vec<_> = (0..10).map(|_| rc.load_balanced().apply(where_am_i())).collect();
     let removed = cluster.remove_engines(ids([0]));
@@ -245,10 +243,11 @@ fn an_actor_that_is_too_slow_is_told_how_many_it_missed_and_holds_nobody_up() {
 
 #[test]
 fn waiting_is_for_the_tasks_of_this_client_that_were_submitted_before() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATES: [Gate; 3] = [const { Gate::new() }; 3];
+    static GATES: [support::CommonGate; 3] = [
+        support::CommonGate::new("waiting.0"),
+        support::CommonGate::new("waiting.1"),
+        support::CommonGate::new("waiting.2"),
+    ];
     #[task]
     fn behind(gate: usize) {
         GATES[gate].pass();
@@ -273,13 +272,11 @@ fn waiting_is_for_the_tasks_of_this_client_that_were_submitted_before() {
 
 #[test]
 fn waiting_beside_many_that_settle_in_any_order_ends_with_the_last() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static DONE: AtomicUsize = AtomicUsize::new(0);
+    static DONE: support::CommonCount =
+        support::CommonCount::new("waiting_beside_many_that_settle_in_any_order_ends_with_the_last.DONE");
     #[task]
     fn counted(x: u64) -> u64 {
-        DONE.fetch_add(1, Ordering::Relaxed);
+        DONE.add();
         x
     }
     let (_cluster, rc) = cluster(4);
@@ -292,7 +289,7 @@ fn waiting_beside_many_that_settle_in_any_order_ends_with_the_last() {
         rc.wait().get_timeout(PATIENCE).unwrap();
         assert!(map.ready() && cancelled.ready() && singles.iter().all(|ar| ar.ready()), "round {round}");
     }
-    assert!(DONE.load(Ordering::Relaxed) >= 20 * 5_500);
+    assert!(DONE.get() >= 20 * 5_500);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `map` and its result: values in their places, whatever becomes of the others.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -172,11 +171,10 @@ fn tiny_items_travel_together_and_long_ones_alone() {
 
 #[test]
 fn items_behind_one_that_takes_long_move_to_idle_engines() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
-    static DONE: AtomicU32 = AtomicU32::new(0);
+    static GATE: support::CommonGate =
+        support::CommonGate::new("items_behind_one_that_takes_long_move_to_idle_engines.GATE");
+    static DONE: support::CommonCount =
+        support::CommonCount::new("items_behind_one_that_takes_long_move_to_idle_engines.DONE");
     const ITEMS: u32 = 10_000;
 
     /// The items 100 and 101 wait until all others are done.
@@ -184,7 +182,7 @@ fn items_behind_one_that_takes_long_move_to_idle_engines() {
     fn mostly_short(x: u32) -> u32 {
         if (100..102).contains(&x) {
             GATE.pass();
-        } else if DONE.fetch_add(1, Ordering::Relaxed) + 1 == 2 * ITEMS - 2 {
+        } else if DONE.add() + 1 == 2 * ITEMS - 2 {
             GATE.open();
         }
         x
@@ -195,16 +193,14 @@ fn items_behind_one_that_takes_long_move_to_idle_engines() {
     let ar = view.map(mostly_short, 0..ITEMS);
     assert_eq!(ar.get_timeout(Duration::from_secs(15)).unwrap(), (0..ITEMS).collect::<Vec<_>>());
     assert!(ar.metadata().iter().all(|record| record.attempt == Attempt(1)), "moving uses no attempt");
-    assert_eq!(DONE.load(Ordering::Relaxed), 2 * ITEMS - 2, "each ran once");
+    assert_eq!(DONE.get(), 2 * ITEMS - 2, "each ran once");
     assert_eq!(rc.queue_status().get().unwrap().pending, 0);
 }
 
 #[test]
 fn single_tasks_behind_one_that_takes_long_move_to_idle_engines_too() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
+    static GATE: support::CommonGate =
+        support::CommonGate::new("single_tasks_behind_one_that_takes_long_move_to_idle_engines_too.GATE");
     #[task]
     fn short_but_one(is_long: bool) {
         if is_long {
@@ -228,19 +224,16 @@ fn single_tasks_behind_one_that_takes_long_move_to_idle_engines_too() {
 
 #[test]
 fn an_item_that_fails_is_retried_alone() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static STARTS: AtomicU32 = AtomicU32::new(0);
+    static STARTS: support::CommonCount = support::CommonCount::new("an_item_that_fails_is_retried_alone.STARTS");
     #[task]
     fn third_time(cx: &TaskContext, x: u32) -> Result<u32, String> {
-        STARTS.fetch_add(1, Ordering::Relaxed);
+        STARTS.add();
         if x % 100 == 7 && cx.attempt() < Attempt(3) { Err("not yet".into()) } else { Ok(x) }
     }
     let (_cluster, rc) = cluster(2);
     let ar = rc.load_balanced().with().retries(2).map(third_time, 0..1_000);
     assert_eq!(ar.get().unwrap(), (0..1_000).collect::<Vec<_>>());
-    assert_eq!(STARTS.load(Ordering::Relaxed), 1_000 + 10 * 2);
+    assert_eq!(STARTS.get(), 1_000 + 10 * 2);
     let attempts: Vec<u32> = ar.metadata().iter().map(|record| record.attempt.0).collect();
     assert!((0..1_000).all(|x| attempts[x] == if x % 100 == 7 { 3 } else { 1 }));
 }
@@ -258,14 +251,13 @@ fn kept_items_are_fetched_by_their_ids() {
 
 #[test]
 fn cancelling_settles_the_rest_and_keeps_what_is_done() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
-    static RAN: AtomicUsize = AtomicUsize::new(0);
+    static GATE: support::CommonGate =
+        support::CommonGate::new("cancelling_settles_the_rest_and_keeps_what_is_done.GATE");
+    static RAN: support::CommonCount =
+        support::CommonCount::new("cancelling_settles_the_rest_and_keeps_what_is_done.RAN");
     #[task]
     fn waits_at_ten(x: u32) -> u32 {
-        RAN.fetch_add(1, Ordering::Relaxed);
+        RAN.add();
         if x == 10 {
             GATE.pass();
         }
@@ -285,7 +277,7 @@ fn cancelling_settles_the_rest_and_keeps_what_is_done() {
     assert_eq!(ar.cancel("again"), 0);
     GATE.open();
     eventually("the engine is free", || rc.queue_status().get().unwrap().engines[0].outstanding == 0);
-    assert_eq!(RAN.load(Ordering::Relaxed), 11, "what had not started does not run");
+    assert_eq!(RAN.get(), 11, "what had not started does not run");
     let status = rc.queue_status().get().unwrap();
     assert_eq!((status.pending, status.queued, status.late_outcomes), (0, 0, 1));
     assert_eq!(view.apply(waits_at_ten(3)).get(), Ok(3));
@@ -293,26 +285,25 @@ fn cancelling_settles_the_rest_and_keeps_what_is_done() {
 
 #[test]
 fn a_piece_that_runs_is_cancelled_between_two_items() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
-    static RAN: AtomicUsize = AtomicUsize::new(0);
+    static GATE: support::CommonGate =
+        support::CommonGate::new("a_piece_that_runs_is_cancelled_between_two_items.GATE");
+    static RAN: support::CommonCount =
+        support::CommonCount::new("a_piece_that_runs_is_cancelled_between_two_items.RAN");
     #[task]
     fn waits(_x: u32) {
-        if RAN.fetch_add(1, Ordering::Relaxed) == 3 {
+        if RAN.add() == 3 {
             GATE.pass();
         }
     }
     let (_cluster, rc) = cluster(1);
     let ar = rc.load_balanced().with().chunksize(100).map(waits, 0..250);
-    eventually("the fourth runs", || RAN.load(Ordering::Relaxed) == 4);
+    eventually("the fourth runs", || RAN.get() == 4);
     assert_eq!(ar.progress(), 0, "what ran is reported with its piece");
     assert_eq!(ar.cancel("enough"), 250);
     assert!(ar.results().unwrap().iter().all(|result| matches!(result, Err(TaskError::Cancelled { .. }))));
     GATE.open();
     eventually("the engine is free", || rc.queue_status().get().unwrap().engines[0].outstanding == 0);
-    assert_eq!(RAN.load(Ordering::Relaxed), 4);
+    assert_eq!(RAN.get(), 4);
     assert_eq!(rc.queue_status().get().unwrap().pending, 0);
 }
 
@@ -327,10 +318,8 @@ fn a_deadline_settles_the_items_that_are_not_done() {
 
 #[test]
 fn iterating_gives_each_value_as_soon_as_it_is_there() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
+    static GATE: support::CommonGate =
+        support::CommonGate::new("iterating_gives_each_value_as_soon_as_it_is_there.GATE");
     #[task]
     fn the_fourth_waits(x: u32) -> u32 {
         if x == 3 {
@@ -388,19 +377,17 @@ fn in_async_code_it_is_a_future_and_two_streams_and_blocks_nothing() {
 
 #[test]
 fn dropping_detaches_and_cancel_on_drop_cancels_the_rest_also_as_a_stream() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static RAN: AtomicUsize = AtomicUsize::new(0);
+    static RAN: support::CommonCount =
+        support::CommonCount::new("dropping_detaches_and_cancel_on_drop_cancels_the_rest_also_as_a_stream.RAN");
     #[task]
     fn counted(ms: u64) {
         std::thread::sleep(Duration::from_millis(ms));
-        RAN.fetch_add(1, Ordering::Relaxed);
+        RAN.add();
     }
     let (_cluster, rc) = cluster(1);
     let view = rc.load_balanced().with().chunksize(1);
     drop(view.map(counted, [1; 5]));
-    eventually("all ran", || RAN.load(Ordering::Relaxed) == 5);
+    eventually("all ran", || RAN.get() == 5);
 
     let idle = || rc.queue_status().get().unwrap().engines[0].outstanding == 0;
     drop(view.map(counted, [20; 100]).cancel_on_drop());
@@ -409,7 +396,7 @@ fn dropping_detaches_and_cancel_on_drop_cancels_the_rest_also_as_a_stream() {
     assert_eq!(iter.next(), Some(Ok(())));
     drop(iter);
     eventually("the engine is free", idle);
-    assert!(RAN.load(Ordering::Relaxed) <= 5 + 2 + 3, "{RAN:?} ran");
+    assert!(RAN.get() <= 5 + 2 + 3, "{RAN:?} ran");
     assert_eq!(rc.queue_status().get().unwrap().pending, 0);
 }
 
@@ -445,15 +432,14 @@ fn a_map_is_split_into_its_results_before_and_after_they_are_there() {
 
 #[test]
 fn one_result_of_a_split_map_is_cancelled_and_does_not_run() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static GATE: Gate = Gate::new();
-    static RAN: AtomicUsize = AtomicUsize::new(0);
+    static GATE: support::CommonGate =
+        support::CommonGate::new("one_result_of_a_split_map_is_cancelled_and_does_not_run.GATE");
+    static RAN: support::CommonCount =
+        support::CommonCount::new("one_result_of_a_split_map_is_cancelled_and_does_not_run.RAN");
     #[task]
     fn behind_the_gate(x: u32) -> u32 {
         GATE.pass();
-        RAN.fetch_add(1, Ordering::Relaxed);
+        RAN.add();
         x
     }
     let (_cluster, rc) = cluster(1);
@@ -468,7 +454,7 @@ fn one_result_of_a_split_map_is_cancelled_and_does_not_run() {
         assert_eq!(results[x].get(), Ok(x as u32));
     }
     eventually("all is settled", || rc.queue_status().get().unwrap().pending == 0);
-    assert_eq!(RAN.load(Ordering::Relaxed), 6);
+    assert_eq!(RAN.get(), 6);
     assert_eq!(rc.load_balanced().apply(square(2)).get(), Ok(4));
 }
 
@@ -559,15 +545,14 @@ fn all_values_are_piped_into_an_actors_mailbox_as_one_message() {
 
 #[test]
 fn values_that_nobody_wants_are_dropped_once_and_a_panicking_drop_harms_nobody() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    static DROPPED: support::CommonCount = support::CommonCount::new(
+        "values_that_nobody_wants_are_dropped_once_and_a_panicking_drop_harms_nobody.DROPPED",
+    );
     #[derive(Clone, serde::Serialize, serde::Deserialize)]
     struct Heavy(u8);
     impl Drop for Heavy {
         fn drop(&mut self) {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
+            DROPPED.add();
             panic!("dropped");
         }
     }
@@ -578,7 +563,7 @@ fn values_that_nobody_wants_are_dropped_once_and_a_panicking_drop_harms_nobody()
     let (_cluster, rc) = cluster(2);
     let view = rc.load_balanced().with().chunksize(10);
     drop(view.map(make, 0..100));
-    eventually("all are dropped", || DROPPED.load(Ordering::Relaxed) == 100);
+    eventually("all are dropped", || DROPPED.get() == 100);
     assert_eq!(view.map(square, 0..5).get().unwrap(), [0, 1, 4, 9, 16]);
 }
 

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -137,19 +136,17 @@ fn long_tasks_start_on_every_engine_at_once() {
 
 #[test]
 fn tasks_of_one_view_start_in_the_order_of_submission() {
-    if !support::share_memory_with_tasks() {
-        return;
+    static STARTED: support::CommonCount = support::CommonCount::new("order.STARTED");
+    /// Says as how many-th it started.
+    #[task]
+    fn turn() -> u32 {
+        STARTED.add()
     }
     let (_cluster, rc) = cluster(1);
     let view = rc.engine(0).unwrap();
-    let (tx, rx) = mpsc::channel();
     let count = 20_000;
-    for i in 0..count {
-        let tx = tx.clone();
-        view.apply_fn(move || tx.send(i).unwrap());
-    }
-    drop(tx);
-    assert_eq!(rx.iter().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+    let turns: Vec<_> = (0..count).map(|_| view.apply(turn())).collect();
+    assert!((0..count).zip(turns).all(|(i, mut ar)| ar.take() == Ok(i)));
 }
 
 #[test]
@@ -175,30 +172,28 @@ fn many_results_name_each_failure_and_keep_the_others() {
 
 #[test]
 fn a_task_is_retried_as_often_as_allowed_and_no_more() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
     let (_cluster, rc) = cluster(2);
-    static STARTS: AtomicU32 = AtomicU32::new(0);
+    static STARTS: support::CommonCount =
+        support::CommonCount::new("a_task_is_retried_as_often_as_allowed_and_no_more.STARTS");
     #[task]
     fn stubborn(cx: &TaskContext, good: u32) -> Result<u32, String> {
-        STARTS.fetch_add(1, Ordering::SeqCst);
+        STARTS.add();
         if cx.attempt().0 < good { Err(format!("attempt {}", cx.attempt())) } else { Ok(cx.attempt().0) }
     }
     let lb = rc.load_balanced();
     let ar = lb.with().retries(3).apply(stubborn(3));
     assert_eq!(ar.get(), Ok(3));
     assert_eq!(ar.metadata().attempt, Attempt(3));
-    assert_eq!(STARTS.swap(0, Ordering::SeqCst), 3);
+    assert_eq!(STARTS.reset(), 3);
 
     let ar = lb.with().retries(2).apply(stubborn(9));
     let Err(TaskError::Failed { place, text }) = ar.get() else { panic!("{ar:?}") };
     assert_eq!((place.attempt, &*text), (Attempt(3), "attempt 3"));
-    assert_eq!(STARTS.swap(0, Ordering::SeqCst), 3);
+    assert_eq!(STARTS.reset(), 3);
 
     let ar = lb.with().retries_on_loss(5).apply(stubborn(9));
     assert!(matches!(ar.get(), Err(TaskError::Failed { .. })));
-    assert_eq!(STARTS.load(Ordering::SeqCst), 1, "an error does not use the budget for lost engines");
+    assert_eq!(STARTS.get(), 1, "an error does not use the budget for lost engines");
 }
 
 #[test]
@@ -253,25 +248,32 @@ fn an_async_task_is_dropped_at_its_next_await_when_cancelled() {
 
 #[test]
 fn dropping_detaches_and_cancel_on_drop_cancels() {
-    if !support::share_memory_with_tasks() {
-        return;
+    static GATE: support::CommonGate = support::CommonGate::new("dropping.GATE");
+    static DETACHED: support::CommonCount = support::CommonCount::new("dropping.DETACHED");
+    static CANCELLED: support::CommonCount = support::CommonCount::new("dropping.CANCELLED");
+    #[task]
+    fn held() {
+        GATE.pass();
+    }
+    #[task]
+    fn note(is_detached: bool) {
+        if is_detached {
+            DETACHED.add()
+        } else {
+            CANCELLED.add()
+        };
     }
     let (_cluster, rc) = cluster(1);
     let view = rc.engine(0).unwrap();
-    let (tx, rx) = mpsc::channel();
-    let gate = Arc::new(Gate::new());
-    let first = view.apply_fn({
-        let gate = gate.clone();
-        move || gate.pass()
-    });
-    drop(view.apply_fn({
-        let tx = tx.clone();
-        move || tx.send("detached").unwrap()
-    }));
-    drop(view.apply_fn(move || tx.send("cancelled").unwrap()).cancel_on_drop());
-    gate.open();
+    let first = view.apply(held());
+    drop(view.apply(note(true)));
+    drop(view.apply(note(false)).cancel_on_drop());
+    // Behind both: when it has run, they would have.
+    let last = view.apply(add(1, 2));
+    GATE.open();
     first.get().unwrap();
-    assert_eq!(rx.iter().collect::<Vec<_>>(), ["detached"]);
+    assert_eq!(last.get(), Ok(3));
+    assert_eq!((DETACHED.get(), CANCELLED.get()), (1, 0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What several test files need: waiting for an event, and counting what is left behind.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -126,4 +127,78 @@ pub fn engine() {
 /// Whether tests share memory with their tasks: what looks into these by a static or a closure can be seen only then.
 pub fn share_memory_with_tasks() -> bool {
     !are_processes()
+}
+
+/// A place that this test program and its engines have in common, also where these are processes: each is a child of it.
+fn common(name: &str) -> PathBuf {
+    #[cfg(unix)]
+    let of = if std::env::var_os("CALLBOARD_ENGINE").is_some() {
+        std::os::unix::process::parent_id()
+    } else {
+        std::process::id()
+    };
+    #[cfg(not(unix))]
+    let of = std::process::id();
+    // When that process began: its number may have been another's.
+    let stat = std::fs::read_to_string(format!("/proc/{of}/stat")).unwrap_or_default();
+    let began = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or("0");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("common-{of}-{began}"));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory.join(name)
+}
+
+/// A gate as [`Gate`], which tasks in other processes wait at too.
+pub struct CommonGate(Cow<'static, str>);
+
+impl CommonGate {
+    pub const fn new(name: &'static str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
+
+    /// Makes a gate whose name a task is told.
+    pub fn named(name: String) -> Self {
+        Self(Cow::Owned(name))
+    }
+
+    pub fn open(&self) {
+        std::fs::write(common(&self.0), "").unwrap();
+    }
+
+    /// Waits until the gate opens, for at most 20 s.
+    pub fn pass(&self) {
+        let (path, deadline) = (common(&self.0), Instant::now() + Duration::from_secs(20));
+        while !path.exists() {
+            assert!(Instant::now() < deadline, "the gate was not opened within 20 s");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A number that tasks in other processes count too: the length of a file.
+#[derive(Debug)]
+pub struct CommonCount(&'static str);
+
+impl CommonCount {
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Adds one; returns what it was before.
+    pub fn add(&self) -> u32 {
+        use std::io::{Seek, Write};
+        let mut file = std::fs::File::options().create(true).append(true).open(common(self.0)).unwrap();
+        file.write_all(b"+").unwrap();
+        file.stream_position().unwrap() as u32 - 1
+    }
+
+    pub fn get(&self) -> u32 {
+        std::fs::metadata(common(self.0)).map_or(0, |file| file.len() as u32)
+    }
+
+    /// Sets it to zero; returns what it was.
+    pub fn reset(&self) -> u32 {
+        let count = self.get();
+        let _ = std::fs::remove_file(common(self.0));
+        count
+    }
 }
