@@ -12,9 +12,10 @@ check:
 test:
     cargo test --workspace
 
-# The suites of views and results, on engines that are processes.
+# The suites of views, results and executors, on engines that are processes.
 test-processes:
-    CALLBOARD_TEST_ENGINES=processes cargo test --test one_path --test async_result --test map --test client --test namespace
+    CALLBOARD_TEST_ENGINES=processes cargo test --test one_path --test async_result --test map --test map_corners --test corners --test callbacks \
+        --test client --test namespace --test promises --test panics --test limits --test ten_traps
 
 # An in-process user builds without the command line.
 minimal:

@@ -28,6 +28,9 @@ pub(crate) const BLOB_BYTES_MIN: usize = 16 << 10;
 /// Longest arguments or value of one task that is encoded, in bytes; what is in blobs does not count.
 pub(crate) const ENCODED_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of several items from which on no more go together.
+pub(crate) const ITEMS_BYTES_MAX: usize = 32 << 20;
+
 /// Longest blob that travels, in bytes.
 pub(crate) const BLOB_BYTES_MAX: usize = 1 << 30;
 

@@ -11,22 +11,30 @@ use callboard::prelude::*;
 use callboard::{EngineId, Error, Limits, Status};
 
 mod support;
-use support::{Gate, eventually};
+use support::{CommonGate, Gate, eventually};
 
 #[task]
 fn square(x: u64) -> u64 {
     x * x
 }
 
+#[task]
+fn sleep_ms(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
+}
+
 #[test]
 fn a_callback_gets_the_result_before_and_after_it_is_there() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let view = cluster.client().load_balanced();
-    let gate = Arc::new(Gate::new());
-    let held = view.apply_fn({
-        let gate = gate.clone();
-        move || gate.pass()
-    });
+    let gate = CommonGate::new("before_and_after");
+    let held = view.apply(gate.task());
     let ar = view.apply(square(6));
     let (tell, told) = mpsc::channel();
     let early = tell.clone();
@@ -42,14 +50,11 @@ fn a_callback_gets_the_result_before_and_after_it_is_there() {
 
 #[test]
 fn callbacks_of_one_result_run_in_the_order_of_registration() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let view = cluster.client().load_balanced();
-    for _ in 0..50 {
-        let gate = Arc::new(Gate::new());
-        drop(view.apply_fn({
-            let gate = gate.clone();
-            move || gate.pass()
-        }));
+    for round in 0..50 {
+        let gate = CommonGate::named(format!("order of registration {round}"));
+        drop(view.apply(gate.task()));
         let ar = view.apply(square(2));
         let order = Arc::new(Mutex::new(Vec::new()));
         for i in 0..20 {
@@ -65,7 +70,7 @@ fn callbacks_of_one_result_run_in_the_order_of_registration() {
 
 #[test]
 fn a_callback_may_block_panic_submit_and_wait_and_delays_nothing_else() {
-    let cluster = Cluster::threads(2).start().unwrap();
+    let cluster = support::engines(2).start().unwrap();
     let rc = cluster.client();
     let view = rc.load_balanced();
     let gate = Arc::new(Gate::new());
@@ -141,7 +146,7 @@ impl Handler<Squared> for Sink {
 #[test]
 fn completion_arrives_as_an_actor_message_once_also_when_already_done() {
     System::new().block_on(async {
-        let cluster = Cluster::threads(1).start().unwrap();
+        let cluster = support::engines(1).start().unwrap();
         let view = cluster.client().load_balanced();
         let (tell, told) = mpsc::channel();
         let listener = Listener { tell }.start();
@@ -167,18 +172,19 @@ fn completion_arrives_as_an_actor_message_once_also_when_already_done() {
 
 #[test]
 fn a_subscriber_hears_how_a_task_ended_whose_result_was_dropped() {
-    static GATE: Gate = Gate::new();
+    static GATE: CommonGate = CommonGate::new("subscriber");
+    #[task]
+    fn held(is_lucky: bool) -> u64 {
+        GATE.pass();
+        if is_lucky { 49 } else { panic!("no luck") }
+    }
     System::new().block_on(async {
-        let cluster = Cluster::threads(1).start().unwrap();
+        let cluster = support::engines(1).start().unwrap();
         let view = cluster.client().load_balanced();
         let (tell, told) = mpsc::channel();
         let listener = Listener { tell }.start();
-        let tasks: [fn() -> u64; 2] = [|| 49, || panic!("no luck")];
-        for task in tasks {
-            let ar = view.apply_fn(move || {
-                GATE.pass();
-                task()
-            });
+        for is_lucky in [true, false] {
+            let ar = view.apply(held(is_lucky));
             ar.on_done(listener.clone().recipient()).unwrap();
         }
         GATE.open();
@@ -198,7 +204,7 @@ fn a_subscriber_hears_how_a_task_ended_whose_result_was_dropped() {
 #[test]
 fn a_value_is_piped_into_an_actors_mailbox() {
     System::new().block_on(async {
-        let cluster = Cluster::threads(2).start().unwrap();
+        let cluster = support::engines(2).start().unwrap();
         let view = cluster.client().load_balanced();
         let (tell, told) = mpsc::channel();
         let sink = Sink { tell }.start();
@@ -219,7 +225,7 @@ fn a_value_is_piped_into_an_actors_mailbox() {
 
 #[test]
 fn a_recipient_that_is_gone_is_counted() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let rc = cluster.client();
     let view = rc.load_balanced();
     let (done, piped) = System::new().block_on(async {
@@ -239,13 +245,10 @@ fn a_recipient_that_is_gone_is_counted() {
 fn too_many_callbacks_are_refused_by_name() {
     let mut limits = Limits::default();
     limits.callbacks_pending_max = 3;
-    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let cluster = support::engines(1).limits(limits).start().unwrap();
     let view = cluster.client().load_balanced();
-    let gate = Arc::new(Gate::new());
-    let ar = view.apply_fn({
-        let gate = gate.clone();
-        move || gate.pass()
-    });
+    let gate = CommonGate::new("too_many");
+    let ar = view.apply(gate.task());
     let ran = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
         let ran = ran.clone();
@@ -263,10 +266,10 @@ fn too_many_callbacks_are_refused_by_name() {
 
 #[test]
 fn callbacks_of_what_a_stopping_cluster_settles_still_run() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let view = cluster.client().load_balanced();
     let (tell, told) = mpsc::channel();
-    let slow = view.apply_fn(|| std::thread::sleep(Duration::from_millis(30)));
+    let slow = view.apply(sleep_ms(30));
     let waiting: Vec<_> = (0..50).map(|i| view.apply(square(i))).collect();
     for ar in &waiting {
         let tell = tell.clone();
@@ -280,7 +283,7 @@ fn callbacks_of_what_a_stopping_cluster_settles_still_run() {
 
 #[test]
 fn a_result_that_outlives_its_cluster_still_calls_back() {
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let ar = cluster.client().load_balanced().apply(square(5));
     assert_eq!(ar.get(), Ok(25));
     drop(cluster);

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 mod support;
-use support::{Gate, eventually};
+use support::{CommonGate, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -41,13 +41,19 @@ fn even(x: u64) -> Result<u64, String> {
 fn cluster(engines: usize, set: impl FnOnce(&mut Limits)) -> (Cluster, Client) {
     let mut limits = Limits::default();
     set(&mut limits);
-    let cluster = Cluster::threads(engines).limits(limits).policy(Policy::LeastLoad).start().unwrap();
+    let cluster = support::engines(engines).limits(limits).policy(Policy::LeastLoad).start().unwrap();
     let rc = cluster.client();
     (cluster, rc)
 }
 
 fn on_one_thread<R>(future: impl Future<Output = R>) -> R {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
 }
 
 #[test]
@@ -174,15 +180,15 @@ fn awaiting_a_map_that_a_callback_copies_holds_up_no_runtime() {
 
 #[test]
 fn who_waited_in_vain_may_wait_again() {
-    static GATE: Gate = Gate::new();
+    let gate = CommonGate::new("who_waited_in_vain_may_wait_again");
     let (_cluster, rc) = cluster(1, |_| ());
     let view = rc.load_balanced();
-    let held = view.apply_fn(|| GATE.pass());
+    let held = view.apply(gate.task());
     let results: Vec<_> = (0..2_000).map(|x| view.apply(square(x))).collect();
     for _ in 0..100 {
         assert!(matches!(rc.wait().get_timeout(Duration::from_millis(1)), Err(Error::NotReady { .. })));
     }
-    GATE.open();
+    gate.open();
     rc.wait().get_timeout(PATIENCE).unwrap();
     assert!(held.ready() && results.iter().all(|ar| ar.ready()));
 }
@@ -223,9 +229,9 @@ fn items_keep_their_records_and_errors_when_their_values_are_taken() {
 
 #[test]
 fn a_callback_of_a_map_that_was_split_since_knows_how_its_items_ended() {
-    static GATE: Gate = Gate::new();
+    let gate = CommonGate::new("a_callback_of_a_map_that_was_split_since_knows_how_its_items_ended");
     let (_cluster, rc) = cluster(1, |_| ());
-    let held = rc.load_balanced().apply_fn(|| GATE.pass());
+    let held = rc.load_balanced().apply(gate.task());
     let map = rc.load_balanced().map(square, 0..3);
     let (tell, told) = mpsc::channel();
     map.add_done_callback(move |map| {
@@ -234,7 +240,7 @@ fn a_callback_of_a_map_that_was_split_since_knows_how_its_items_ended() {
     })
     .unwrap();
     let parts = map.split();
-    GATE.open();
+    gate.open();
     let (statuses, successful, wall_time, serial_time) = told.recv_timeout(PATIENCE).unwrap();
     assert_eq!((statuses, successful), (vec![Status::Done; 3], Some(true)));
     assert!(wall_time.unwrap() > serial_time.unwrap(), "it waited for the one before");
@@ -278,9 +284,9 @@ fn a_promise_settled_with_an_error_about_asking_has_failed() {
 
 #[test]
 fn a_task_that_is_cancelled_while_it_runs_tells_where_it_ran() {
-    static GATE: Gate = Gate::new();
+    let gate = CommonGate::new("a_task_that_is_cancelled_while_it_runs_tells_where_it_ran");
     let (_cluster, rc) = cluster(2, |_| ());
-    let running = rc.engine(1).unwrap().apply_fn(|| GATE.pass());
+    let running = rc.engine(1).unwrap().apply(gate.task());
     eventually("it runs", || rc.queue_status().get().unwrap().engines[1].outstanding == 1);
     let queued = rc.engine(1).unwrap().apply(square(2));
     for ar in [&running as &dyn Cancels, &queued] {
@@ -293,7 +299,7 @@ fn a_task_that_is_cancelled_while_it_runs_tells_where_it_ran() {
     assert_eq!(running.metadata().engine, Some(EngineId(1)));
     let record = queued.metadata();
     assert_eq!((record.engine, record.attempt), (None, Attempt(0)), "it never started");
-    GATE.open();
+    gate.open();
 }
 
 trait Cancels {
@@ -340,9 +346,9 @@ fn a_deadline_is_kept_to_the_letter() {
 
 #[test]
 fn what_waits_for_one_engine_only_is_counted_there() {
-    static GATE: Gate = Gate::new();
+    let gate = CommonGate::new("what_waits_for_one_engine_only_is_counted_there");
     let (_cluster, rc) = cluster(2, |_| ());
-    let held = rc.engine(0).unwrap().apply_fn(|| GATE.pass());
+    let held = rc.engine(0).unwrap().apply(gate.task());
     eventually("it runs", || rc.queue_status().get().unwrap().engines[0].outstanding == 1);
     let only = rc.load_balanced_view([EngineId(0)]);
     let waiting: Vec<_> = (0..3).map(|ms| only.apply(sleep_ms(ms))).collect();
@@ -350,7 +356,7 @@ fn what_waits_for_one_engine_only_is_counted_there() {
         let status = rc.queue_status().get().unwrap();
         (status.queued, status.engines[0].queued, status.engines[1].queued) == (3, 3, 0)
     });
-    GATE.open();
+    gate.open();
     held.get_timeout(PATIENCE).unwrap();
     assert!(waiting.iter().all(|ar| ar.get_timeout(PATIENCE).is_ok()));
 }

@@ -1,14 +1,13 @@
 //! Beyond a limit there is an error, never memory.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use callboard::Limits;
 use callboard::prelude::*;
 
 mod support;
-use support::{Gate, resident};
+use support::{CommonGate, resident};
 
 #[task]
 fn noop() {}
@@ -21,19 +20,24 @@ fn size_of(bytes: Vec<u8>) -> usize {
 fn limited(change: impl FnOnce(&mut Limits)) -> (Cluster, LoadBalanced) {
     let mut limits = Limits::default();
     change(&mut limits);
-    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let cluster = support::engines(1).limits(limits).start().unwrap();
     let view = cluster.client().load_balanced();
     (cluster, view)
 }
 
 type LoadBalanced = callboard::LoadBalancedView;
 
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
+}
+
 #[test]
 fn beyond_the_number_of_pending_tasks_a_task_is_refused_at_once() {
     let (_cluster, view) = limited(|limits| limits.pending_tasks_max = 3);
-    let gate = Arc::new(Gate::new());
-    let held = gate.clone();
-    let running = view.apply_fn(move || held.pass());
+    let gate = CommonGate::new("beyond_the_number_of_pending_tasks_a_task_is_refused_at_once");
+    let running = view.apply(gate.task());
     let accepted = [view.apply(noop()), view.apply(noop())];
     let refused = view.apply(noop());
     assert!(refused.ready());
@@ -47,9 +51,8 @@ fn beyond_the_number_of_pending_tasks_a_task_is_refused_at_once() {
 #[test]
 fn beyond_the_number_of_pending_bytes_a_task_is_refused_at_once() {
     let (_cluster, view) = limited(|limits| limits.pending_bytes_max = 10_000);
-    let gate = Arc::new(Gate::new());
-    let held = gate.clone();
-    let running = view.apply_fn(move || held.pass());
+    let gate = CommonGate::new("beyond_the_number_of_pending_bytes_a_task_is_refused_at_once");
+    let running = view.apply(gate.task());
     let accepted = view.apply(size_of(vec![0; 8_000]));
     let refused = view.apply(size_of(vec![0; 8_000]));
     assert_eq!(refused.get(), Err(TaskError::Overloaded { what: "bytes", limit: 10_000 }));
@@ -72,9 +75,8 @@ fn the_async_form_waits_for_room() {
             assert_eq!(ar.await, Ok(()));
         }
         // A caller that gives up waiting leaves nothing behind.
-        let gate = Arc::new(Gate::new());
-        let held = gate.clone();
-        let running = view.apply_fn(move || held.pass());
+        let gate = CommonGate::new("the_async_form_waits_for_room");
+        let running = view.apply(gate.task());
         let queued = view.apply(noop());
         let waiting = tokio::time::timeout(Duration::from_millis(20), view.apply_when_admitted(noop()));
         assert!(waiting.await.is_err());
@@ -89,9 +91,8 @@ fn the_async_form_waits_for_room() {
 fn who_waits_for_room_is_told_when_the_cluster_ends() {
     let (cluster, view) = limited(|limits| limits.pending_tasks_max = 1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let gate = Arc::new(Gate::new());
-    let held = gate.clone();
-    let running = view.apply_fn(move || held.pass());
+    let gate = CommonGate::new("who_waits_for_room_is_told_when_the_cluster_ends");
+    let running = view.apply(gate.task());
     let waiting = runtime.spawn(async move { view.apply_when_admitted(noop()).await.await });
     std::thread::sleep(Duration::from_millis(10));
     assert!(!waiting.is_finished());
@@ -110,9 +111,8 @@ fn ten_million_submissions_against_one_slow_engine_keep_memory_bounded_and_contr
     const PENDING: usize = 100_000;
     let (cluster, view) = limited(|limits| limits.pending_tasks_max = PENDING);
     let rc = cluster.client();
-    let gate = Arc::new(Gate::new());
-    let held = gate.clone();
-    let running = view.apply_fn(move || held.pass());
+    let gate = CommonGate::new("ten_million");
+    let running = view.apply(gate.task());
     let before = resident();
     let (mut accepted, mut refused) = (Vec::new(), 0);
     let mut answers = Vec::new();

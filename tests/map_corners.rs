@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use callboard::prelude::*;
 use callboard::{CompositeError, Limits, QueueStatus, Status};
 
 mod support;
-use support::{Gate, eventually};
+use support::{CommonCount, CommonGate, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -32,13 +32,19 @@ fn patient(cx: &TaskContext, x: u64) -> u64 {
 }
 
 fn cluster(n: usize) -> (Cluster, Client) {
-    let cluster = Cluster::threads(n).start().unwrap();
+    let cluster = support::engines(n).start().unwrap();
     let client = cluster.client();
     (cluster, client)
 }
 
 fn waiting_and_pending(status: &QueueStatus) -> (usize, usize) {
     (status.queued, status.pending)
+}
+
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
 }
 
 #[test]
@@ -53,20 +59,16 @@ fn a_deadline_holds_for_the_items_that_start_at_once_too() {
 
 #[test]
 fn items_given_up_one_by_one_are_not_counted_and_not_waited_for() {
-    static GATE: Gate = Gate::new();
-    #[task]
-    fn gated() {
-        GATE.pass();
-    }
+    let gate = CommonGate::new("given_up");
     let (_cluster, rc) = cluster(1);
     let view = rc.load_balanced();
-    let busy = view.apply(gated());
+    let busy = view.apply(gate.task());
     let (half, whole) = (view.map(square, 0..100).split(), view.map(square, 0..100).split());
     half.iter().step_by(2).chain(&whole).for_each(|ar| assert!(ar.cancel("not this one")));
     eventually("the cancelled ones are settled", || whole.iter().all(|ar| ar.ready()));
     eventually("they are counted out", || waiting_and_pending(&rc.queue_status().get().unwrap()) == (50, 51));
     let waiting = rc.wait();
-    GATE.open();
+    gate.open();
     waiting.get_timeout(PATIENCE).unwrap();
     assert!(busy.ready());
     for (at, ar) in (0..).zip(&half) {
@@ -186,13 +188,15 @@ impl Task for Heavy {
     }
 }
 
-static GATE_OF_HEAVY: Gate = Gate::new();
+callboard::register_task!(Heavy);
+
+static GATE_OF_HEAVY: CommonGate = CommonGate::new("heavy");
 
 #[test]
 fn waiting_for_room_in_bytes_does_not_hold_up_who_polls() {
     let mut limits = Limits::default();
     limits.pending_bytes_max = 100;
-    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let cluster = support::engines(1).limits(limits).start().unwrap();
     let view = cluster.client().load_balanced();
     let first = view.apply(Heavy(80));
     let (tell, told) = mpsc::channel();
@@ -215,7 +219,7 @@ fn waiting_for_room_in_bytes_does_not_hold_up_who_polls() {
 fn a_map_larger_than_the_limit_is_let_in_bit_by_bit_if_it_may_wait() {
     let mut limits = Limits::default();
     limits.pending_tasks_max = 10;
-    let cluster = Cluster::threads(1).limits(limits).start().unwrap();
+    let cluster = support::engines(1).limits(limits).start().unwrap();
     let view = cluster.client().load_balanced();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let values = runtime.block_on(async {
@@ -226,10 +230,10 @@ fn a_map_larger_than_the_limit_is_let_in_bit_by_bit_if_it_may_wait() {
 
 #[test]
 fn each_task_of_a_piece_has_its_own_end_in_the_records() {
-    static RAN: AtomicUsize = AtomicUsize::new(0);
+    static RAN: CommonCount = CommonCount::new("own_end.RAN");
     #[task]
     fn odd_ones_fail(x: u64) -> Result<u64, String> {
-        RAN.fetch_add(1, Ordering::Relaxed);
+        RAN.add();
         if x % 2 == 1 { Err("odd".into()) } else { Ok(x) }
     }
     let (_cluster, rc) = cluster(1);
@@ -241,14 +245,14 @@ fn each_task_of_a_piece_has_its_own_end_in_the_records() {
         assert_eq!(rc.record(id).get().unwrap().status, expected, "item {at}");
         assert_eq!(records[at].status, expected, "item {at}");
     }
-    assert_eq!(RAN.load(Ordering::Relaxed), 6);
+    assert_eq!(RAN.get(), 6);
 }
 
 #[test]
 fn a_long_piece_of_which_every_second_item_was_given_up_is_settled_at_once() {
     const ITEMS: u64 = 200_000;
-    static BEGUN: Gate = Gate::new();
-    static GATE: Gate = Gate::new();
+    static BEGUN: CommonGate = CommonGate::new("long_piece.BEGUN");
+    static GATE: CommonGate = CommonGate::new("long_piece.GATE");
     #[task]
     fn first_waits(x: u64) -> [u64; 8] {
         if x == 0 {

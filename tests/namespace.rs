@@ -1,14 +1,10 @@
 //! Values on engines: pushed, pulled, scattered, gathered.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use callboard::prelude::*;
 use callboard::{Error, Pulled};
-use serde::{Deserialize, Serialize};
 
 mod support;
-use support::eventually;
 
 fn cluster(n: usize) -> (Cluster, Client) {
     let cluster = support::engines(n).start().unwrap();
@@ -37,13 +33,8 @@ fn what_is_pushed_is_pulled_from_every_engine_and_from_one() {
     // The others still have the first, which is of another type.
     let Err(Error::Composite(error)) = rc.all().pull::<u8>("a").get() else { panic!("two have another type") };
     assert_eq!(error.errors.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [0, 2]);
-    // Of what came as bytes only so much is known.
-    let told = if support::are_processes() {
-        "cannot code the result"
-    } else {
-        "it is a (i32, alloc::string::String), and not a u8"
-    };
-    assert!(error.errors[0].1.to_string().contains(told), "{error}");
+    let told = "\"a\": it is a (i32, alloc::string::String), and not a u8";
+    assert!(error.errors.iter().all(|(_, error)| matches!(error, TaskError::Failed { text, .. } if &**text == told)));
 }
 
 #[test]
@@ -78,31 +69,4 @@ fn a_view_of_no_engines_refuses() {
     let none = rc.load_balanced_view([]);
     drop(none);
     assert!(rc.all().scatter("x", Vec::<u8>::new()).get().is_ok());
-}
-
-#[test]
-fn engines_of_one_process_share_what_was_pushed_and_drop_it_once() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static DROPPED: AtomicUsize = AtomicUsize::new(0);
-    #[derive(Serialize, Deserialize)]
-    struct Big(Vec<u8>);
-    impl Drop for Big {
-        fn drop(&mut self) {
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-    #[task]
-    fn address_of(cx: &TaskContext) -> Result<usize, TaskFailure> {
-        Ok(cx.pushed::<Big>("big")?.0.as_ptr() as usize)
-    }
-    let (cluster, rc) = cluster(4);
-    rc.all().push("big", Big(vec![0; 1 << 20])).get().unwrap();
-    let addresses = rc.all().apply(address_of()).get().unwrap();
-    assert!(addresses.iter().all(|address| *address == addresses[0]), "uncopied");
-    rc.all().push("big", Big(Vec::new())).get().unwrap();
-    eventually("the first is dropped", || DROPPED.load(Ordering::Relaxed) == 1);
-    drop(cluster);
-    assert_eq!(DROPPED.load(Ordering::Relaxed), 2);
 }

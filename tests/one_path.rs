@@ -1,15 +1,13 @@
 //! One task, from `apply` to its result: values, order, options, and every way to end.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use callboard::prelude::*;
 use callboard::{Attempt, EngineId, Error, Limits, Status};
 
 mod support;
-use support::{Gate, eventually};
+use support::eventually;
 
 #[task]
 fn add(a: i64, b: i64) -> i64 {
@@ -393,42 +391,4 @@ fn shutdown_finishes_or_cancels_what_is_pending() {
     cluster.shutdown(Pending::Cancel).get().unwrap();
     let cancelled = TaskError::Cancelled { reason: "the cluster was shut down".into() };
     assert_eq!((running.get(), waiting.get()), (Err(cancelled.clone()), Err(cancelled)));
-}
-
-#[test]
-fn an_engine_whose_task_does_not_return_is_named_and_left() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    static RELEASE: Gate = Gate::new();
-    let mut limits = Limits::default();
-    limits.stop_wait_ms_max = 50;
-    let cluster = support::engines(1).limits(limits).start().unwrap();
-    let (tell, started) = mpsc::channel();
-    cluster.client().engine(0).unwrap().apply_fn(move || {
-        tell.send(()).unwrap();
-        RELEASE.pass()
-    });
-    started.recv().unwrap();
-    let error = cluster.shutdown(Pending::Cancel).get().unwrap_err();
-    assert!(matches!(&error, Error::StillRunning { names, .. } if names == &["cb-engine-0"]), "{error}");
-    RELEASE.open();
-}
-
-#[test]
-fn closures_run_on_engines_of_this_process() {
-    if !support::share_memory_with_tasks() {
-        return;
-    }
-    let (_cluster, rc) = cluster(2);
-    let here = std::process::id();
-    let not_serializable = Arc::new(std::sync::Mutex::new(5));
-    let shared = not_serializable.clone();
-    let ar = rc.load_balanced().apply_fn(move || {
-        *shared.lock().unwrap() += 1;
-        (std::process::id(), shared)
-    });
-    let (pid, shared) = ar.get().unwrap();
-    assert_eq!((pid, *shared.lock().unwrap()), (here, 6));
-    assert_eq!(rc.engine(-1).unwrap().apply_fn(|| 3).get(), Ok(3));
 }

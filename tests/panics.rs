@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::panic::panic_any;
-use std::sync::mpsc;
 
 use callboard::prelude::*;
 use serde::{Deserialize, Serialize};
+
+mod support;
+use support::CommonGate;
 
 /// Panics when it is dropped.
 #[derive(Clone, Serialize, Deserialize)]
@@ -49,22 +51,6 @@ fn returns_a_bomb() -> Bomb {
     Bomb
 }
 
-/// A call whose copy panics.
-#[derive(Serialize, Deserialize)]
-struct NoCopy;
-
-impl Clone for NoCopy {
-    fn clone(&self) -> Self {
-        panic!("no copies")
-    }
-}
-
-#[task]
-fn fails_without_copy(arg: NoCopy) -> Result<u8, String> {
-    let _ = arg;
-    Err("failed".into())
-}
-
 fn quiet() {
     // The tests below panic ten thousand times; the messages would hide everything else.
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -78,10 +64,16 @@ fn quiet() {
     });
 }
 
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
+}
+
 #[test]
 fn every_kind_of_panic_is_an_outcome_with_its_message() {
     quiet();
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let view = cluster.client().engine(0).unwrap();
     let long = "é".repeat(4_096);
     let expected =
@@ -97,7 +89,7 @@ fn every_kind_of_panic_is_an_outcome_with_its_message() {
 #[test]
 fn arguments_and_results_that_panic_when_dropped_take_nobody_with_them() {
     quiet();
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     let rc = cluster.client();
     let view = rc.engine(0).unwrap();
 
@@ -106,14 +98,14 @@ fn arguments_and_results_that_panic_when_dropped_take_nobody_with_them() {
     assert!(matches!(ar.get(), Err(TaskError::Panicked { message, .. }) if &*message == "bomb dropped"));
 
     // Cancelled before it starts: the call is dropped unused.
-    let (hold, held) = mpsc::channel::<()>();
-    let busy = view.apply_fn(move || held.recv().is_err());
+    let gate = CommonGate::new("unused");
+    let busy = view.apply(gate.task());
     let cancelled = view.apply(takes_a_bomb(Bomb));
     cancelled.cancel("unused");
     assert!(matches!(cancelled.get(), Err(TaskError::Cancelled { .. })));
     // Its result is dropped by nobody who waits for it.
     drop(view.apply(returns_a_bomb()));
-    drop(hold);
+    gate.open();
     busy.get().unwrap();
 
     // A result that was got is the caller's to drop.
@@ -127,11 +119,11 @@ fn arguments_and_results_that_panic_when_dropped_take_nobody_with_them() {
 fn calls_left_in_a_system_that_ends_first_harm_nobody() {
     quiet();
     let system = actix::System::new();
-    let (release, held) = mpsc::channel::<()>();
+    let gate = CommonGate::new("left");
     let (cluster, waiting) = system.block_on(async {
-        let cluster = Cluster::threads(1).start().unwrap();
+        let cluster = support::engines(1).start().unwrap();
         let view = cluster.client().engine(0).unwrap();
-        drop(view.apply_fn(move || held.recv().is_err()));
+        drop(view.apply(gate.task()));
         let waiting: Vec<_> = (0..10).map(|_| view.apply(takes_a_bomb(Bomb))).collect();
         cluster.client().queue_status().await.unwrap();
         actix::System::current().stop();
@@ -141,16 +133,6 @@ fn calls_left_in_a_system_that_ends_first_harm_nobody() {
     for ar in &waiting {
         assert_eq!(ar.get_timeout(std::time::Duration::from_secs(10)), Err(TaskError::Disconnected));
     }
-    drop(release);
+    gate.open();
     drop(cluster);
-}
-
-#[test]
-fn a_call_that_cannot_be_copied_is_not_retried() {
-    quiet();
-    let cluster = Cluster::threads(1).start().unwrap();
-    let view = cluster.client().load_balanced();
-    let ar = view.with().retries(3).apply(fails_without_copy(NoCopy));
-    let Err(TaskError::Failed { place, text }) = ar.get() else { panic!("{ar:?}") };
-    assert_eq!((&*text, place.attempt.0), ("failed", 1));
 }

@@ -286,7 +286,7 @@ impl World {
             let back = rest_of(running);
             self.returns.extend(back.map(|back| (engine, vec![back])));
         } else if let Some(at) = sim.tray.iter().position(|assignment| assignment.id == task) {
-            let back = unstarted(sim.tray.remove(at).unwrap());
+            let back = HandBack::unstarted(sim.tray.remove(at).unwrap());
             self.returns.push_back((engine, vec![back]));
         }
     }
@@ -294,7 +294,7 @@ impl World {
     fn hand_back_all(&mut self, engine: EngineId) {
         let Some(sim) = self.sims.get_mut(&engine) else { return };
         let mut batch: Vec<HandBack> = sim.running.iter().filter_map(rest_of).collect();
-        batch.extend(sim.tray.drain(..).map(unstarted));
+        batch.extend(sim.tray.drain(..).map(HandBack::unstarted));
         if !batch.is_empty() {
             self.returns.push_back((engine, batch));
         }
@@ -397,11 +397,6 @@ impl World {
 
 fn id(seq: u64) -> TaskId {
     TaskId { client: 7, seq }
-}
-
-fn unstarted(assignment: Assignment) -> HandBack {
-    let Assignment { id, attempt, payload, .. } = assignment;
-    HandBack { id, count: payload.count(), attempt, payload: Some(payload), error: None, printed: None }
 }
 
 fn rest_of(running: &Running) -> Option<HandBack> {

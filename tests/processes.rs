@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use callboard::prelude::*;
-use callboard::{Attempt, EngineEvent, EngineEvents, EngineId, Limits, Status};
+use callboard::{Attempt, Blob, EngineEvent, EngineEvents, EngineId, Limits, Status};
+use serde::{Deserialize, Serialize};
+
+mod support;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -167,6 +170,87 @@ fn items_of_a_map_travel_together_and_each_has_its_own_outcome() {
     let settled = map.results().unwrap();
     assert!(settled.iter().all(|result| matches!(result, Ok(5) | Err(TaskError::Cancelled { .. }))));
     assert_eq!(rc.all().apply(square(3)).get_timeout(PATIENCE).unwrap(), [9, 9]);
+}
+
+/// Cannot be encoded where it is odd.
+#[derive(Clone, Deserialize)]
+struct Shy(u64);
+
+impl Serialize for Shy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 % 2 == 1 { Err(serde::ser::Error::custom("shy")) } else { serializer.serialize_u64(self.0) }
+    }
+}
+
+#[task]
+fn of_shy(shy: Shy) -> u64 {
+    shy.0
+}
+
+#[task]
+fn zeros(count: usize) -> Vec<u8> {
+    vec![0; count]
+}
+
+/// Nothing is pending, and no engine has anything.
+fn check_idle(rc: &Client) {
+    rc.wait().get_timeout(PATIENCE).unwrap();
+    let is_idle = || {
+        let status = rc.queue_status().get_timeout(PATIENCE).unwrap();
+        status.pending == 0 && status.engines.iter().all(|engine| engine.outstanding == 0)
+    };
+    support::eventually("no engine has anything", is_idle);
+}
+
+fn items_that_do_not_travel_leave_their_places_empty_and_nothing_behind() {
+    let cluster = Cluster::processes(2).start().unwrap();
+    let rc = cluster.client();
+    let view = rc.load_balanced();
+    for chunksize in [1, 7, 100] {
+        let map = view.with().chunksize(chunksize).map(|x| of_shy(Shy(x)), 0..100);
+        for (x, result) in (0..).zip(map.results().unwrap()) {
+            match result {
+                Ok(value) => assert_eq!((value, x % 2), (x, 0)),
+                Err(TaskError::Undecodable { .. }) => assert_eq!(x % 2, 1),
+                Err(other) => panic!("{x}: {other}"),
+            }
+        }
+        check_idle(&rc);
+        // Some are cancelled while they wait, so that the others travel with holes between them.
+        let busy = [view.apply(sleep_ms(100)), view.apply(sleep_ms(100))];
+        let items = view.with().chunksize(chunksize).map(square, 0..100).split();
+        let cancelled = |x: usize| x.is_multiple_of(3);
+        items.iter().enumerate().filter(|(x, _)| cancelled(*x)).for_each(|(_, item)| assert!(item.cancel("not this")));
+        for (x, item) in items.iter().enumerate() {
+            match item.get_timeout(PATIENCE) {
+                Ok(value) => assert_eq!((value, cancelled(x)), ((x * x) as u64, false)),
+                Err(error) => assert!(cancelled(x) && matches!(error, TaskError::Cancelled { .. }), "{x}: {error}"),
+            }
+        }
+        assert!(busy.iter().all(|ar| ar.get_timeout(PATIENCE) == Ok(100)));
+        check_idle(&rc);
+    }
+}
+
+fn as_many_items_travel_together_as_there_is_room_for() {
+    let cluster = Cluster::processes(2).start().unwrap();
+    let rc = cluster.client();
+    let (view, size) = (rc.load_balanced(), 4 << 20);
+    let lengths = view.with().chunksize(9).map(length, (0..9).map(|_| vec![1; size]));
+    assert_eq!(lengths.get_timeout(PATIENCE).unwrap(), [size; 9]);
+    let values = view.with().chunksize(9).map(zeros, [size; 9]).get_timeout(PATIENCE).unwrap();
+    assert!(values.len() == 9 && values.iter().all(|value| value.len() == size));
+    let blobs = view.with().chunksize(30).map(echo, (0..30).map(|_| Blob::from(vec![2; 2 * size])));
+    assert!(blobs.get_timeout(PATIENCE).unwrap().iter().all(|blob| blob.len() == 2 * size && blob[size] == 2));
+    // One of them is too large.
+    let lengths = view.with().chunksize(3).map(length, [5, 3 * size, 7].map(|size| vec![1; size])).results().unwrap();
+    assert!(matches!(&lengths[..], [Ok(5), Err(TaskError::Undecodable { .. }), Ok(7)]), "{lengths:?}");
+    check_idle(&rc);
+}
+
+#[task]
+fn echo(blob: Blob) -> Blob {
+    blob
 }
 
 fn values_are_kept_on_children_and_fetched_from_them() {
@@ -501,6 +585,8 @@ fn main() {
         what_goes_wrong_in_a_child_is_told_as_in_a_thread,
         texts_of_any_length_come_back_shortened_and_labels_go_there,
         items_of_a_map_travel_together_and_each_has_its_own_outcome,
+        items_that_do_not_travel_leave_their_places_empty_and_nothing_behind,
+        as_many_items_travel_together_as_there_is_room_for,
         values_are_kept_on_children_and_fetched_from_them,
         an_engine_that_dies_is_seen_at_once_and_what_had_not_started_moves_on,
         an_engine_that_dies_again_and_again_is_given_up,

@@ -18,6 +18,12 @@ fn half(x: f64) -> f64 {
     x / 2.0
 }
 
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
+}
+
 #[test]
 fn a_promise_is_kept_once_and_its_result_is_as_any_other() {
     let (promise, mut ar) = Promise::<String>::new("reading");
@@ -262,7 +268,7 @@ fn cancelling_a_queued_job_frees_its_arguments() {
 
 #[test]
 fn results_of_any_origin_are_waited_for_together() {
-    let cluster = Cluster::threads(2).start().unwrap();
+    let cluster = support::engines(2).start().unwrap();
     let rc = cluster.client();
     let (promise, promised) = Promise::<f64>::new("promised");
     let of_engine = rc.load_balanced().apply(half(4.0)).cancel_on_drop();

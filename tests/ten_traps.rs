@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use callboard::{Error, MapOptions, Reply, ReturnWhen, ThreadPoolExecutor, wait};
 use serde::{Deserialize, Serialize};
 
 mod support;
-use support::eventually;
+use support::{CommonCount, CommonGate, eventually};
 
 #[task]
 fn square(x: u64) -> u64 {
@@ -25,37 +24,45 @@ fn panics() -> u64 {
     panic!("oh")
 }
 
-/// Waits at a gate of this process, until it opens or nobody waits for the task any more.
+/// Waits at a gate until it opens, or nobody waits for the task any more.
 #[task]
 fn pass(cx: &TaskContext, gate: usize) -> usize {
-    ENTERED[gate].fetch_add(1, Ordering::SeqCst);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !OPEN[gate].load(Ordering::SeqCst) && !cx.is_cancelled() {
-        assert!(Instant::now() < deadline, "the gate was not opened within 20 s");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    entered(gate).add();
+    self::gate(gate).pass_unless(|| cx.is_cancelled());
     gate
 }
 
-static OPEN: [AtomicBool; 10] = [const { AtomicBool::new(false) }; 10];
-static ENTERED: [AtomicUsize; 10] = [const { AtomicUsize::new(0) }; 10];
+fn gate(gate: usize) -> CommonGate {
+    CommonGate::named(format!("gate {gate}"))
+}
+
+/// How many have come to the gate.
+fn entered(gate: usize) -> CommonCount {
+    CommonCount::named(format!("entered {gate}"))
+}
 
 /// An executor of one worker of each kind.
 fn each_kind(mut check: impl FnMut(&dyn Executor)) {
     check(&ThreadPoolExecutor::new(1).unwrap());
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     check(&cluster.client().executor());
 }
 
 /// Its only worker waits at the gate.
 fn occupy(ex: &dyn Executor, gate: usize) -> callboard::AsyncResult<usize> {
-    let before = ENTERED[gate].load(Ordering::SeqCst);
+    let before = entered(gate).get();
     let running = ex.submit(pass(gate));
-    eventually("it runs", || ENTERED[gate].load(Ordering::SeqCst) > before);
+    eventually("it runs", || entered(gate).get() > before);
     running
 }
 
 // CPython #92001: `wait` hangs on a future that was cancelled before, until a worker comes across it.
+/// What this program is where engines are processes.
+#[test]
+fn engine() {
+    support::engine();
+}
+
 #[test]
 fn trap_1_waiting_for_what_was_cancelled_in_the_queue_does_not_hang() {
     each_kind(|ex| {
@@ -73,19 +80,19 @@ fn trap_1_waiting_for_what_was_cancelled_in_the_queue_does_not_hang() {
 fn trap_2_everything_that_has_not_started_can_be_cancelled() {
     each_kind(|ex| {
         let running = occupy(ex, 1);
-        let entered = ENTERED[1].load(Ordering::SeqCst);
+        let before = entered(1).get();
         let queued: Vec<_> = (0..7).map(|_| ex.submit(pass(1))).collect();
         assert!(queued.iter().all(|ar| ar.cancel("not needed")));
         for ar in &queued {
             assert_eq!(ar.get(), Err(TaskError::Cancelled { reason: "not needed".into() }));
         }
         running.cancel("the next kind comes");
-        assert_eq!(ENTERED[1].load(Ordering::SeqCst), entered);
+        assert_eq!(entered(1).get(), before);
     });
 }
 
-// BrokenProcessPool: one dead worker takes every pending future with it. (Workers here are threads, which die of
-// nothing that a task does; a panic is what comes nearest.)
+// BrokenProcessPool: one dead worker takes every pending future with it. (A thread dies of
+// nothing that a task does, and a panic is what comes nearest; `deaths.rs` kills processes.)
 #[test]
 fn trap_3_a_task_that_panics_touches_no_other_and_the_pool_goes_on() {
     each_kind(|ex| {
@@ -253,10 +260,10 @@ fn trap_10_a_shutdown_that_is_not_waited_for_lets_work_finish() {
         let (running, queued) = (occupy(ex, gate), ex.submit(square(3)));
         drop(ex.shutdown(Pending::Finish));
         assert!(!running.ready() && !queued.ready());
-        OPEN[gate].store(true, Ordering::SeqCst);
+        self::gate(gate).open();
         assert_eq!((running.get(), queued.get()), (Ok(gate), Ok(9)));
     };
     check(&ThreadPoolExecutor::new(1).unwrap(), 8);
-    let cluster = Cluster::threads(1).start().unwrap();
+    let cluster = support::engines(1).start().unwrap();
     check(&cluster.client().executor(), 9);
 }

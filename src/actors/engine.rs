@@ -102,15 +102,7 @@ impl Engine {
         if tasks.is_empty() {
             return;
         }
-        let back = |Assignment { id, attempt, payload, .. }| HandBack {
-            id,
-            count: payload.count(),
-            attempt,
-            payload: Some(payload),
-            error: None,
-            printed: None,
-        };
-        let batch = tasks.into_iter().map(back).collect();
+        let batch = tasks.into_iter().map(HandBack::unstarted).collect();
         self.parts.handed_back.do_send(HandedBack { engine, batch });
     }
 }

@@ -93,27 +93,32 @@ impl Worker {
     /// Works on several items of a map, each an attempt of its own, and reports those that it came to.
     fn work_on(&self, mut chunk: Box<dyn ChunkRun>, name: &'static str, first: TaskId, cx: &mut TaskContext) {
         self.tray.on_chunk(chunk.rest());
-        let started = Instant::now();
-        attempt::make_each(&mut *chunk, name, cx, &|cx| self.begins(cx));
-        let ran = started.elapsed();
-        self.ends();
-        let (count, value) = chunk.finish();
-        if count == 0 {
-            // All of it was taken back.
-            return;
+        let mut id = first;
+        loop {
+            let started = Instant::now();
+            attempt::make_each(&mut *chunk, name, cx, &|cx| self.begins(cx));
+            let ran = Some(started.elapsed());
+            self.ends();
+            let (count, value, rest) = chunk.finish();
+            if count > 0 {
+                let (attempt, engine, outcome) = (cx.attempt, Some(self.engine), Ok(value));
+                self.report(Completion {
+                    id,
+                    count,
+                    attempt,
+                    engine,
+                    at: None,
+                    ran,
+                    outcome,
+                    kept: None,
+                    printed: None,
+                });
+            }
+            // Where all that was left was taken back, there is none.
+            let Some(rest) = rest else { return };
+            chunk = rest;
+            id = id.plus(count);
         }
-        let (attempt, engine, ran) = (cx.attempt, Some(self.engine), Some(ran));
-        self.report(Completion {
-            id: first,
-            count,
-            attempt,
-            engine,
-            at: None,
-            ran,
-            outcome: Ok(value),
-            kept: None,
-            printed: None,
-        });
     }
 
     fn report(&self, completion: Completion) {
@@ -188,7 +193,7 @@ fn encode_for_another(value: Value, extras: Option<&Extras>, cx: &TaskContext) -
     let encoded = user_code(|| if is_kept { encode(&value) } else { beside(&mut blobs, || encode(&value)) });
     catch::discard(value);
     let inline = encoded.and_then(|encoded| encoded).map_err(|reason| not_encodable(cx, &reason))?;
-    check_size(&inline, 1, &blobs).map_err(|reason| not_encodable(cx, &reason))?;
+    check_size(inline.len(), &blobs).map_err(|reason| not_encodable(cx, &reason))?;
     Ok(Value::Wire(Box::new(WireValue { inline, blobs })))
 }
 

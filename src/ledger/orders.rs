@@ -91,6 +91,16 @@ pub struct Assignment {
     pub extras: Option<Arc<Extras>>,
 }
 
+impl Assignment {
+    /// Takes the first `count` tasks out; `None` if there are not more than that.
+    pub fn split_front(&mut self, count: u32) -> Option<Self> {
+        let payload = self.payload.split_front(count)?;
+        let Self { id, attempt, may_retry, ref extras, .. } = *self;
+        self.id = id.plus(count);
+        Some(Self { id, attempt, may_retry, payload, extras: extras.clone() })
+    }
+}
+
 /// A task that an engine gives back without an outcome; or several of a chunk, its last ones.
 #[derive(Debug)]
 pub struct HandBack {
@@ -106,6 +116,14 @@ pub struct HandBack {
     pub error: Option<TaskError>,
     /// What the attempt printed, if it had begun and its engine can tell.
     pub printed: Option<Arc<Printed>>,
+}
+
+impl HandBack {
+    /// Gives back what was not started.
+    pub fn unstarted(assignment: Assignment) -> Self {
+        let Assignment { id, attempt, payload, .. } = assignment;
+        Self { id, count: payload.count(), attempt, payload: Some(payload), error: None, printed: None }
+    }
 }
 
 /// What the result store made of an outcome that reached it.

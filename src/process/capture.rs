@@ -12,9 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
 
+use super::readable::Readable;
 use super::tally::Tally;
 use crate::actors::Witness;
 use crate::remote::Mark;
@@ -44,7 +44,7 @@ const MUCH_BYTES: u64 = 16 << 10;
 
 /// What this process prints.
 pub(super) struct Capture {
-    pipes: [File; 2],
+    readable: Readable,
     speaker: Speaker,
     now: Mutex<Now>,
 }
@@ -62,7 +62,7 @@ const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 impl Capture {
     /// Takes the reading ends of this process's standard output and error, which do not block.
     pub(super) fn start(pipes: [File; 2], speaker: Speaker) -> io::Result<Arc<Self>> {
-        let capture = Arc::new(Self { pipes, speaker, now: Mutex::default() });
+        let capture = Arc::new(Self { readable: Readable::new(pipes)?, speaker, now: Mutex::default() });
         let watched = capture.clone();
         // Ends with the process.
         thread::Builder::new().name("cb-output".into()).spawn(move || watched.watch())?;
@@ -71,34 +71,22 @@ impl Capture {
 
     /// Says what is printed, as it comes.
     fn watch(&self) {
-        while self.is_something_there(None) {
+        while self.readable.wait() {
             if self.speaker.waiting(Lane::Bulk) > WAITING_BYTES_MAX {
                 thread::sleep(BREATH);
                 continue;
             }
-            if self.pipes.iter().all(|pipe| ioctl_fionread(pipe).is_ok_and(|bytes| bytes < MUCH_BYTES)) {
+            if self.readable.pipes.iter().all(|pipe| ioctl_fionread(pipe).is_ok_and(|bytes| bytes < MUCH_BYTES)) {
                 thread::sleep(LEFT_ALONE);
             }
             self.take_in(&mut self.now.lock());
         }
     }
 
-    /// Returns whether something is there to read. Waits for it, if no wait is given.
-    fn is_something_there(&self, wait: Option<&Timespec>) -> bool {
-        let mut polled = self.pipes.each_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN));
-        loop {
-            match poll(&mut polled, wait) {
-                Ok(ready) => return ready > 0,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return false,
-            }
-        }
-    }
-
     /// Reads what is there, and says it line by line.
     fn take_in(&self, now: &mut Now) {
         let Now { task, begun } = now;
-        for ((mut pipe, stream), begun) in self.pipes.iter().zip(STREAMS).zip(begun) {
+        for ((mut pipe, stream), begun) in self.readable.pipes.iter().zip(STREAMS).zip(begun) {
             let (mut bytes, mut room) = ([0; 8 << 10], READ_BYTES_MAX);
             while room > 0
                 && let Ok(count @ 1..) = pipe.read(&mut bytes)
@@ -126,7 +114,7 @@ impl Capture {
 
     /// Takes in all that was printed until now, also lines that do not end.
     fn finish(&self, now: &mut Now) {
-        if self.is_something_there(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        if self.readable.is_now() {
             self.take_in(now);
         }
         for (begun, stream) in now.begun.iter_mut().zip(STREAMS) {
@@ -134,13 +122,12 @@ impl Capture {
         }
     }
 
+    /// A task begins, and the one before has ended: of several that travel together this is all that is told between two.
     fn on_begin(&self, task: TaskId, attempt: Attempt) {
-        flush();
-        let mut now = self.now.lock();
-        if now.task.is_some() {
-            self.finish(&mut now);
+        if self.now.lock().task.is_some() {
+            self.on_end();
         }
-        now.task = Some((task, attempt));
+        self.now.lock().task = Some((task, attempt));
     }
 
     fn on_end(&self) {

@@ -8,6 +8,7 @@ mod hand_down;
 mod forward;
 mod child;
 mod capture;
+mod readable;
 
 pub use child::init;
 pub(crate) use child::is_child;

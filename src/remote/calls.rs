@@ -1,48 +1,134 @@
 //! Calls on their way out: encoded, items of a map together, or refused where that cannot be.
 
+use std::sync::Arc;
+
 use crate::catch::user_code;
 use crate::error::{Coded, TaskError};
-use crate::ledger::Assignment;
+use crate::ledger::HandBack;
 use crate::messages::Completion;
-use crate::task::{ErasedTask, Payload, TaskKind, WireCall, beside, check_size};
+use crate::task::{ErasedTask, ItemWriter, Payload, TaskId, TaskKind, WireCall, beside, check_size};
 use crate::wire::protocol::{Call, Parcel};
 
-/// What goes out together.
+/// What goes out together, and what does not go.
 #[derive(Default)]
 pub(super) struct Calls {
     pub(super) parcel: Parcel<Call>,
+    /// They cannot be encoded.
     pub(super) refused: Vec<Completion>,
+    /// Too many for one message.
+    pub(super) back: Vec<HandBack>,
 }
 
-/// Encodes a call. Runs the user's `Serialize`.
-pub(super) fn encoded(payload: &Payload) -> Result<(&'static TaskKind, WireCall), TaskError> {
-    let task: &dyn ErasedTask = match payload {
-        // Given up on the way, at least some: the result store waits for it no more.
-        Payload::Typed(task) if task.live() < task.count() => return Err(TaskError::Disconnected),
-        Payload::Typed(task) => &**task,
-        Payload::Wire(_) => return Err(TaskError::NotPortable),
-    };
-    let kind = task.kind();
-    let undecodable = |reason: &str| TaskError::undecodable(Coded::Arguments, kind.name, reason);
-    let mut blobs = Vec::new();
+/// Items of a map that cannot be encoded, and why. They keep their places among the others, as nothing, so that what the
+/// Scheduler sent as one comes back as one.
+pub(super) type Unencodable = Arc<[(TaskId, TaskError)]>;
+
+/// A call that is ready to go.
+pub(super) struct Ready {
+    pub(super) kind: &'static TaskKind,
+    /// The first of the calls, as many as go together.
+    pub(super) call: WireCall,
+    pub(super) unencodable: Unencodable,
+}
+
+/// Encodes calls. Runs the user's `Serialize`.
+pub(super) fn encoded(first: TaskId, payload: &Payload) -> Result<Ready, TaskError> {
+    match payload {
+        Payload::Typed(task) if task.count() > 1 => Ok(together(first, &**task)),
+        Payload::Typed(task) => alone(&**task),
+        Payload::Wire(_) => Err(TaskError::NotPortable),
+    }
+}
+
+fn alone(task: &dyn ErasedTask) -> Result<Ready, TaskError> {
+    if task.live() == 0 {
+        // Given up on the way: the result store waits for it no more.
+        return Err(TaskError::Disconnected);
+    }
+    let (kind, mut blobs) = (task.kind(), Vec::new());
     let call = match user_code(|| beside(&mut blobs, || task.encode())) {
         Ok(Some(Ok(call))) => WireCall { blobs, ..call },
         Ok(None) => return Err(TaskError::NotPortable),
-        Ok(Some(Err(error))) => return Err(undecodable(&error.to_string())),
-        Err(message) => return Err(undecodable(&message)),
+        Ok(Some(Err(error))) => return Err(unencodable(kind, &error.to_string())),
+        Err(message) => return Err(unencodable(kind, &message)),
     };
-    check_size(&call.inline, call.count, &call.blobs).map_err(|reason| undecodable(&reason))?;
-    Ok((kind, call))
+    check_size(call.inline.len(), &call.blobs).map_err(|reason| unencodable(kind, &reason))?;
+    Ok(Ready { kind, call, unencodable: Arc::default() })
 }
 
-/// Takes items of a map apart.
-pub(super) fn items(assignment: Assignment) -> Vec<Assignment> {
-    let Assignment { mut id, attempt, may_retry, payload: mut rest, extras } = assignment;
-    let mut items = Vec::with_capacity(rest.count() as usize);
-    while let Some(payload) = rest.split_front(1) {
-        items.push(Assignment { id, attempt, may_retry, payload, extras: extras.clone() });
-        id = id.plus(1);
+fn together(first: TaskId, task: &dyn ErasedTask) -> Ready {
+    let (kind, mut items, mut refused) = (task.kind(), ItemWriter::default(), Vec::new());
+    while items.count() < task.count() && !items.is_full() {
+        let at = items.count();
+        let put = user_code(|| items.put(|to| task.encode_item(at, to)));
+        if let Err(reason) = put.and_then(|put| put) {
+            refused.push((first.plus(at), unencodable(kind, &reason)));
+            items.put_nothing();
+        }
     }
-    items.push(Assignment { id, attempt, may_retry, payload: rest, extras });
-    items
+    let count = items.count();
+    let (inline, blobs) = items.finish();
+    Ready { kind, call: WireCall { key: kind.key, count, inline, blobs }, unencodable: refused.into() }
+}
+
+fn unencodable(kind: &TaskKind, reason: &str) -> TaskError {
+    TaskError::undecodable(Coded::Arguments, kind.name, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Serialize, Serializer};
+
+    use super::*;
+    use crate::Task;
+    use crate::task::{Chunk, TaskContext, TaskFailure};
+
+    /// A task whose arguments may fail to be encoded, panic meanwhile, or be too many.
+    #[derive(Clone, serde::Deserialize)]
+    struct Odd(u32);
+
+    impl Serialize for Odd {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            match self.0 {
+                1 => Err(serde::ser::Error::custom("one")),
+                2 => panic!("two"),
+                3 => serializer.serialize_bytes(&vec![0; 9 << 20]),
+                4 => serializer.serialize_bytes(&vec![0; 7 << 20]),
+                number => serializer.serialize_u32(number),
+            }
+        }
+    }
+
+    impl Task for Odd {
+        type Output = ();
+        const NAME: &'static str = "calls::Odd";
+        fn run(self, _: &TaskContext) -> Result<(), TaskFailure> {
+            Ok(())
+        }
+    }
+
+    fn encoded_odd(numbers: &[u32]) -> Result<(u32, Vec<(u64, String)>), TaskError> {
+        let payload = Payload::Typed(Box::new(Chunk::new(numbers.iter().map(|number| Odd(*number)))));
+        let Ready { call, unencodable, .. } = encoded(TaskId { client: 7, seq: 10 }, &payload)?;
+        Ok((call.count, unencodable.iter().map(|(id, error)| (id.seq, error.to_string())).collect()))
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_spoils_no_other_and_is_told_by_its_id() {
+        let (count, refused) = encoded_odd(&[5, 1, 6, 2, 3, 7]).unwrap();
+        assert_eq!((count, refused.iter().map(|(seq, _)| *seq).collect::<Vec<_>>()), (6, vec![11, 13, 14]));
+        let told = ["Serde Serialization Error", "two", "put large ones into a Blob"];
+        for ((_, error), told) in refused.iter().zip(told) {
+            assert!(error.contains(told) && error.contains("calls::Odd"), "{error}");
+        }
+        for alone in 1..=3 {
+            assert!(matches!(encoded_odd(&[alone]), Err(TaskError::Undecodable { .. })), "{alone}");
+        }
+        assert_eq!(encoded_odd(&[9]), Ok((1, vec![])));
+    }
+
+    #[test]
+    fn as_many_go_as_go_together() {
+        assert_eq!(encoded_odd(&[4; 12]), Ok((5, vec![])), "of 7 MiB each");
+    }
 }

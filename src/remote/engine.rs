@@ -168,6 +168,7 @@ fn fault(error: TaskError, text_bytes_max: usize) -> Fault {
         TaskError::Undecodable { what: Coded::Arguments, text } => Fault::Arguments(short(text)),
         TaskError::Undecodable { what: Coded::Result, text } => Fault::Value(short(text)),
         TaskError::UnknownTask { .. } => Fault::Unknown,
+        TaskError::Disconnected => Fault::NoCall,
         other => Fault::Failed(short(other.to_string().into())),
     }
 }

@@ -11,7 +11,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::calls::{Calls, encoded, items};
+use super::calls::{Calls, Ready, Unencodable, encoded};
 use super::fate::{Fate, Process};
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
@@ -111,12 +111,18 @@ impl Gateway {
         }
     }
 
-    /// Encodes what is sent, and notes it: items of a map together, or one by one where that cannot be done.
-    fn send(&mut self, engine: EngineId, assignment: Assignment, out: &mut Calls) {
-        match encoded(&assignment.payload) {
-            Ok((kind, call)) => self.put(kind, call, assignment, out),
-            Err(_) if assignment.payload.count() > 1 => {
-                items(assignment).into_iter().for_each(|item| self.send(engine, item, out));
+    /// Encodes what is sent, and notes it. Of many items that do not go together the last ones go back.
+    fn send(&mut self, engine: EngineId, mut assignment: Assignment, out: &mut Calls) {
+        match encoded(assignment.id, &assignment.payload) {
+            Ok(Ready { call, kind, unencodable }) => {
+                if let Some(front) = assignment.split_front(call.count) {
+                    out.back.push(HandBack::unstarted(std::mem::replace(&mut assignment, front)));
+                    if call.count == 1 {
+                        // By itself it is encoded in another way.
+                        return self.send(engine, assignment, out);
+                    }
+                }
+                self.put(kind, call, assignment, unencodable, out);
             }
             Err(error) => {
                 let Assignment { id, attempt, payload, .. } = assignment;
@@ -137,7 +143,14 @@ impl Gateway {
         }
     }
 
-    fn put(&mut self, kind: &'static TaskKind, call: WireCall, assignment: Assignment, out: &mut Calls) {
+    fn put(
+        &mut self,
+        kind: &'static TaskKind,
+        call: WireCall,
+        assignment: Assignment,
+        unencodable: Unencodable,
+        out: &mut Calls,
+    ) {
         let Assignment { id, attempt, extras, .. } = &assignment;
         let label: Option<Box<str>> = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
         out.parcel.bytes += label.as_ref().map_or(0, |label| label.len());
@@ -145,7 +158,7 @@ impl Gateway {
         let arguments = Encoded::put(inline, blobs, &mut out.parcel.buffers);
         let is_kept = extras.as_ref().is_some_and(|extras| extras.keep);
         out.parcel.items.push(Call { id: *id, count, attempt: *attempt, key, label, arguments, is_kept });
-        self.sent.add(kind, count, assignment);
+        self.sent.add(kind, count, assignment, unencodable);
         if out.parcel.is_full() {
             self.say_run(std::mem::take(&mut out.parcel));
         }
@@ -196,12 +209,9 @@ impl Gateway {
         for mut assignment in batch {
             let count = assignment.payload.count();
             if left > 0
-                && left < count
-                && let Some(payload) = assignment.payload.split_front(left)
+                && let Some(front) = assignment.split_front(left)
             {
-                let Assignment { id, attempt, may_retry, ref extras, .. } = assignment;
-                taken.push(Assignment { id, attempt, may_retry, payload, extras: extras.clone() });
-                assignment.id = id.plus(left);
+                taken.push(front);
                 left = 0;
             }
             if left == 0 {
@@ -216,15 +226,7 @@ impl Gateway {
             // Before what goes back, or it would be sent here again.
             self.parts.scheduler.do_send(Retire { engines: vec![engine], cause: WORN_OUT.into() });
         }
-        let not_started = |Assignment { id, attempt, payload, .. }| HandBack {
-            id,
-            count: payload.count(),
-            attempt,
-            payload: Some(payload),
-            error: None,
-            printed: None,
-        };
-        self.hand_back(back.into_iter().map(not_started).collect());
+        self.hand_back(back.into_iter().map(HandBack::unstarted).collect());
         taken
     }
 
@@ -298,6 +300,7 @@ impl Handler<Run> for Gateway {
             self.report(out.refused);
         }
         self.say_run(out.parcel);
+        self.hand_back(out.back);
     }
 }
 

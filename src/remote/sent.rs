@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::calls::Unencodable;
 use super::fate::Begun;
 use super::mark::Mark;
 use crate::error::{Coded, Place, TaskError};
@@ -29,6 +30,8 @@ struct SentTask {
     kind: &'static TaskKind,
     count: u32,
     assignment: Assignment,
+    /// Those of its items that were sent as nothing.
+    unencodable: Unencodable,
     printed: Printed,
 }
 
@@ -42,8 +45,14 @@ pub(super) enum Returned {
 }
 
 impl Sent {
-    pub(super) fn add(&mut self, kind: &'static TaskKind, count: u32, assignment: Assignment) {
-        self.0.push_back(SentTask { kind, count, assignment, printed: Printed::default() });
+    pub(super) fn add(
+        &mut self,
+        kind: &'static TaskKind,
+        count: u32,
+        assignment: Assignment,
+        unencodable: Unencodable,
+    ) {
+        self.0.push_back(SentTask { kind, count, assignment, unencodable, printed: Printed::default() });
     }
 
     fn find(&self, id: TaskId, attempt: Attempt) -> Option<usize> {
@@ -179,13 +188,10 @@ impl SentTask {
 
     /// Takes the first `count` items out; `None` if there are not more than that.
     fn split_front(&mut self, count: u32) -> Option<Self> {
-        let Assignment { id, attempt, may_retry, payload, extras } = &mut self.assignment;
-        let payload = payload.split_front(count)?;
-        let front = Assignment { id: *id, attempt: *attempt, may_retry: *may_retry, payload, extras: extras.clone() };
-        *id = id.plus(count);
+        let assignment = self.assignment.split_front(count)?;
         self.count -= count;
-        let printed = self.printed.split_before(*id);
-        Some(Self { kind: self.kind, count, assignment: front, printed })
+        let printed = self.printed.split_before(self.assignment.id);
+        Some(Self { kind: self.kind, count, assignment, unencodable: self.unencodable.clone(), printed })
     }
 
     fn back(self, error: Option<TaskError>) -> HandBack {
@@ -226,6 +232,12 @@ impl SentTask {
             Fault::Arguments(text) => TaskError::Undecodable { what: Coded::Arguments, text },
             Fault::Value(text) => TaskError::Undecodable { what: Coded::Result, text },
             Fault::Unknown => TaskError::UnknownTask { engine, task: self.kind.name.into(), lack: Lack::Missing },
+            Fault::NoCall => {
+                let id = self.assignment.id.plus(at);
+                let refused = self.unencodable.iter().find(|(refused, _)| *refused == id);
+                // The others were given up on the way: the result store waits for them no more.
+                refused.map_or(TaskError::Disconnected, |(_, error)| error.clone())
+            }
         }
     }
 }
@@ -264,7 +276,7 @@ mod tests {
         for &(first, count) in maps {
             let payload = Payload::Typed(Box::new(Chunk::new((0..count).map(Echo))));
             let assignment = Assignment { id: id(first), attempt: Attempt(1), may_retry: false, payload, extras: None };
-            sent.add(Echo::kind(), count, assignment);
+            sent.add(Echo::kind(), count, assignment, Unencodable::default());
         }
         sent
     }

@@ -167,15 +167,16 @@ pub(crate) fn beside_from<R>(blobs: &[Bytes], decode: impl FnOnce() -> R) -> R {
     decode()
 }
 
-/// Checks that what one task has, or several, may travel.
+/// Checks that what one task has may travel: so many bytes that are encoded, and what is beside them.
 ///
 /// # Errors
 /// A sentence that says what is too much, and what to do.
-pub(crate) fn check_size(encoded: &Bytes, count: u32, blobs: &[Bytes]) -> Result<(), Box<str>> {
-    let max = if count == 1 { ENCODED_BYTES_MAX } else { BLOB_BYTES_MAX };
-    if encoded.len() > max {
-        let have = encoded.len();
-        return Err(format!("{have} bytes are encoded, and at most {max} may be; put large ones into a Blob").into());
+pub(crate) fn check_size(encoded: usize, blobs: &[Bytes]) -> Result<(), Box<str>> {
+    if encoded > ENCODED_BYTES_MAX {
+        return Err(format!(
+            "{encoded} bytes are encoded, and at most {ENCODED_BYTES_MAX} may be; put large ones into a Blob"
+        )
+        .into());
     }
     if let Some(blob) = blobs.iter().find(|blob| blob.len() > BLOB_BYTES_MAX) {
         return Err(format!("a Blob has {} bytes, and at most {BLOB_BYTES_MAX} may travel", blob.len()).into());

@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{
-    ErasedTask, ErasedValue, Status, Task, TaskContext, TaskFailure, TaskKind, Value, WireCall, WireValue, encoded,
-};
+use super::{ErasedTask, ErasedValue, Status, Task, TaskContext, TaskFailure, TaskKind, Value, WireCall, WireValue};
 use crate::catch;
 use crate::error::TaskError;
 
@@ -50,8 +48,9 @@ pub trait ChunkRun: Send {
     /// Returns the place from which others may take what has not begun.
     fn rest(&self) -> Arc<dyn ChunkRest>;
 
-    /// Returns how many calls were made, and what they returned.
-    fn finish(self: Box<Self>) -> (u32, Value);
+    /// Returns how many calls were made, what they returned, and the others that are to be made: where values are
+    /// encoded, as many are made in one go as go together.
+    fn finish(self: Box<Self>) -> (u32, Value, Option<Box<dyn ChunkRun>>);
 }
 
 /// What a chunk at work tells whoever has it made.
@@ -107,15 +106,18 @@ impl<T: Task> ErasedTask for Chunk<T> {
         Some(Box::new(Self { items: self.items.clone(), live: self.live }))
     }
 
-    /// Encodes the items, if none is a hole.
+    /// Encodes the item, if it is a single one and no hole.
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>> {
-        let mut items = self.items.iter().map(Option::as_ref);
-        let (mut inline, count) = (Vec::new(), self.count());
-        let encoded = match count {
-            1 => postcard::to_io(items.next()??, &mut inline).map(drop),
-            _ => items.collect::<Option<Vec<&T>>>()?.into_iter().try_for_each(|item| encoded::put(&mut inline, item)),
-        };
-        Some(encoded.map(|()| WireCall { key: T::kind().key, count, inline: inline.into(), blobs: Vec::new() }))
+        let mut inline = Vec::new();
+        let encoded = if self.count() == 1 { self.encode_item(0, &mut inline) } else { None };
+        encoded.map(|encoded| {
+            encoded.map(|()| WireCall { key: T::kind().key, count: 1, inline: inline.into(), blobs: Vec::new() })
+        })
+    }
+
+    fn encode_item(&self, at: u32, to: &mut Vec<u8>) -> Option<Result<(), postcard::Error>> {
+        let item = self.items.get(at as usize)?.as_ref()?;
+        Some(postcard::to_io(item, to).map(drop))
     }
 
     fn needs_drop(&self) -> bool {
@@ -206,9 +208,9 @@ impl<T: Task> ChunkRun for Working<T> {
         self.rest.clone()
     }
 
-    fn finish(self: Box<Self>) -> (u32, Value) {
+    fn finish(self: Box<Self>) -> (u32, Value, Option<Box<dyn ChunkRun>>) {
         let Self { done, failed, .. } = *self;
-        (done.len() as u32, Value::Typed(Box::new(ChunkValue { results: done.into(), failed })))
+        (done.len() as u32, Value::Typed(Box::new(ChunkValue { results: done.into(), failed })), None)
     }
 }
 
@@ -317,7 +319,7 @@ mod tests {
         while let Err(message) = catch::user_code(|| run.run(&mut cx, &Told)) {
             run.on_panic(&mut cx, TaskError::Cancelled { reason: message });
         }
-        let (count, value) = run.finish();
+        let (count, value, _) = run.finish();
         let Value::Typed(value) = value else { unreachable!("it is made here") };
         let mut value = value.into_any().downcast::<ChunkValue<u32>>().unwrap_or_else(|_| unreachable!());
         assert_eq!(value.results.len(), count as usize);

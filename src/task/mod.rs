@@ -25,6 +25,8 @@ pub use chunk::{Chunk, ChunkRest, ChunkRun, ItemEvents};
 pub use closure::Closure;
 pub(crate) use context::CancelFlag;
 pub use context::TaskContext;
+#[cfg(feature = "remote")]
+pub(crate) use encoded::ItemWriter;
 pub(crate) use encoded::{EncodedCalls, EncodedValues};
 pub use ids::{Attempt, EngineId, Moment, Span, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};

@@ -4,6 +4,7 @@
 //! them. Values that came as bytes are read by the first who asks, and then shared too.
 
 use std::any::{Any, type_name};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -51,7 +52,14 @@ pub(crate) struct Pushed<T> {
 #[derive(Clone)]
 pub(crate) enum Shared {
     Typed(Arc<dyn Encode>),
-    Wire(Bytes),
+    Wire(Traveling<'static>),
+}
+
+/// A value on its way, with the name of its type, by which it is not taken for one of another.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Traveling<'a> {
+    is: Cow<'a, str>,
+    bytes: Blob,
 }
 
 /// Anything that can be pushed.
@@ -85,15 +93,26 @@ impl Namespace {
         Ok(())
     }
 
-    pub(super) fn find(&self, client: u64, name: &str) -> Result<Shared, TaskFailure> {
+    fn find(&self, client: u64, name: &str) -> Result<Shared, TaskFailure> {
         let found = self.values.lock().get(&(client, name.to_string())).cloned();
         found.ok_or_else(|| TaskFailure::new(format!("nothing is called {name:?} on this engine; push it first")))
+    }
+
+    /// Returns what is under a name, to be read elsewhere as the type of this name.
+    pub(super) fn find_as(&self, wanted: &str, client: u64, name: &str) -> Result<Shared, TaskFailure> {
+        let shared = self.find(client, name)?;
+        let is = match &shared {
+            Shared::Typed(value) => (**value).type_name(),
+            Shared::Wire(traveling) => &traveling.is,
+        };
+        check_type(is, wanted).map_err(|reason| of_another_type(name, &reason))?;
+        Ok(shared)
     }
 
     fn get<T: Pushable>(&self, client: u64, name: &str) -> Result<Pulled<T>, TaskFailure> {
         let shared = self.find(client, name)?;
         let is_encoded = matches!(shared, Shared::Wire(_));
-        let pulled = shared.read::<T>().map_err(|reason| TaskFailure::new(format!("{name:?}: {reason}")))?;
+        let pulled = shared.read::<T>().map_err(|reason| of_another_type(name, &reason))?;
         if is_encoded {
             self.put(client, name.to_string(), Shared::Typed(pulled.0.clone()))?;
         }
@@ -119,6 +138,10 @@ impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Namespace({} names)", self.values.lock().len())
     }
+}
+
+fn of_another_type(name: &str, reason: &str) -> TaskFailure {
+    TaskFailure::new(format!("{name:?}: {reason}"))
 }
 
 /// What can be pushed to engines and pulled from them: any type that can be encoded and shared.
@@ -203,20 +226,34 @@ impl<T: PartialEq> PartialEq for Pulled<T> {
 /// As bytes of its own, so that an engine can pass it on without knowing its type.
 impl<T: Serialize> Serialize for Pulled<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let bytes = blob::whole(|| postcard::to_stdvec(&self.0.value)).map_err(serde::ser::Error::custom)?;
-        Blob::from(bytes).serialize(serializer)
+        let bytes = self.0.to_bytes().map_err(serde::ser::Error::custom)?;
+        Traveling::of(type_name::<T>(), bytes).serialize(serializer)
     }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Pulled<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = Blob::deserialize(deserializer)?;
-        match postcard::take_from_bytes(&bytes) {
-            Ok((value, [])) => Ok(Self::of(value)),
-            Ok((_, rest)) => Err(D::Error::custom(format!("{} bytes too many for a {}", rest.len(), type_name::<T>()))),
-            Err(error) => Err(D::Error::custom(error)),
+        Traveling::deserialize(deserializer)?.read().map_err(D::Error::custom)
+    }
+}
+
+impl<'a> Traveling<'a> {
+    fn of(is: &'a str, bytes: Bytes) -> Self {
+        Self { is: is.into(), bytes: bytes.into() }
+    }
+
+    fn read<T: DeserializeOwned>(&self) -> Result<Pulled<T>, String> {
+        check_type(&self.is, type_name::<T>())?;
+        match postcard::take_from_bytes(&self.bytes) {
+            Ok((value, [])) => Ok(Pulled::of(value)),
+            Ok((_, rest)) => Err(format!("{} bytes too many for a {}", rest.len(), type_name::<T>())),
+            Err(error) => Err(format!("it cannot be read as a {}: {error}", type_name::<T>())),
         }
     }
+}
+
+fn check_type(is: &str, wanted: &str) -> Result<(), String> {
+    if is == wanted { Ok(()) } else { Err(format!("it is a {is}, and not a {wanted}")) }
 }
 
 impl Shared {
@@ -225,7 +262,7 @@ impl Shared {
         match self {
             Self::Typed(value) => {
                 let bytes = value.encode_once().map_err(serde::ser::Error::custom)?;
-                Blob::from(bytes).serialize(serializer)
+                Traveling::of((**value).type_name(), bytes).serialize(serializer)
             }
             Self::Wire(_) => self.serialize(serializer),
         }
@@ -238,22 +275,24 @@ impl Shared {
     fn read<T: Pushable>(self) -> Result<Pulled<T>, String> {
         match self {
             Self::Typed(value) => {
-                let is = value.type_name();
+                let is = (*value).type_name();
                 let value = value.into_any().downcast::<Pushed<T>>();
                 value.map(Pulled).map_err(|_| format!("it is a {is}, and not a {}", type_name::<T>()))
             }
-            Self::Wire(bytes) => match postcard::take_from_bytes(&bytes) {
-                Ok((value, [])) => Ok(Pulled::of(value)),
-                Ok((_, rest)) => Err(format!("{} bytes too many for a {}", rest.len(), type_name::<T>())),
-                Err(error) => Err(format!("it cannot be read as a {}: {error}", type_name::<T>())),
-            },
+            Self::Wire(traveling) => traveling.read(),
         }
+    }
+}
+
+impl<T: Serialize> Pushed<T> {
+    fn to_bytes(&self) -> Result<Bytes, postcard::Error> {
+        blob::whole(|| postcard::to_stdvec(&self.value)).map(Bytes::from)
     }
 }
 
 impl<T: Pushable> Encode for Pushed<T> {
     fn encode(&self) -> Result<Bytes, postcard::Error> {
-        blob::whole(|| postcard::to_stdvec(&self.value)).map(Bytes::from)
+        self.to_bytes()
     }
 
     fn encode_once(&self) -> Result<Bytes, postcard::Error> {
@@ -279,15 +318,15 @@ impl Serialize for Shared {
             Self::Typed(value) => {
                 // The trait object's own type, not that of the `Arc` around it.
                 let bytes = (**value).encode().map_err(serde::ser::Error::custom)?;
-                Blob::from(bytes).serialize(serializer)
+                Traveling::of((**value).type_name(), bytes).serialize(serializer)
             }
-            Self::Wire(bytes) => Blob::from(bytes.clone()).serialize(serializer),
+            Self::Wire(traveling) => traveling.serialize(serializer),
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Shared {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Blob::deserialize(deserializer).map(|bytes| Self::Wire(bytes.into_bytes()))
+        Traveling::deserialize(deserializer).map(Self::Wire)
     }
 }

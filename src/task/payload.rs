@@ -49,7 +49,7 @@ pub struct WireCall {
     pub key: u64,
     /// How many calls these are; more than 1 if they are items of a map.
     pub count: u32,
-    /// The arguments in postcard; of several calls, each after its length in 4 bytes, little-endian.
+    /// The arguments in postcard; of several calls, as `task/encoded/items.rs` has it.
     pub inline: Bytes,
     /// Large buffers, out of band.
     pub blobs: Vec<Bytes>,
@@ -110,8 +110,12 @@ pub trait ErasedTask: Send {
     fn run(self: Box<Self>, cx: &TaskContext) -> Result<Value, TaskFailure>;
     /// Returns a second copy of the call, for another attempt; `None` if it can be made only once.
     fn try_clone(&self) -> Option<Box<dyn ErasedTask>>;
-    /// Encodes the arguments; `None` if the call cannot leave this process.
+    /// Encodes the arguments; `None` if the call cannot leave this process, or they are several calls.
     fn encode(&self) -> Option<Result<WireCall, postcard::Error>>;
+    /// Encodes the arguments of the call at this place of several, behind what is in `to`; `None` if it is a hole.
+    fn encode_item(&self, _at: u32, _to: &mut Vec<u8>) -> Option<Result<(), postcard::Error>> {
+        None
+    }
     /// Returns whether dropping the call runs code.
     fn needs_drop(&self) -> bool;
     /// Returns how many tasks it stands for; more than one if it is a [`Chunk`](super::Chunk).

@@ -28,13 +28,15 @@ crate::register_task!(Push);
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Pull<T> {
     name: String,
+    /// The name of the type.
+    wanted: String,
     #[serde(skip)]
     value: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T> Pull<T> {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, value: std::marker::PhantomData }
+        Self { name, wanted: std::any::type_name::<T>().to_string(), value: std::marker::PhantomData }
     }
 }
 
@@ -60,6 +62,7 @@ const PULL: &str = "callboard::pull";
 #[derive(Clone, Serialize, Deserialize)]
 struct PullAny {
     name: String,
+    wanted: String,
 }
 
 impl Task for PullAny {
@@ -68,7 +71,7 @@ impl Task for PullAny {
     const IDEMPOTENT: bool = true;
 
     fn run(self, cx: &TaskContext) -> Result<Shared, TaskFailure> {
-        cx.namespace.find(cx.task.client, &self.name)
+        cx.namespace.find_as(&self.wanted, cx.task.client, &self.name)
     }
 }
 
@@ -130,6 +133,13 @@ mod tests {
         assert_eq!(text(cx.pushed::<String>("a").unwrap_err()), "\"a\": it is a u32, and not a alloc::string::String");
         cx.push("a", String::from("text")).unwrap();
         assert_eq!(*cx.pushed::<String>("a").unwrap(), "text");
+        // The same of what came as bytes, which might be read as another type.
+        over_the_wire(Push { name: "b".into(), value: Shared::of(1_u32) }, &cx).unwrap();
+        let told = "\"b\": it is a u32, and not a u8";
+        assert_eq!(text(over_the_wire(Pull::<u8>::new("b".into()), &cx).unwrap_err()), told);
+        assert_eq!(text(cx.pushed::<u8>("b").unwrap_err()), told);
+        assert_eq!(*cx.pushed::<u32>("b").unwrap(), 1);
+        assert_eq!(text(over_the_wire(Pull::<u8>::new("b".into()), &cx).unwrap_err()), told);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Call {
     pub key: u64,
     /// The caller's name for it.
     pub label: Option<Box<str>>,
-    /// Its arguments; of several, each after its length in 4 bytes, little-endian.
+    /// Its arguments; of several, as `task/encoded/items.rs` has it.
     pub arguments: Encoded,
     /// Its value is kept by its id, and so is to come in one piece.
     pub is_kept: bool,
@@ -104,7 +104,7 @@ pub enum Made {
     One(Encoded),
     /// The values of several items.
     Each {
-        /// Each after its length in 4 bytes, little-endian; nothing where there is none.
+        /// As `task/encoded/items.rs` has it; nothing where there is none.
         values: Encoded,
         /// Why there is none, by place, in order.
         faults: Vec<(u32, Fault)>,
@@ -124,6 +124,8 @@ pub enum Fault {
     Value(Box<str>),
     /// The engine's program has no such task.
     Unknown,
+    /// There was no call at this place.
+    NoCall,
 }
 
 impl End {
@@ -141,7 +143,7 @@ impl Fault {
     fn text_bytes(&self) -> usize {
         match self {
             Self::Failed(text) | Self::Panicked(text) | Self::Arguments(text) | Self::Value(text) => text.len(),
-            Self::Unknown => 0,
+            Self::Unknown | Self::NoCall => 0,
         }
     }
 }

@@ -32,9 +32,11 @@ where
     let ending = {
         let (mut writing, mut reading) =
             (std::pin::pin!(write_all(writer, speaker)), std::pin::pin!(read_all(reader, speaker, hear)));
+        // Reading comes first: what is said in answer to what came is written without another wake-up.
         let (first, is_written) = tokio::select! {
-            ending = &mut writing => (ending, true),
+            biased;
             ending = &mut reading => (ending, false),
+            ending = &mut writing => (ending, true),
         };
         match &first {
             // What the peer said before it died is still to be read.
@@ -69,6 +71,7 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, speaker: &Speaker) -> E
         };
         if !write.has_remaining() {
             tokio::select! {
+                biased;
                 () = speaker.0.wake.notified() => {}
                 () = sleep_until(speaker.next_due(last)) => {}
             }
@@ -118,6 +121,7 @@ async fn read_all<R: AsyncRead + Unpin>(
             }
         };
         let (count, is_direct) = tokio::select! {
+            biased;
             read = read => match read {
                 Ok((0, _)) => return Ending::Lost,
                 Ok(read) => read,

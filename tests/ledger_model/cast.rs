@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use callboard::ledger::{Assignment, HandBack, SettledTask};
+use callboard::ledger::SettledTask;
 use callboard::task::{
     Attempt, EngineId, ErasedTask, Payload, Retries, Target, TaskId, TaskKind, Value, WireCall, key_of,
 };
@@ -99,11 +99,6 @@ pub(crate) fn cancelled() -> TaskError {
 pub(crate) fn outcome(id: TaskId, engine: Option<EngineId>, attempt: Attempt, ran: Option<Duration>) -> SettledTask {
     // Whether it counts is the store's to say.
     SettledTask { id, count: 1, engine, attempt, ran, won: 0 }
-}
-
-pub(crate) fn unstarted(assignment: Assignment) -> HandBack {
-    let Assignment { id, attempt, payload, .. } = assignment;
-    HandBack { id, count: 1, attempt, payload: Some(payload), error: None, printed: None }
 }
 
 pub(crate) fn kind_of(payload: &Payload) -> &'static TaskKind {

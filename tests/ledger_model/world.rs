@@ -12,7 +12,7 @@ use callboard::Limits;
 use callboard::ledger::{Assignment, EngineOffer, HandBack, Ledger, Order, Request, SettledTask};
 use callboard::task::{Attempt, EngineId, Extras, Moment, Payload, Span, TaskId, TaskKind};
 
-use super::cast::{Call, cancelled, failed, kind_of, lost, outcome, take_dropped, time_of, unstarted};
+use super::cast::{Call, cancelled, failed, kind_of, lost, outcome, take_dropped, time_of};
 use super::{Effect, Line, Model, Task, Wish};
 
 /// An engine, which starts what it is sent in that order.
@@ -229,7 +229,7 @@ impl World {
             let mark = |task: &mut Task| task.is_out_of_turn |= !matches!(task.line, Line::One(_));
             self.model.tasks.entry(assignment.id).and_modify(mark);
         }
-        self.hand_back(engine, tray.into_iter().map(unstarted).collect());
+        self.hand_back(engine, tray.into_iter().map(HandBack::unstarted).collect());
     }
 
     pub(super) fn return_some(&mut self, engine: EngineId, mask: u8) {
@@ -239,7 +239,7 @@ impl World {
         sim.tray.extend(kept.into_iter().map(|(_, assignment)| assignment));
         for (_, assignment) in back {
             self.model.tasks.entry(assignment.id).and_modify(|task| task.is_out_of_turn = true);
-            self.returns.push_back((engine, unstarted(assignment)));
+            self.returns.push_back((engine, HandBack::unstarted(assignment)));
         }
     }
 
@@ -251,7 +251,7 @@ impl World {
         {
             // It may be a new task with the id of the one that was cancelled.
             self.model.tasks.entry(task).and_modify(|task| task.is_out_of_turn = true);
-            self.returns.push_back((engine, unstarted(assignment)));
+            self.returns.push_back((engine, HandBack::unstarted(assignment)));
         }
     }
 

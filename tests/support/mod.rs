@@ -118,33 +118,50 @@ pub fn are_processes() -> bool {
     std::env::var("CALLBOARD_TEST_ENGINES").is_ok_and(|engines| engines == "processes")
 }
 
-/// Turns this test program into an engine, if it was launched as one.
+/// Turns this test program into an engine, if it was launched as one; then it ends here.
 pub fn engine() {
     #[cfg(all(unix, feature = "remote"))]
     callboard::init();
+    assert!(!is_engine(), "an engine does not come back");
 }
 
-/// Whether tests share memory with their tasks: what looks into these by a static or a closure can be seen only then.
-pub fn share_memory_with_tasks() -> bool {
-    !are_processes()
+fn is_engine() -> bool {
+    std::env::var_os("CALLBOARD_ENGINE").is_some()
 }
 
 /// A place that this test program and its engines have in common, also where these are processes: each is a child of it.
 fn common(name: &str) -> PathBuf {
     #[cfg(unix)]
-    let of = if std::env::var_os("CALLBOARD_ENGINE").is_some() {
-        std::os::unix::process::parent_id()
-    } else {
-        std::process::id()
-    };
+    let of = if is_engine() { std::os::unix::process::parent_id() } else { std::process::id() };
     #[cfg(not(unix))]
     let of = std::process::id();
     // When that process began: its number may have been another's.
     let stat = std::fs::read_to_string(format!("/proc/{of}/stat")).unwrap_or_default();
     let began = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or("0");
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("common-{of}-{began}"));
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    static SWEPT: std::sync::Once = std::sync::Once::new();
+    SWEPT.call_once(|| sweep(place));
+    let directory = place.join(format!("common-{of}-{began}"));
     std::fs::create_dir_all(&directory).unwrap();
     directory.join(name)
+}
+
+/// Removes what test programs have left that ended.
+fn sweep(place: &Path) {
+    for left in std::fs::read_dir(place).unwrap().flatten() {
+        let name = left.file_name().to_string_lossy().into_owned();
+        let of = name.strip_prefix("common-").and_then(|rest| rest.split('-').next());
+        if of.is_some_and(|of| !Path::new("/proc").join(of).exists()) {
+            // Another may be at it too.
+            let _ = std::fs::remove_dir_all(left.path());
+        }
+    }
+}
+
+/// Waits at a gate.
+#[callboard::task]
+pub fn pass_gate(name: String) {
+    CommonGate::named(name).pass();
 }
 
 /// A gate as [`Gate`], which tasks in other processes wait at too.
@@ -164,10 +181,20 @@ impl CommonGate {
         std::fs::write(common(&self.0), "").unwrap();
     }
 
+    /// A task that waits here.
+    pub fn task(&self) -> pass_gate {
+        pass_gate(self.0.to_string())
+    }
+
     /// Waits until the gate opens, for at most 20 s.
     pub fn pass(&self) {
+        self.pass_unless(|| false);
+    }
+
+    /// Waits until the gate opens, for at most 20 s, or until `is_over`.
+    pub fn pass_unless(&self, is_over: impl Fn() -> bool) {
         let (path, deadline) = (common(&self.0), Instant::now() + Duration::from_secs(20));
-        while !path.exists() {
+        while !path.exists() && !is_over() {
             assert!(Instant::now() < deadline, "the gate was not opened within 20 s");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -176,29 +203,33 @@ impl CommonGate {
 
 /// A number that tasks in other processes count too: the length of a file.
 #[derive(Debug)]
-pub struct CommonCount(&'static str);
+pub struct CommonCount(Cow<'static, str>);
 
 impl CommonCount {
     pub const fn new(name: &'static str) -> Self {
-        Self(name)
+        Self(Cow::Borrowed(name))
+    }
+
+    pub fn named(name: String) -> Self {
+        Self(Cow::Owned(name))
     }
 
     /// Adds one; returns what it was before.
     pub fn add(&self) -> u32 {
         use std::io::{Seek, Write};
-        let mut file = std::fs::File::options().create(true).append(true).open(common(self.0)).unwrap();
+        let mut file = std::fs::File::options().create(true).append(true).open(common(&self.0)).unwrap();
         file.write_all(b"+").unwrap();
         file.stream_position().unwrap() as u32 - 1
     }
 
     pub fn get(&self) -> u32 {
-        std::fs::metadata(common(self.0)).map_or(0, |file| file.len() as u32)
+        std::fs::metadata(common(&self.0)).map_or(0, |file| file.len() as u32)
     }
 
     /// Sets it to zero; returns what it was.
     pub fn reset(&self) -> u32 {
         let count = self.get();
-        let _ = std::fs::remove_file(common(self.0));
+        let _ = std::fs::remove_file(common(&self.0));
         count
     }
 }
