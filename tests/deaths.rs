@@ -10,6 +10,8 @@ use callboard::prelude::*;
 use callboard::{Attempt, EngineEvent, EngineId, Limits, Status};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
+mod support;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The ways in which a process ends that it does not come back from, and what is told of each.
@@ -233,28 +235,53 @@ fn a_task_that_kills_all_who_run_it_stops_after_its_attempts() {
 }
 
 fn an_engine_that_stands_still_is_lost_after_five_seconds() {
-    let cluster = Cluster::processes(2).start().unwrap();
+    // Ten clusters at a time: each stop takes five seconds.
+    let stops = cases().div_ceil(6);
+    let (clusters, rounds) = (stops.min(10), stops.div_ceil(10));
+    let standing: Vec<_> = (0..clusters).map(|_| std::thread::spawn(move || stand_still(rounds))).collect();
+    let lost: Vec<Duration> = standing.into_iter().flat_map(|cluster| cluster.join().unwrap()).collect();
+    let (least, most) = (lost.iter().min().unwrap(), lost.iter().max().unwrap());
+    println!("{} engines that stood still were lost after {least:?} to {most:?}", lost.len());
+    assert!(*least > Duration::from_millis(3_500) && *most < Duration::from_millis(6_500));
+}
+
+/// Stops one engine after the other; returns after how long each was lost.
+fn stand_still(rounds: u32) -> Vec<Duration> {
+    let cluster = Cluster::processes(2).limits(limits()).start().unwrap();
     let rc = cluster.client();
-    let first = rc.engine(0).unwrap();
-    let id = first.apply(pid()).get_timeout(PATIENCE).unwrap();
-    let napping = first.apply(nap_ms(200));
-    std::thread::sleep(Duration::from_millis(50));
-    let (start, mut events) = (Instant::now(), rc.engine_events());
-    kill_process(process(id), Signal::STOP).unwrap();
-    match napping.get_timeout(PATIENCE) {
-        Err(TaskError::EngineLost { attempt: Attempt(1), cause, .. }) => {
-            assert_eq!(&*cause, "nothing was heard for 5s; its process ended with signal: 9 (SIGKILL)");
+    let stop = |_| {
+        rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+        let engine = rc.ids()[0];
+        let first = rc.direct_view([engine]);
+        let id = first.apply(pid()).get_timeout(PATIENCE).unwrap()[0];
+        let name = format!("{id}.begun");
+        let napping = first.apply(say_and_nap(name.clone(), 200));
+        support::CommonGate::named(name).pass();
+        let (start, mut events) = (Instant::now(), rc.engine_events());
+        kill_process(process(id), Signal::STOP).unwrap();
+        napping.wait_timeout(PATIENCE).unwrap();
+        match napping.results().unwrap().remove(0) {
+            Err(TaskError::EngineLost { attempt: Attempt(1), cause, .. }) => {
+                assert_eq!(&*cause, "nothing was heard for 5s; its process ended with signal: 9 (SIGKILL)");
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
-    }
-    let lost = start.elapsed();
-    assert!((3.5..6.5).contains(&lost.as_secs_f64()), "{lost:?}");
-    // The next may join before the scheduler has let this one go.
-    let seen: Vec<EngineEvent> = (0..2).map(|_| events.recv_timeout(PATIENCE).unwrap().unwrap()).collect();
-    assert!(seen.iter().any(|event| matches!(event, EngineEvent::Left { engine: EngineId(0), .. })), "{seen:?}");
-    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
-    assert!(!is_there(id), "it was killed");
-    println!("an engine that stood still was lost after {lost:?}");
+        let lost = start.elapsed();
+        // The next may join before the scheduler has let this one go.
+        let seen: Vec<EngineEvent> = (0..2).map(|_| events.recv_timeout(PATIENCE).unwrap().unwrap()).collect();
+        let has_left = |event: &EngineEvent| matches!(event, EngineEvent::Left { engine: left, .. } if *left == engine);
+        assert!(seen.iter().any(has_left), "{seen:?}");
+        assert!(!is_there(id), "it was killed");
+        lost
+    };
+    (0..rounds).map(stop).collect()
+}
+
+/// Says that it runs, by opening a gate.
+#[task]
+fn say_and_nap(gate: String, ms: u64) {
+    support::CommonGate::named(gate).open();
+    std::thread::sleep(Duration::from_millis(ms));
 }
 
 /// Runs in a process of its own, which is stopped meanwhile.
@@ -273,6 +300,15 @@ fn controller_that_stands_still() {
 }
 
 fn a_controller_that_stands_still_loses_no_engine() {
+    let (stops, stands_s) = (cases().div_ceil(24), if cases() >= 1_200 { 30 } else { 7 });
+    for batch in (0..stops).collect::<Vec<_>>().chunks(10) {
+        let stopped: Vec<_> = batch.iter().map(|_| std::thread::spawn(move || stop_a_controller(stands_s))).collect();
+        stopped.into_iter().for_each(|controller| controller.join().unwrap());
+    }
+    println!("{stops} controllers stood still for {stands_s} s each, and lost no engine");
+}
+
+fn stop_a_controller(stands_s: u64) {
     use std::io::{BufRead, BufReader, Write};
     use std::process::Stdio;
     let mut controller = Command::new(std::env::current_exe().unwrap());
@@ -282,7 +318,7 @@ fn a_controller_that_stands_still_loses_no_engine() {
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     let id = Pid::from_child(&controller);
     kill_process(id, Signal::STOP).unwrap();
-    std::thread::sleep(Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(stands_s));
     kill_process(id, Signal::CONT).unwrap();
     controller.stdin.take().unwrap().write_all(b"go on\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "no engine was lost");

@@ -439,10 +439,11 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
     assert_eq!(view.map(square, 0..1_000).get_timeout(PATIENCE).unwrap().len(), 1_000);
     let mut events = rc.engine_events();
     let first = rc.engine(0).unwrap();
-    let (hanging, waiting) = (first.apply(sleep_ms(100_000)), view.apply(sleep_ms(300)));
+    let hang_in_all = |count| support::eventually("they hang", || HANGING.get() == count);
+    let (hanging, waiting) = (first.apply(hang()), view.apply(sleep_ms(300)));
     let pids = [pid_of(&rc, 1)];
     // One that waits behind it on the same engine, and is not to be harmed where it may run elsewhere.
-    std::thread::sleep(Duration::from_millis(50));
+    hang_in_all(1);
     assert!(hanging.cancel_by_force("it hangs"));
     match hanging.get_timeout(PATIENCE) {
         Err(TaskError::Cancelled { reason }) => assert_eq!(&*reason, "it hangs"),
@@ -455,16 +456,16 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
 
     // Asked first, in vain; then by force, though it is settled.
     let second = rc.engine(1).unwrap();
-    let hanging = second.apply(sleep_ms(100_000));
-    std::thread::sleep(Duration::from_millis(50));
+    let hanging = second.apply(hang());
+    hang_in_all(2);
     hanging.cancel("not needed");
     assert!(hanging.get_timeout(PATIENCE).is_err());
     assert!(!hanging.cancel_by_force("it hangs all the same"), "it is settled");
     replaced(&mut events, EngineId(1), EngineId(3));
     // Items of a map, of which one runs and others have not begun.
     rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
-    let map = view.map(sleep_ms, [100_000; 20]);
-    std::thread::sleep(Duration::from_millis(50));
+    let map = view.map(|_| hang(), 0..20);
+    hang_in_all(4);
     assert_eq!(map.cancel_by_force("all of it"), 20);
     map.wait_timeout(PATIENCE).unwrap();
     assert_eq!(view.apply(square(5)).get_timeout(PATIENCE), Ok(25));
@@ -479,6 +480,15 @@ fn a_task_that_does_not_end_is_ended_by_force_with_its_engine_only() {
     assert!(matches!(queued.get_timeout(PATIENCE), Err(TaskError::Cancelled { .. })));
     assert_eq!(running.get_timeout(PATIENCE), Ok(200));
     assert_eq!(rc.ids(), engines);
+}
+
+/// How many began to hang.
+static HANGING: support::CommonCount = support::CommonCount::new("hanging");
+
+#[task]
+fn hang() {
+    HANGING.add();
+    std::thread::sleep(Duration::from_secs(100));
 }
 
 /// Waits until one engine has left and another has joined, in either order; returns why it left.
@@ -526,7 +536,7 @@ fn engines_are_added_and_restarted_on_request() {
         let status = rc.queue_status().get_timeout(PATIENCE).unwrap();
         (status.pending, status.engines[1].queued, status.engines[1].outstanding) == (1, 0, 1)
     };
-    while !is_sent() {}
+    support::eventually("it is sent", is_sent);
     let fresh = cluster.restart_engines([EngineId(0), EngineId(1)]).get_timeout(PATIENCE).unwrap();
     assert_eq!(fresh, [EngineId(3), EngineId(4)]);
     assert_eq!(running.get_timeout(PATIENCE), Ok(300), "in good order");

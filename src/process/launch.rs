@@ -30,11 +30,10 @@ use crate::error::Error;
 use crate::ledger::EngineOffer;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::messages::Completion;
-use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Mark, Process, Said};
+use crate::remote::{self, Begun, Fate, Gateway, GatewayParts, Lost, Mark, Process};
 use crate::task::{Attempt, EngineId, Stream, TaskId, last_words};
 use crate::wire::handshake::{self, Hello, Role};
-use crate::wire::pump::run;
-use crate::wire::session::{Ending, Heard, SessionLimits, Speaker};
+use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// How long a child may take to end after its session has, before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
@@ -317,11 +316,7 @@ async fn attend(
         tell.tell(id);
     });
     let (reader, writer) = stream.into_split();
-    let hear = |Heard { message, credit, .. }| {
-        gateway.do_send(Said { message, credit });
-        Ok(())
-    };
-    let ending = run(reader, writer, &speaker, hear).await;
+    let ending = remote::attend(reader, writer, &speaker, &gateway).await;
     let status = ended.hear().await;
     tracing::debug!(%ending, %status, "an engine process has ended");
     let cause = match ending {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::calls::{Calls, Ready, Unencodable, encoded};
@@ -25,7 +26,8 @@ use crate::messages::{
 use crate::task::{Attempt, EngineId, Payload, Stream, TaskId, TaskKind, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Call, Encoded, FromEngine, Parcel, Print, ToEngine, decode, encode};
-use crate::wire::session::{Credit, Speaker};
+use crate::wire::pump::run;
+use crate::wire::session::{Credit, Ending, Heard, Speaker};
 
 /// Stands for an engine elsewhere.
 pub(crate) struct Gateway {
@@ -58,10 +60,23 @@ pub(crate) struct GatewayParts {
 /// What the engine said.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Said {
-    pub(crate) message: Message,
+struct Said {
+    message: Message,
     /// Dropped when it has been dealt with.
-    pub(crate) credit: Credit,
+    credit: Credit,
+}
+
+/// Has a gateway hear what its engine says, until the session ends; returns how it ended.
+pub(crate) async fn attend<R, W>(reader: R, writer: W, speaker: &Speaker, gateway: &Addr<Gateway>) -> Ending
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let hear = |Heard { message, credit, .. }| {
+        gateway.do_send(Said { message, credit });
+        Ok(())
+    };
+    run(reader, writer, speaker, hear).await
 }
 
 /// The engine is gone.

@@ -10,7 +10,7 @@ use tokio::io::duplex;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::timeout;
 
-use super::{Begun, Fate, Gateway, GatewayParts, Lost, Process, Said};
+use super::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::actors::Threads;
 use crate::client::Client;
 use crate::controller::Actors;
@@ -114,11 +114,7 @@ async fn lied_to(lie: fn(&Call) -> Vec<Message>) -> (Ending, Result<u64, TaskErr
     let (gateway, joined) = Gateway::join(parts);
     let attended = tokio::task::spawn_local(async move {
         let (reader, writer) = tokio::io::split(here);
-        let hear = |Heard { message, credit, .. }| {
-            gateway.do_send(Said { message, credit });
-            Ok(())
-        };
-        let ending = run(reader, writer, &speaker, hear).await;
+        let ending = super::attend(reader, writer, &speaker, &gateway).await;
         gateway.do_send(Lost { cause: ending.to_string().into(), unread: Vec::new() });
     });
     let liar = tokio::task::spawn_local(async move {

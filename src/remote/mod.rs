@@ -14,5 +14,5 @@ mod simulation;
 
 pub(crate) use engine::{Serving, serve};
 pub(crate) use fate::{Begun, Fate, Process};
-pub(crate) use gateway::{Gateway, GatewayParts, Lost, Said};
+pub(crate) use gateway::{Gateway, GatewayParts, Lost, attend};
 pub(crate) use mark::Mark;

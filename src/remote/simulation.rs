@@ -16,7 +16,8 @@ use tokio::time::{sleep, timeout};
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::engine::{assignment, end};
-use super::{Begun, Fate, Gateway, GatewayParts, Lost, Mark, Process, Said};
+use super::mark::mixed;
+use super::{Begun, Fate, Gateway, GatewayParts, Lost, Mark, Process};
 use crate::actors::Threads;
 use crate::attempt;
 use crate::client::Client;
@@ -70,10 +71,9 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
+        let number = mixed(self.0);
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        number
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -280,11 +280,7 @@ async fn attend(mut stream: TcpStream, actors: Rc<Actors>, lives: Lives) {
     };
     let (gateway, _) = Gateway::join(parts);
     let (reader, writer) = stream.into_split();
-    let hear = |Heard { message, credit, .. }| {
-        gateway.do_send(Said { message, credit });
-        Ok(())
-    };
-    let ending = run(reader, writer, &speaker, hear).await;
+    let ending = super::attend(reader, writer, &speaker, &gateway).await;
     if !life.is_unknown {
         // Before anybody asks how far it has come.
         life.kill();
