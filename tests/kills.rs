@@ -41,17 +41,24 @@ fn is_zombie(id: Pid) -> bool {
     stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z')
 }
 
-/// Follows engines until the cluster ends: why those left that did, and how many joined.
-fn follow(mut events: EngineEvents) -> (BTreeMap<EngineId, String>, usize) {
-    let (mut left, mut joined) = (BTreeMap::new(), 0);
+/// Follows engines until the cluster ends: why those left that did, and how long each time until another joined.
+fn follow(mut events: EngineEvents) -> (BTreeMap<EngineId, String>, Vec<Duration>) {
+    let (mut left, mut at) = (BTreeMap::new(), (Vec::new(), Vec::new()));
     while let Some(event) = events.recv().unwrap() {
         match event {
-            EngineEvent::Left { engine, cause } => drop(left.insert(engine, cause.to_string())),
-            EngineEvent::Joined { .. } => joined += 1,
+            EngineEvent::Left { engine, cause } => {
+                left.insert(engine, cause.to_string());
+                at.0.push(Instant::now());
+            }
+            EngineEvent::Joined { .. } => at.1.push(Instant::now()),
             other => panic!("{other:?}"),
         }
     }
-    (left, joined)
+    assert_eq!(at.0.len(), at.1.len(), "another was in the place of each");
+    // The next may have joined before the scheduler let this one go.
+    let mut waits: Vec<_> = at.0.iter().zip(&at.1).map(|(left, joined)| joined.duration_since(*left)).collect();
+    waits.sort_unstable();
+    (left, waits)
 }
 
 /// What became of the tasks of one thread.
@@ -152,9 +159,10 @@ fn main() {
     assert_eq!(children(), [], "no child is left");
 
     // Each that had joined and was killed has left, and another was in its place.
-    let (left, joined) = following.join().unwrap();
+    let (left, waits) = following.join().unwrap();
     assert!(left.values().all(|cause| cause.contains("signal: 9")), "{left:?}");
     assert!(left.len() <= killed as usize && left.len() > killed as usize / 2, "{} of {killed} left", left.len());
-    assert_eq!(joined, left.len());
-    println!("{killed} killed, {tallies:?}");
+    let (half, most) = (waits[waits.len() / 2], waits[(waits.len() - 1) * 99 / 100]);
+    assert!(most < Duration::from_secs(1), "replaced within {most:?}");
+    println!("{killed} killed, {tallies:?}; another joined within {half:?} (p50), {most:?} (p99)");
 }
