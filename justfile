@@ -17,6 +17,11 @@ test-processes:
     CALLBOARD_TEST_ENGINES=processes cargo test --test one_path --test async_result --test map --test map_corners --test corners --test callbacks \
         --test client --test namespace --test promises --test panics --test limits --test ten_traps
 
+# The same, on engines that dial in over TCP with TLS.
+test-tcp:
+    CALLBOARD_TEST_ENGINES=tcp cargo test --test one_path --test async_result --test map --test map_corners --test corners --test callbacks \
+        --test client --test namespace --test promises --test panics --test limits --test ten_traps
+
 # An in-process user builds without the command line.
 minimal:
     cargo check --no-default-features
@@ -26,7 +31,7 @@ bench *ARGS:
 
 # Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
 # million tasks with panics, a thousand engines killed under load, as many simulated networks, 1 200 deaths, 100 000
-# tampered streams; then the fuzzers.
+# tampered streams, 10 000 strangers; then the fuzzers.
 torture: && fuzz
     CALLBOARD_CASES=1000000 cargo test --release --test ledger --test pieces
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
@@ -35,6 +40,7 @@ torture: && fuzz
     CALLBOARD_CASES=1200 cargo test --release --test deaths
     CALLBOARD_CASES=1000 cargo test --release --lib simulation -- --nocapture
     CALLBOARD_CASES=100000 cargo test --release --test frames --test nearly_right
+    CALLBOARD_CASES=10000 cargo test --release --test tcp strangers
 
 # Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.
 fuzz:

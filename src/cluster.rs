@@ -58,6 +58,8 @@ pub struct Cluster {
 pub struct ClusterBuilder {
     threads: usize,
     processes: usize,
+    /// It is meant to have none of these.
+    is_empty: bool,
     children: Children,
     limits: Limits,
     registry: Option<Registry>,
@@ -90,6 +92,12 @@ impl Cluster {
     #[cfg(all(unix, feature = "remote"))]
     pub fn processes(n: usize) -> ClusterBuilder {
         ClusterBuilder { processes: n, ..ClusterBuilder::default() }
+    }
+
+    /// Describes a cluster without engines of its own, for those that join from elsewhere: see [`listen`](Self::listen).
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn without_engines() -> ClusterBuilder {
+        ClusterBuilder { is_empty: true, ..ClusterBuilder::default() }
     }
 
     /// Returns a client of the cluster.
@@ -143,6 +151,19 @@ impl Cluster {
             Some(controller) => controller.add_processes(n),
             None => Reply::new(async { Err(Error::ClusterStopped) }),
         }
+    }
+
+    /// Listens for engines that run elsewhere, and writes the files with which they join; until the cluster ends.
+    ///
+    /// A program joins by [`run_engine`](crate::run_engine). What they need is a file that only this cluster can have written:
+    /// both sides show certificates, of an authority that the cluster has for itself, and speak TLS 1.3.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if it cannot listen there, [`Error::ConnectionFile`] if the files cannot be written or those that are
+    /// there cannot be used, [`Error::ClusterStopped`].
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn listen(&self, listen: crate::Listen) -> Result<crate::Listening, Error> {
+        self.controller.as_ref().ok_or(Error::ClusterStopped)?.network.listen(listen)
     }
 
     /// Lets engines go as [`remove_engines`](Self::remove_engines), then starts as many of the same kinds; answered with
@@ -323,7 +344,7 @@ impl ClusterBuilder {
         if crate::process::is_child() {
             return Err(Error::InitForgotten);
         }
-        if self.threads + self.processes == 0 {
+        if self.threads + self.processes == 0 && !self.is_empty {
             return Err(Error::Zero { what: "the number of engines" });
         }
         #[cfg(all(unix, feature = "remote"))]

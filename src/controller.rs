@@ -68,6 +68,8 @@ pub(crate) struct Controller {
     limits: Limits,
     nursery: Nursery,
     processes: Processes,
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) network: crate::net::Network,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
 }
@@ -108,9 +110,22 @@ impl Controller {
         };
         let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
         match started {
-            Ok(Started { nursery, processes, addresses, link }) => {
-                Ok(Self { host, threads, limits, nursery, processes, addresses, link })
-            }
+            Ok(Started { nursery, processes, addresses, link }) => Ok(Self {
+                #[cfg(all(unix, feature = "remote"))]
+                network: crate::net::Network::new(
+                    nursery.arbiter.clone(),
+                    nursery.parts.clone(),
+                    addresses.scheduler.clone(),
+                    limits.clone(),
+                ),
+                host,
+                threads,
+                limits,
+                nursery,
+                processes,
+                addresses,
+                link,
+            }),
             Err(error) => {
                 host.stop();
                 // Engines that did start end with the arbiter; the error to report is the first one.
@@ -175,6 +190,8 @@ impl Controller {
         let ended = self.threads.join(self.limits.stop_wait(), asker);
         // After the children, which are spoken to from there.
         self.processes.end();
+        #[cfg(all(unix, feature = "remote"))]
+        self.network.end();
         ended
     }
 }

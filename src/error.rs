@@ -70,6 +70,40 @@ pub enum Error {
         /// What became of it.
         cause: Box<str>,
     },
+    /// A connection file is not as it should be, or cannot be written.
+    #[error("connection file {}: {problem}", path.display())]
+    ConnectionFile {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: Box<str>,
+    },
+    /// The cluster cannot listen there: another may, or the address is none of this machine.
+    #[error("cannot listen at {address}: {reason}")]
+    Listen {
+        /// Where.
+        address: Box<str>,
+        /// What the operating system said.
+        reason: Box<str>,
+    },
+    /// No controller was found there. See whether it runs, and whether the address can be reached from here.
+    #[error("no controller was found at {address} for {waited:?}: {reason}")]
+    Unreachable {
+        /// Where.
+        address: Box<str>,
+        /// How long it was looked for.
+        waited: Duration,
+        /// Why it was not found the last time.
+        reason: Box<str>,
+    },
+    /// Whoever listens there does not let us in, or is not whom the connection file is for.
+    #[error("refused at {address}: {reason}")]
+    Refused {
+        /// Where.
+        address: Box<str>,
+        /// Why, and what to do.
+        reason: Box<str>,
+    },
     /// This process was launched as an engine, and starts a cluster of its own: its `main` has to call
     /// `callboard::init()` first.
     #[error("this process was launched as an engine and starts a cluster; call callboard::init() first in main")]

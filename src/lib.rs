@@ -81,14 +81,14 @@
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
 //! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, processes,
-//! and embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
+//! engines on other machines, and embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
 //! task travels through them is told in `ARCHITECTURE.md`.
 //!
 //! # Features
 //!
-//! - `remote` (default): engines that are child processes, and the wire to them.
+//! - `remote` (default): engines that are child processes or on other machines, the wire to them, TLS.
 //! - `cli` (default): the `callboard` command.
 //!
 //! With `default-features = false` only what runs in one process is built.
@@ -122,6 +122,8 @@ pub mod wire;
 mod remote;
 #[cfg(all(unix, feature = "remote"))]
 mod process;
+#[cfg(all(unix, feature = "remote"))]
+mod net;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;
@@ -140,6 +142,8 @@ pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewE
 pub use ledger::{EngineStatus, Policy, QueueStatus};
 pub use limits::Limits;
 pub use messages::{EngineEvent, Pending, TaskDone};
+#[cfg(all(unix, feature = "remote"))]
+pub use net::{Dial, Listen, Listening, run_engine};
 #[cfg(all(unix, feature = "remote"))]
 pub use process::init;
 pub use promise::Promise;
@@ -181,6 +185,9 @@ mod pages {
     #[cfg(feature = "remote")]
     #[doc = include_str!("../docs/processes.md")]
     mod processes {}
+    #[cfg(feature = "remote")]
+    #[doc = include_str!("../docs/network.md")]
+    mod network {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
 }

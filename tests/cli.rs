@@ -41,7 +41,7 @@ fn systems(lines: &[Value]) -> Vec<&str> {
 #[test]
 fn a_json_line_has_every_key_and_its_value_is_the_median() {
     let lines = bench("startup", &["--runs", "1", "--engines", "2"]);
-    assert_eq!(systems(&lines), ["callboard-threads", "callboard-processes", "rayon"]);
+    assert_eq!(systems(&lines), ["callboard-threads", "callboard-processes", "callboard-tcp", "rayon"]);
     for line in lines {
         assert_eq!(line["test"], "startup");
         assert_eq!(line["params"], serde_json::json!({ "engines": 2 }));
@@ -71,7 +71,8 @@ fn latency_is_given_by_quantile_beside_every_yardstick() {
     let mut beside = systems(&unpinned);
     beside.dedup();
     let callboard = ["callboard-threads", "channel_pingpong", "callboard-processes", "unix_pingpong"];
-    assert_eq!(beside, [&callboard[..], &["rayon", "spawn_blocking", "sync_arbiter"]].concat());
+    let over_tcp = ["callboard-tcp", "callboard-tcp-plain", "tcp_pingpong"];
+    assert_eq!(beside, [&callboard[..], &over_tcp, &["rayon", "spawn_blocking", "sync_arbiter"]].concat());
     let ours: Vec<&str> = lines.iter().take(3).map(|line| line["params"]["quantile"].as_str().unwrap()).collect();
     assert_eq!(ours, ["p50", "p90", "p99"]);
     // Where there are two processors, both ends of callboard and of the ping-pong are pinned once more.
@@ -90,7 +91,7 @@ fn latency_is_given_by_quantile_beside_every_yardstick() {
 fn a_test_that_needs_a_process_of_its_own_gets_one() {
     let lines = bench("idle", &["--runs", "1"]);
     let units: Vec<&str> = lines.iter().map(|line| line["unit"].as_str().unwrap()).collect();
-    assert_eq!(units, ["MB", "ms/s", "MB", "ms/s"]);
+    assert_eq!(units, ["MB", "ms/s"].repeat(3));
     assert!(lines[0]["value"].as_f64().unwrap() > 0.5, "{}", lines[0]);
 }
 
@@ -134,6 +135,17 @@ fn without_a_subcommand_help_is_printed_and_the_exit_code_is_2() {
     let ran = callboard(&[]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("Usage: callboard"), "{}", ran.err);
+}
+
+#[test]
+fn an_engine_without_its_file_says_what_is_missing() {
+    let ran = callboard(&["engine", "nowhere/callboard-engine.json"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.err.starts_with("callboard: connection file nowhere/callboard-engine.json: it is not there"),
+        "{}",
+        ran.err
+    );
 }
 
 #[test]

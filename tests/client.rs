@@ -310,6 +310,6 @@ fn every_policy_runs_everything_and_spreads_it() {
             _ => assert!(shares.iter().all(|&n| n > 15), "{policy:?}: {shares:?}"),
         }
         let even = rc.load_balanced_view(ids([0, 2]));
-        assert!((0..50).all(|_| even.apply(where_am_i()).get().unwrap() % 2 == 0), "{policy:?}");
+        assert!((0..50).all(|_| even.apply(where_am_i()).get().unwrap().is_multiple_of(2)), "{policy:?}");
     }
 }

@@ -74,7 +74,7 @@ fn an_empty_map_is_a_result_like_any_other_and_done_at_once() {
         assert!(ar.ready() && ar.is_empty());
         assert_eq!((ar.successful(), ar.progress(), ar.cancel("no need")), (Some(true), 0, 0));
         assert_eq!((ar.wall_time(), ar.serial_time()), (Some(Duration::ZERO), Some(Duration::ZERO)));
-        assert_eq!(ar.get().unwrap(), []);
+        assert_eq!(ar.get().unwrap(), Vec::<u64>::new());
         assert_eq!(ar.iter().count(), 0);
         assert_eq!(ar.by_engine().unwrap().len(), 0);
         assert_eq!(format!("{ar:?}"), "<AsyncMapResult square: done>");
@@ -609,7 +609,7 @@ fn results_of_any_origin_are_joined_in_order_before_and_after_they_are_there() {
     let map = warm(&one.1).map(square, 0..100);
     let joined = AsyncMapResult::join(map.split());
     assert_eq!(joined.get().unwrap(), (0..100).map(|x| x * x).collect::<Vec<_>>());
-    assert_eq!(AsyncMapResult::<u64>::join([]).get().unwrap(), []);
+    assert_eq!(AsyncMapResult::<u64>::join([]).get().unwrap(), Vec::<u64>::new());
 }
 
 #[test]

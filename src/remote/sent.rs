@@ -163,13 +163,13 @@ impl Sent {
                 Some((last, id)) if at == last => (id.seq - sent.assignment.id.seq) as u32 + 1,
                 _ => 0,
             };
-            if begun > 0
-                && let Some(front) = sent.split_front(begun)
-            {
-                had.push(front.back(Some(lost(attempt))));
+            if begun == 0 {
+                had.push(sent.back(None));
+            } else if let Some(front) = sent.split_front(begun) {
+                front.lose(&lost(attempt), &mut had);
                 had.push(sent.back(None));
             } else {
-                had.push(sent.back((begun > 0).then(|| lost(attempt))));
+                sent.lose(&lost(attempt), &mut had);
             }
         }
         had
@@ -192,6 +192,20 @@ impl SentTask {
         self.count -= count;
         let printed = self.printed.split_before(self.assignment.id);
         Some(Self { kind: self.kind, count, assignment, unencodable: self.unencodable.clone(), printed })
+    }
+
+    /// Gives back what was lost. Items that could not be encoded have an error of their own, and would have it again.
+    fn lose(mut self, lost: &TaskError, had: &mut Vec<HandBack>) {
+        let (unencodable, all) = (self.unencodable.clone(), self.span());
+        for (id, error) in unencodable.iter().filter(|(id, _)| all.contains(*id)) {
+            let before = (id.seq - self.assignment.id.seq) as u32;
+            if before > 0 {
+                had.extend(self.split_front(before).map(|front| front.back(Some(lost.clone()))));
+            }
+            let Some(item) = self.split_front(1) else { return had.push(self.back(Some(error.clone()))) };
+            had.push(item.back(Some(error.clone())));
+        }
+        had.push(self.back(Some(lost.clone())));
     }
 
     fn back(self, error: Option<TaskError>) -> HandBack {
@@ -301,6 +315,26 @@ mod tests {
         assert_eq!(up_to(12, 1), [(0, 4, true), (10, 3, true), (13, 2, false), (20, 1, false)]);
         assert_eq!(up_to(20, 1), [(0, 4, true), (10, 5, true), (20, 1, true)]);
         assert_eq!(up_to(12, 2), lost(Begun::Nothing), "another attempt of it");
+    }
+
+    #[test]
+    fn of_what_is_lost_items_that_could_not_be_encoded_keep_their_own_error() {
+        for (refused, expected) in [
+            (&[2_u64][..], &[(0, 2, true), (2, 1, false), (3, 2, true)][..]),
+            (&[0, 1], &[(0, 1, false), (1, 1, false), (2, 3, true)]),
+            (&[3, 4], &[(0, 3, true), (3, 1, false), (4, 1, false)]),
+        ] {
+            let mut sent = sent(&[(0, 5)]);
+            let error = TaskError::undecodable(Coded::Arguments, "Echo", "shy");
+            sent.0[0].unencodable = refused.iter().map(|seq| (id(*seq), error.clone())).collect();
+            let had = sent.on_lost(ENGINE, Begun::Unknown, "killed");
+            let told: Vec<_> = had
+                .iter()
+                .map(|back| (back.id.seq, back.count, matches!(back.error, Some(TaskError::EngineLost { .. }))))
+                .collect();
+            assert_eq!(told, expected);
+            assert!(had.iter().all(|back| back.error.is_some()));
+        }
     }
 
     #[test]

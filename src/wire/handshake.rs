@@ -31,11 +31,14 @@ const TEXT_BYTES_MAX: usize = 512;
 
 /// What a peer is. One is never taken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Hands out tasks.
     Controller,
     /// Runs them.
     Engine,
+    /// Has tasks run.
+    Client,
 }
 
 /// Who speaks.

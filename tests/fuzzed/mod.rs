@@ -38,13 +38,14 @@ pub fn handshake(bytes: &[u8]) {
     runtime.block_on(async {
         let ours = |role| Hello { role, cluster: 7, incarnation: 1, build: 2 };
         let wait = Duration::from_secs(5);
-        for role in [Role::Controller, Role::Engine] {
+        for is_controller in [true, false] {
             let (mut here, mut there) = duplex(1 << 20);
             let _ = there.write_all(bytes).await;
             let _ = there.shutdown().await;
-            match role {
-                Role::Controller => drop(welcome(&mut here, &ours(role), wait).await),
-                Role::Engine => drop(join(&mut here, &ours(role), &Default::default(), wait).await),
+            if is_controller {
+                drop(welcome(&mut here, &ours(Role::Controller), wait).await);
+            } else {
+                drop(join(&mut here, &ours(Role::Engine), &Default::default(), wait).await);
             }
         }
     });

@@ -1,10 +1,13 @@
-//! The `callboard` command: what one does with a cluster from a shell. So far: `callboard bench`.
+//! The `callboard` command: what one does with a cluster from a shell.
 
 mod bench;
 mod huge_pages;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use callboard::Dial;
 use clap::{Parser, Subcommand};
 
 /// For `callboard bench --only norms`, and the like: tasks that fill large buffers.
@@ -23,6 +26,14 @@ struct Cli {
 enum Command {
     /// Measure callboard on this machine, beside other ways to run a task
     Bench(bench::Args),
+    /// Be an engine of the cluster whose connection file this is
+    Engine {
+        /// As the controller has written it: callboard-engine.json
+        file: PathBuf,
+        /// How long a controller that cannot be reached is looked for, in seconds
+        #[arg(long, value_name = "S", default_value = "60")]
+        search_s: u64,
+    },
     /// One run of a test that needs a process of its own; `bench` starts it
     #[command(hide = true)]
     BenchChild(bench::ChildArgs),
@@ -34,13 +45,19 @@ Examples:
   callboard bench --quick              smaller and fewer runs (some ten seconds)
   callboard bench --only latency       one test; repeat --only for more
   callboard bench --json > mine.jsonl  one object a line, to lay beside other systems' figures
-  callboard help bench                 what the tests measure";
+  callboard help bench                 what the tests measure
+  callboard engine callboard-engine.json
+                                       an engine with no tasks but its own; for those of yours write a program that
+                                       uses their crate and calls callboard::run_engine";
 
 fn main() -> ExitCode {
     // A cluster of processes launches this program again, as its engines.
     callboard::init();
     let done = match Cli::parse().command {
         Command::Bench(args) => bench::bench(&args),
+        Command::Engine { file, search_s } => {
+            Dial::with(file).search_for(Duration::from_secs(search_s)).run_engine().map_err(Into::into)
+        }
         Command::BenchChild(args) => bench::child(&args),
     };
     match done {

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use callboard::{Cluster, ClusterBuilder, DirectView};
+use callboard::DirectView;
 
+use super::callboard_itself::Engines;
 use super::noop::Noop;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
+use super::{Contender, Fallible, Plan, on_plain_thread};
 
 /// How often the same call is made on every engine in one run, and how often each large operation is done; the
 /// median is taken.
@@ -19,27 +20,25 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         let params = Params::new().with("operation", operation).with("engines", engines).with("bytes", bytes);
         Figure { system, params, value: median(times), unit: "us" }
     };
-    let callboard = move |system: &'static str, cluster: fn(usize) -> ClusterBuilder| -> Contender {
+    let callboard = move |kind: Engines| -> Contender {
         Box::new(move || {
-            let times = on_plain_thread(|| callboard_times(cluster(engines), bytes))?;
-            Ok(times.into_iter().map(|(operation, bytes, times)| of(system, operation, bytes, times)).collect())
+            let times = on_plain_thread(|| callboard_times(kind, engines, bytes))?;
+            Ok(times.into_iter().map(|(operation, bytes, times)| of(kind.name(), operation, bytes, times)).collect())
         })
     };
-    let threads = callboard(callboard_itself::THREADS, Cluster::threads);
-    let processes = callboard(callboard_itself::PROCESSES, Cluster::processes);
     let rayon: Contender = Box::new(move || Ok(vec![of("rayon", "apply", 0, broadcast_times(engines)?)]));
     // What gathering cannot do without, and scattering of numbers neither: every byte is copied once.
     let serial: Contender = Box::new(move || {
         let times = copy_times(bytes);
         Ok(["scatter", "gather"].into_iter().map(|operation| of("serial", operation, bytes, times.clone())).collect())
     });
-    vec![threads, processes, rayon, serial]
+    vec![callboard(Engines::Threads), callboard(Engines::Processes), callboard(Engines::Tcp), rayon, serial]
 }
 
 type Times = Vec<(&'static str, usize, Vec<f64>)>;
 
-fn callboard_times(cluster: ClusterBuilder, bytes: usize) -> Fallible<Times> {
-    let cluster = cluster.start()?;
+fn callboard_times(kind: Engines, engines: usize, bytes: usize) -> Fallible<Times> {
+    let cluster = kind.start(engines)?;
     let dv = cluster.client().all();
     let numbers = vec![1.0_f64; bytes / 8];
     for _ in 0..CALLS / 10 {

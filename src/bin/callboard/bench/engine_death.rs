@@ -7,8 +7,9 @@ use callboard::{Cluster, Task, TaskContext, TaskFailure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
+use super::callboard_itself::Engines;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
+use super::{Contender, Fallible, Plan, on_plain_thread};
 
 /// Sleeps; returns the number of the process that it ran in.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             let figure = |(quantity, value, unit)| {
                 let params = Params::new().with("engines", engines).with("tasks", tasks);
                 let params = params.with("killed", killed).with("quantity", quantity);
-                Figure { system: callboard_itself::PROCESSES, params, value, unit }
+                Figure { system: Engines::Processes.name(), params, value, unit }
             };
             Ok(quantities.into_iter().map(figure).collect())
         })

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use callboard::{ClusterBuilder, Task, TaskContext, TaskFailure};
+use callboard::{Task, TaskContext, TaskFailure};
 use serde::{Deserialize, Serialize};
 
+use super::callboard_itself::Engines;
 use super::own_process::{Run, in_own_process, processor_time_of, resident_bytes_of};
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself};
+use super::{Contender, Fallible, Plan};
 
 /// What was started may still be settling down for so long.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -31,22 +32,22 @@ callboard::register_task!(Pid);
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (engines, watch_ms) = (plan.engines, plan.full_or_quick(2_000, 1_000));
-    let contender = |system: &'static str, processes: bool| -> Contender {
+    let contender = |kind: Engines| -> Contender {
         Box::new(move || {
-            let values = in_own_process(Run::Idle { engines, watch_ms, processes })?;
+            let values = in_own_process(Run::Idle { engines, watch_ms, kind })?;
             let figure = |(value, (quantity, unit))| {
                 let params = Params::new().with("engines", engines).with("quantity", quantity);
-                Figure { system, params, value, unit }
+                Figure { system: kind.name(), params, value, unit }
             };
             Ok(values.into_iter().zip([("memory", "MB"), ("processor", "ms/s")]).map(figure).collect())
         })
     };
-    vec![contender(callboard_itself::THREADS, false), contender(callboard_itself::PROCESSES, true)]
+    [Engines::Threads, Engines::Processes, Engines::Tcp].map(contender).into()
 }
 
 /// Makes the run; for a process of its own.
-pub(super) fn measure(cluster: ClusterBuilder, watch: Duration) -> Fallible<Vec<f64>> {
-    let cluster = cluster.start()?;
+pub(super) fn measure(kind: Engines, engines: usize, watch: Duration) -> Fallible<Vec<f64>> {
+    let cluster = kind.start(engines)?;
     let mut processes: BTreeSet<u32> = cluster.client().all().apply(Pid).get()?.into_iter().collect();
     processes.insert(std::process::id());
     std::thread::sleep(SETTLE);

@@ -1,11 +1,14 @@
 //! `latency`: one task that does nothing and its result, one at a time, from a plain thread; microseconds.
 
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::bare_socket::Socket;
 use super::ping_pong::{self, Ends};
 use super::report::{Figure, Params};
 use super::yardsticks::{Setup, YARDSTICKS};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread, pin, unix_socket};
+use super::{Contender, Fallible, Plan, bare_socket, callboard_itself, on_plain_thread, pin};
 
 /// What the table says below its rows.
 pub(super) const NOTE: &str = "\
@@ -27,7 +30,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             Ok(quantiles(system, &params, times))
         })
     };
-    let [threads, processes] = callboard_itself::BOTH;
+    let [threads, processes, tcp, plain_tcp] = callboard_itself::ALL;
     let ping_pong = |ends: Ends| -> Contender {
         Box::new(move || {
             let times = on_plain_thread(move || ping_pong::times(ends, WARM_UP, trips))?;
@@ -38,13 +41,23 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     if let Some(on) = pin::two_processors() {
         contenders.extend([takes_calls(threads, Ends::Pinned(on)), ping_pong(Ends::Pinned(on))]);
     }
-    contenders.push(takes_calls(processes, Ends::Anywhere));
-    contenders.push(Box::new(move || {
-        let times = on_plain_thread(move || unix_socket::ping_pong(WARM_UP, trips))?;
-        Ok(quantiles(unix_socket::PING_PONG, &Params::new().with("pinned", false), times))
-    }));
+    contenders.extend([
+        takes_calls(processes, Ends::Anywhere),
+        bare::<UnixStream>(trips),
+        takes_calls(tcp, Ends::Anywhere),
+        takes_calls(plain_tcp, Ends::Anywhere),
+        bare::<TcpStream>(trips),
+    ]);
     contenders.extend(YARDSTICKS.into_iter().map(|yardstick| takes_calls(yardstick, Ends::Anywhere)));
     contenders
+}
+
+/// Round trips of one byte between two threads.
+fn bare<S: Socket>(trips: usize) -> Contender {
+    Box::new(move || {
+        let times = on_plain_thread(move || bare_socket::ping_pong::<S>(WARM_UP, trips))?;
+        Ok(quantiles(S::PING_PONG, &Params::new().with("pinned", false), times))
+    })
 }
 
 fn times_of(set_up: Setup, ends: Ends, engines: usize, trips: usize) -> Fallible<Vec<Duration>> {

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use callboard::{Cluster, ClusterBuilder};
 use rayon::prelude::*;
 
+use super::callboard_itself::Engines;
 use super::noop::Noop;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
+use super::{Contender, Fallible, Plan, on_plain_thread};
 
 /// How often a map is made in one run, after one that is not counted: threads are up, memory was touched, and
 /// callboard has measured how long an item takes.
@@ -19,9 +19,11 @@ type Map = Box<dyn Fn(usize) -> Fallible<usize>>;
 /// How to set a system up, with so many threads.
 type SetUp = fn(usize) -> Fallible<Map>;
 
-const SYSTEMS: [(&str, SetUp); 4] = [
-    (callboard_itself::THREADS, map_on_threads),
-    (callboard_itself::PROCESSES, map_on_processes),
+const SYSTEMS: [(&str, SetUp); 6] = [
+    (Engines::Threads.name(), |engines| callboard_map(Engines::Threads, engines)),
+    (Engines::Processes.name(), |engines| callboard_map(Engines::Processes, engines)),
+    (Engines::Tcp.name(), |engines| callboard_map(Engines::Tcp, engines)),
+    (Engines::PlainTcp.name(), |engines| callboard_map(Engines::PlainTcp, engines)),
     ("rayon", rayon_map),
     ("serial", serial_map),
 ];
@@ -49,16 +51,8 @@ fn items_per_second(set_up: SetUp, engines: usize, items: usize) -> Fallible<f64
     Ok(items as f64 * f64::from(MAPS) / start.elapsed().as_secs_f64())
 }
 
-fn map_on_threads(engines: usize) -> Fallible<Map> {
-    callboard_map(Cluster::threads(engines))
-}
-
-fn map_on_processes(engines: usize) -> Fallible<Map> {
-    callboard_map(Cluster::processes(engines))
-}
-
-fn callboard_map(cluster: ClusterBuilder) -> Fallible<Map> {
-    let cluster = cluster.start()?;
+fn callboard_map(kind: Engines, engines: usize) -> Fallible<Map> {
+    let cluster = kind.start(engines)?;
     let view = cluster.client().load_balanced();
     Ok(Box::new(move |items| {
         // The cluster lives as long as its view is asked.

@@ -5,11 +5,11 @@
 
 mod report;
 
+mod bare_socket;
 mod callboard_itself;
 mod noop;
 mod ping_pong;
 mod pin;
-mod unix_socket;
 mod yardsticks;
 
 mod apply_all;

@@ -11,7 +11,7 @@ const WARM_UP: usize = 10;
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let (engines, tasks) = (plan.engines, plan.full_or_quick(200_000, 50_000));
-    let systems = callboard_itself::BOTH.into_iter().chain(YARDSTICKS);
+    let systems = callboard_itself::ALL.into_iter().chain(YARDSTICKS);
     let contender = |(system, set_up): (&'static str, Setup)| -> Contender {
         Box::new(move || {
             let value = on_plain_thread(|| tasks_per_second(set_up, engines, tasks))?;

@@ -9,8 +9,9 @@ use callboard::{Cluster, Task, TaskContext, TaskFailure};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::callboard_itself::Engines;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
+use super::{Contender, Fallible, Plan, on_plain_thread};
 
 /// The 2-norm of `0` ones.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -37,7 +38,7 @@ type Norms = Box<dyn Fn(&[usize]) -> Fallible<Vec<f64>>>;
 type SetUp = fn(usize) -> Fallible<Norms>;
 
 const SYSTEMS: [(&str, SetUp); 3] =
-    [(callboard_itself::THREADS, callboard_norms), ("rayon", rayon_norms), ("serial", serial_norms)];
+    [(Engines::Threads.name(), callboard_norms), ("rayon", rayon_norms), ("serial", serial_norms)];
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     // 2^20 to 2^24 numbers, as `numpy.logspace(20, 24, 16, base=2, dtype=int)`; an eighth of that to be quick.

@@ -6,9 +6,9 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use callboard::Cluster;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
+use super::callboard_itself::Engines;
 use super::{Fallible, idle, queued_memory};
 
 /// What a child is to do.
@@ -32,9 +32,9 @@ pub(super) enum Run {
         engines: usize,
         /// How long they are watched, in milliseconds.
         watch_ms: u64,
-        /// Whether they are processes.
-        #[arg(long)]
-        processes: bool,
+        /// Where they are.
+        #[arg(value_enum)]
+        kind: Engines,
     },
 }
 
@@ -68,10 +68,7 @@ pub(crate) fn child(args: &Args) -> Fallible<()> {
     });
     let figures = match args.run {
         Run::QueuedMemory { tasks } => queued_memory::measure(tasks)?,
-        Run::Idle { engines, watch_ms, processes } => {
-            let cluster = if processes { Cluster::processes(engines) } else { Cluster::threads(engines) };
-            idle::measure(cluster, Duration::from_millis(watch_ms))?
-        }
+        Run::Idle { engines, watch_ms, kind } => idle::measure(kind, engines, Duration::from_millis(watch_ms))?,
     };
     let printed: Vec<String> = figures.iter().map(f64::to_string).collect();
     println!("{}", printed.join(" "));
@@ -82,8 +79,8 @@ impl Run {
     fn to_args(self) -> Vec<String> {
         match self {
             Self::QueuedMemory { tasks } => vec!["queued-memory".into(), tasks.to_string()],
-            Self::Idle { engines, watch_ms, processes } => {
-                let kind = processes.then(|| "--processes".into());
+            Self::Idle { engines, watch_ms, kind } => {
+                let kind = kind.to_possible_value().map(|kind| kind.get_name().to_owned());
                 ["idle".into(), engines.to_string(), watch_ms.to_string()].into_iter().chain(kind).collect()
             }
         }

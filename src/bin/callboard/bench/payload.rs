@@ -1,12 +1,16 @@
 //! `payload`: a blob to an engine and back, one at a time; MB/s, which is twice its size by the time of the round trip.
 
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use callboard::{Blob, Cluster, ClusterBuilder, Task, TaskContext, TaskFailure};
+use callboard::{Blob, Task, TaskContext, TaskFailure};
 use serde::{Deserialize, Serialize};
 
+use super::bare_socket::Socket;
+use super::callboard_itself::Engines;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread, unix_socket};
+use super::{Contender, Fallible, Plan, bare_socket, on_plain_thread};
 
 /// Gives back what it gets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,18 +46,21 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
                 Ok(vec![Figure { system, params: Params::new().with("bytes", bytes), value, unit: "MB/s" }])
             })
         };
-        let echo = move |cluster: fn() -> ClusterBuilder| Box::new(move || echoed(cluster(), bytes, trips));
+        let echo = |engines: Engines| of(engines.name(), Box::new(move || echoed(engines, bytes, trips)));
         contenders.extend([
-            of(callboard_itself::THREADS, echo(|| Cluster::threads(1))),
-            of(callboard_itself::PROCESSES, echo(|| Cluster::processes(1))),
-            of(unix_socket::BULK, Box::new(move || unix_socket::bulk(bytes, 2 * trips))),
+            echo(Engines::Threads),
+            echo(Engines::Processes),
+            of(UnixStream::BULK, Box::new(move || bare_socket::bulk::<UnixStream>(bytes, 2 * trips))),
+            echo(Engines::Tcp),
+            echo(Engines::PlainTcp),
+            of(TcpStream::BULK, Box::new(move || bare_socket::bulk::<TcpStream>(bytes, 2 * trips))),
         ]);
     }
     contenders
 }
 
-fn echoed(cluster: ClusterBuilder, bytes: usize, trips: usize) -> Fallible<f64> {
-    let cluster = cluster.start()?;
+fn echoed(engines: Engines, bytes: usize, trips: usize) -> Fallible<f64> {
+    let cluster = engines.start(1)?;
     let engine = cluster.client().engine(0)?;
     let blob = Blob::from(vec![7; bytes]);
     let mut start = Instant::now();

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use callboard::{Client, Cluster, Limits};
 
+use super::callboard_itself::Engines;
 use super::noop::Noop;
 use super::own_process::{Run, in_own_process, resident_bytes};
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself};
+use super::{Contender, Fallible, Plan};
 
 /// How long the scheduler may take to get all of them.
 const QUEUED_WITHIN: Duration = Duration::from_secs(60);
@@ -22,7 +23,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         let params = Params::new().with("queued", tasks);
         let figures = in_own_process(Run::QueuedMemory { tasks })?.into_iter();
         let figure =
-            |value| Figure { system: callboard_itself::THREADS, params: params.clone(), value, unit: "bytes/task" };
+            |value| Figure { system: Engines::Threads.name(), params: params.clone(), value, unit: "bytes/task" };
         Ok(figures.map(figure).collect())
     })]
 }

@@ -6,7 +6,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{Fallible, Test, callboard_itself, latency};
+use super::callboard_itself::Engines;
+use super::{Fallible, Test, latency};
 
 /// What one run of one system gave.
 #[derive(Debug)]
@@ -148,8 +149,14 @@ impl Series {
         ]
     }
 
-    fn is_of_callboard(&self) -> bool {
-        self.system == callboard_itself::THREADS
+    /// Returns the system of callboard's that it is laid beside, if it is a yardstick.
+    fn beside(&self) -> Option<Engines> {
+        match self.system.split(['_', '-']).next()? {
+            "callboard" => None,
+            "unix" => Some(Engines::Processes),
+            "tcp" => Some(Engines::Tcp),
+            _ => Some(Engines::Threads),
+        }
     }
 }
 
@@ -162,10 +169,8 @@ impl Test {
             let smallest = series.iter().find(|other| other.params.get("subsets") == subsets)?;
             return Some(line.value / smallest.value);
         }
-        if line.is_of_callboard() {
-            return None;
-        }
-        let ours = series.iter().find(|other| other.is_of_callboard() && other.params.agree(&line.params))?;
+        let ours = line.beside()?.name();
+        let ours = series.iter().find(|other| other.system == ours && other.params.agree(&line.params))?;
         Some(ours.value / line.value)
     }
 
@@ -189,7 +194,7 @@ impl Test {
                     .into(),
             ),
             Self::Payload => Some(
-                "payload: twice the size by the time of a round trip; unix_bulk is a stream one way, of pieces of this size.".into(),
+                "payload: twice the size by the time of a round trip; unix_bulk and tcp_bulk are streams one way, of pieces of this size.".into(),
             ),
             Self::Norms | Self::QueuedMemory | Self::Idle | Self::Startup | Self::EngineDeath => None,
         }
@@ -279,12 +284,18 @@ mod tests {
         let ours = |quantile| Params::new().with("engines", 4).with("quantile", quantile);
         let theirs = Params::new().with("pinned", true).with("quantile", "p90");
         let figures = vec![
-            figure(callboard_itself::THREADS, ours("p50"), 10.0),
-            figure(callboard_itself::THREADS, ours("p90"), 30.0),
+            figure(Engines::Threads.name(), ours("p50"), 10.0),
+            figure(Engines::Threads.name(), ours("p90"), 30.0),
             figure("channel_pingpong", theirs, 20.0),
         ];
         let series = series_of(Test::Latency, figures);
         assert_eq!(Test::Latency.ratio(&series, &series[2]), Some(1.5));
         assert_eq!(Test::Latency.ratio(&series, &series[0]), None);
+        let figures =
+            [(Engines::Threads.name(), 8.0), (Engines::Tcp.name(), 6.0), ("tcp_bulk", 2.0), ("unix_bulk", 1.0)];
+        let figures = figures.map(|(system, value)| figure(system, Params::new(), value));
+        let series = series_of(Test::Payload, figures.into());
+        let ratios: Vec<_> = series.iter().map(|line| Test::Payload.ratio(&series, line)).collect();
+        assert_eq!(ratios, [None, None, Some(3.0), None], "each beside what it is the least of");
     }
 }

@@ -5,9 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::callboard_itself::Engines;
 use super::full_ledger::{BATCH, FullLedger};
 use super::report::{Figure, Params};
-use super::{Contender, Plan, callboard_itself};
+use super::{Contender, Plan};
 
 const ENGINES: [u32; 4] = [10, 100, 1_000, 10_000];
 
@@ -23,7 +24,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             let params =
                 Params::new().with("engines", engines as usize).with("queued", queued).with("subsets", subsets);
             let value = ns_per_task(FullLedger::new(engines, queued, subsets), cycles);
-            Ok(vec![Figure { system: callboard_itself::THREADS, params, value, unit: "ns/task" }])
+            Ok(vec![Figure { system: Engines::Threads.name(), params, value, unit: "ns/task" }])
         })
     };
     SUBSETS.into_iter().flat_map(|subsets| ENGINES.map(|engines| contender(engines, subsets))).collect()

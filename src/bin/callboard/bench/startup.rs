@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use callboard::{Cluster, ClusterBuilder};
-
+use super::callboard_itself::Engines;
 use super::noop::Noop;
 use super::report::{Figure, Params};
-use super::{Contender, Fallible, Plan, callboard_itself, on_plain_thread};
+use super::{Contender, Fallible, Plan, on_plain_thread};
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     let engines = plan.engines;
@@ -17,15 +16,16 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         })
     };
     vec![
-        contender(callboard_itself::THREADS, |engines| start_callboard(Cluster::threads(engines))),
-        contender(callboard_itself::PROCESSES, |engines| start_callboard(Cluster::processes(engines))),
+        contender(Engines::Threads.name(), |engines| start_callboard(Engines::Threads, engines)),
+        contender(Engines::Processes.name(), |engines| start_callboard(Engines::Processes, engines)),
+        contender(Engines::Tcp.name(), |engines| start_callboard(Engines::Tcp, engines)),
         contender("rayon", start_rayon),
     ]
 }
 
-fn start_callboard(cluster: ClusterBuilder) -> Fallible<f64> {
+fn start_callboard(kind: Engines, engines: usize) -> Fallible<f64> {
     let start = Instant::now();
-    let cluster = cluster.start()?;
+    let cluster = kind.start(engines)?;
     cluster.client().all().apply(Noop).get()?;
     Ok(start.elapsed().as_secs_f64())
 }

@@ -1,0 +1,251 @@
+//! Connection files: what a peer needs to find its cluster and to be let in, and nobody else may read.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::wire::handshake::Role;
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// A file that is longer is none of ours.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// What is in a connection file. The controller has one too: with the authority's key.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConnectionFile {
+    /// The version of the format.
+    callboard: u32,
+    pub(crate) role: Role,
+    /// The cluster, as 16 hexadecimal digits.
+    cluster: String,
+    /// Where the controller listens: host and port.
+    pub(crate) address: String,
+    /// Until when the certificate counts, in seconds since 1970.
+    pub(crate) expires_unix_s: u64,
+    /// By what the two sides know each other; `None` where the controller speaks plain TCP, within one machine.
+    pub(crate) tls: Option<Credentials>,
+}
+
+/// By what a peer knows its cluster, and is known.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Credentials {
+    /// The certificate of the cluster's authority, in PEM.
+    pub(crate) authority: String,
+    /// This peer's own certificate, in PEM.
+    pub(crate) certificate: String,
+    /// Its key, in PEM. Whoever has it is let in.
+    pub(crate) key: String,
+}
+
+impl ConnectionFile {
+    pub(crate) fn new(role: Role, cluster: u64, address: &str, expires: SystemTime, tls: Option<Credentials>) -> Self {
+        Self {
+            callboard: VERSION,
+            role,
+            cluster: format!("{cluster:016x}"),
+            address: address.into(),
+            expires_unix_s: unix_s(expires),
+            tls,
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> u64 {
+        // `read` has looked at it.
+        u64::from_str_radix(&self.cluster, 16).unwrap_or_default()
+    }
+
+    /// Reads the file of a peer of this role.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionFile`], with what is wrong with it and what to do.
+    pub(crate) fn read(path: &Path, role: Role) -> Result<Self, Error> {
+        let wrong = |problem: String| Error::ConnectionFile { path: path.into(), problem: problem.into() };
+        let text = read_private(path).map_err(wrong)?;
+        let file: Self =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("it is no connection file: {error}")))?;
+        file.check(role, SystemTime::now()).map_err(wrong)?;
+        Ok(file)
+    }
+
+    fn check(&self, role: Role, now: SystemTime) -> Result<(), String> {
+        if self.callboard != VERSION {
+            let theirs = self.callboard;
+            return Err(format!(
+                "its format is version {theirs}, and {VERSION} is understood here; use the callboard that wrote it"
+            ));
+        }
+        if self.role != role {
+            return Err(format!("it is for {}, and this is {}; take the other file", a(self.role), a(role)));
+        }
+        if u64::from_str_radix(&self.cluster, 16).is_err() {
+            return Err("its cluster is no number of 16 hexadecimal digits".into());
+        }
+        let late = unix_s(now).saturating_sub(self.expires_unix_s);
+        if late > 0 {
+            return Err(format!(
+                "it expired {} hours ago; have the controller write new ones (Listening::renew)",
+                late.div_ceil(3_600)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes the file, for this user only, in place of one that may be there.
+    ///
+    /// # Errors
+    /// [`Error::ConnectionFile`].
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
+        let written =
+            serde_json::to_string_pretty(self).map_err(io::Error::other).and_then(|text| write_private(path, &text));
+        written.map_err(|error| Error::ConnectionFile {
+            path: path.into(),
+            problem: format!("it cannot be written: {error}").into(),
+        })
+    }
+}
+
+/// Returns a role with its article, for a sentence.
+pub(crate) fn a(role: Role) -> &'static str {
+    match role {
+        Role::Controller => "a controller",
+        Role::Engine => "an engine",
+        Role::Client => "a client",
+    }
+}
+
+fn unix_s(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// Reads a file that nobody else can.
+fn read_private(path: &Path) -> Result<String, String> {
+    let mut file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            "it is not there; the controller writes it when it begins to listen, to be copied to where it is needed"
+                .into()
+        }
+        _ => format!("it cannot be read: {error}"),
+    })?;
+    let metadata = file.metadata().map_err(|error| format!("it cannot be read: {error}"))?;
+    if !metadata.is_file() {
+        return Err("it is no file".into());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(format!("others may read the key in it (mode {mode:04o}); chmod 600 it"));
+        }
+    }
+    if metadata.len() > BYTES_MAX {
+        return Err(format!(
+            "it is no connection file: it has {} bytes, and these have at most {BYTES_MAX}",
+            metadata.len()
+        ));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(|error| format!("it is no connection file: {error}"))?;
+    Ok(text)
+}
+
+/// Writes a file that nobody else can read at any moment. Who reads it meanwhile has the old one or the new, whole.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    });
+    written.inspect_err(|_| drop(fs::remove_file(&new)))
+}
+
+impl fmt::Debug for ConnectionFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the key.
+        write!(f, "<ConnectionFile of {} of cluster {} at {}>", a(self.role), self.cluster, self.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn file(expires: SystemTime) -> ConnectionFile {
+        let [authority, certificate, key] = ["authority", "certificate", "secret key"].map(String::from);
+        let credentials = Credentials { authority, certificate, key };
+        ConnectionFile::new(Role::Engine, 7, "localhost:1", expires, Some(credentials))
+    }
+
+    fn problem(path: &Path, role: Role) -> String {
+        ConnectionFile::read(path, role).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_is_private_whole_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.json");
+        for hours in [1, 2] {
+            let expires = SystemTime::now() + Duration::from_secs(3_600 * hours);
+            file(expires).write(&path).unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            let read = ConnectionFile::read(&path, Role::Engine).unwrap();
+            assert_eq!((read.cluster(), &*read.address), (7, "localhost:1"));
+            assert_eq!(read.tls.as_ref().unwrap().key, "secret key");
+            assert_eq!(read.expires_unix_s, unix_s(expires));
+            assert!(!format!("{read:?}").contains("secret"));
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left there");
+        let nowhere = directory.path().join("nowhere/engine.json");
+        assert!(file(SystemTime::now()).write(&nowhere).unwrap_err().to_string().contains("cannot be written"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.json");
+        assert!(problem(&path, Role::Engine).contains("it is not there; the controller writes it"));
+        assert!(problem(directory.path(), Role::Engine).contains("it is no file"));
+        let good = file(SystemTime::now() + Duration::from_secs(3_600));
+        good.write(&path).unwrap();
+        let told = problem(&path, Role::Client);
+        assert!(told.contains("it is for an engine, and this is a client") && told.contains("engine.json"), "{told}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(problem(&path, Role::Engine).contains("(mode 0640); chmod 600 it"));
+        let cases = [
+            (String::from("{"), "it is no connection file: EOF"),
+            (String::from("x").repeat(100_000), "it has 100000 bytes"),
+            (serde_json::to_string(&good).unwrap().replace("\"role\"", "\"rule\""), "unknown field `rule`"),
+            (
+                serde_json::to_string(&ConnectionFile { callboard: 9, ..good.clone() }).unwrap(),
+                "its format is version 9",
+            ),
+            (serde_json::to_string(&ConnectionFile { cluster: "x".into(), ..good }).unwrap(), "16 hexadecimal digits"),
+            (
+                serde_json::to_string(&file(SystemTime::now() - Duration::from_secs(7_000))).unwrap(),
+                "it expired 2 hours ago; have the controller write new ones",
+            ),
+        ];
+        for (text, expected) in cases {
+            write_private(&path, &text).unwrap();
+            let told = problem(&path, Role::Engine);
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! An engine's side: dials its controller, and again when the connection is lost.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::System;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::connection_file::ConnectionFile;
+use super::tls;
+use crate::error::Error;
+use crate::limits::{HANDSHAKE_MS_MAX, Limits};
+use crate::registry::Registry;
+use crate::remote::{Serving, serve};
+use crate::task::TaskTable;
+use crate::wire::handshake::{self, HandshakeError, Hello, Role};
+use crate::wire::session::{Ending, SessionLimits, Speaker};
+
+/// How long one attempt to connect may take.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
+const SEARCH: Duration = Duration::from_secs(60);
+
+/// Waits between two attempts: the first, and the longest.
+const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+
+/// Makes this program an engine of the cluster whose connection file this is, with the tasks that are linked into it.
+///
+/// Returns when the cluster has ended, or lets it go. Where the connection is lost it dials again, and joins as another engine.
+///
+/// ```no_run
+/// use my_tasks as _; // the library whose tasks it is to run
+/// # mod my_tasks {}
+///
+/// fn main() -> Result<(), callboard::Error> {
+///     callboard::run_engine("callboard-engine.json")
+/// }
+/// ```
+///
+/// # Errors
+/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute;
+/// [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+pub fn run_engine(file: impl Into<PathBuf>) -> Result<(), Error> {
+    Dial::with(file).run_engine()
+}
+
+/// Whom to dial, and with what patience.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// callboard::Dial::with("callboard-engine.json").search_for(Duration::from_secs(5)).run_engine()?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is dialled before .run_engine()"]
+pub struct Dial {
+    file: PathBuf,
+    search: Duration,
+}
+
+impl Dial {
+    /// Dials the controller whose connection file this is.
+    pub fn with(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), search: SEARCH }
+    }
+
+    /// Sets how long a controller that cannot be reached is looked for, by default a minute.
+    pub fn search_for(mut self, search: Duration) -> Self {
+        self.search = search;
+        self
+    }
+
+    /// Is an engine, as by [`run_engine`].
+    ///
+    /// # Errors
+    /// As [`run_engine`].
+    pub fn run_engine(self) -> Result<(), Error> {
+        let Self { file: path, search } = self;
+        let file = ConnectionFile::read(&path, Role::Engine)?;
+        let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
+        let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
+        let registry = Arc::new(Registry::auto()?);
+        let dialler = Dialler {
+            address: file.address.clone(),
+            search,
+            secured,
+            hello: Hello {
+                role: Role::Engine,
+                cluster: file.cluster(),
+                incarnation: std::process::id().into(),
+                build: registry.build(),
+            },
+            tasks: registry.table(),
+        };
+        System::new().block_on(stay(&dialler, &registry))
+    }
+}
+
+/// Whom to dial, and as what.
+struct Dialler {
+    address: String,
+    search: Duration,
+    /// With what TLS is spoken, and the name of the controller's certificate; `None` for plain TCP.
+    secured: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    hello: Hello,
+    tasks: TaskTable,
+}
+
+/// Why a controller was not come to.
+enum Failed {
+    /// It may be there the next time.
+    ForNow(String),
+    /// It will be the same the next time.
+    ForGood(String),
+}
+
+/// Is an engine until the cluster lets it go.
+async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> {
+    let address = || dialler.address.as_str().into();
+    let (mut since, mut wait) = (Instant::now(), BACKOFF[0]);
+    loop {
+        let reason = match dialler.dial().await {
+            Ok(stream) => {
+                tracing::info!(address = dialler.address, "joined");
+                match work(stream, registry).await {
+                    Ending::Closed(reason) | Ending::ClosedByPeer(reason) => {
+                        tracing::info!(%reason, "the controller has let this engine go");
+                        return Ok(());
+                    }
+                    lost => {
+                        tracing::warn!(%lost, "the connection to the controller is lost");
+                        (since, wait) = (Instant::now(), BACKOFF[0]);
+                        lost.to_string()
+                    }
+                }
+            }
+            Err(Failed::ForGood(reason)) => return Err(Error::Refused { address: address(), reason: reason.into() }),
+            Err(Failed::ForNow(reason)) => reason,
+        };
+        let searched = since.elapsed();
+        if searched + wait > dialler.search {
+            return Err(Error::Unreachable { address: address(), waited: searched, reason: reason.into() });
+        }
+        sleep(wait).await;
+        wait = (wait * 2).min(BACKOFF[1]);
+    }
+}
+
+/// Runs what comes, until the session ends.
+async fn work(stream: Box<dyn Connection>, registry: &Arc<Registry>) -> Ending {
+    let speaker = Speaker::new(SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() });
+    let (reader, writer) = tokio::io::split(stream);
+    let serving = Serving { registry: registry.clone(), speaker, witness: None, patience: Limits::default().spin() };
+    serve(reader, writer, serving).await
+}
+
+impl Dialler {
+    async fn dial(&self) -> Result<Box<dyn Connection>, Failed> {
+        let for_now = |error: std::io::Error| Failed::ForNow(error.to_string());
+        let connected = timeout(CONNECT_WAIT, TcpStream::connect(&*self.address)).await;
+        let stream = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(for_now)?;
+        stream.set_nodelay(true).map_err(for_now)?;
+        let mut stream: Box<dyn Connection> = match &self.secured {
+            Some((config, name)) => {
+                let secured = timeout(CONNECT_WAIT, secured(stream, config.clone(), name.clone())).await;
+                Box::new(secured.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(of_tls)?)
+            }
+            None if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) => Box::new(stream),
+            None => return Err(Failed::ForGood("plain TCP is spoken on loopback only; take a file with keys".into())),
+        };
+        let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
+        match handshake::join(&mut stream, &self.hello, &self.tasks, wait).await {
+            Ok(_) => Ok(stream),
+            Err(error @ (HandshakeError::Lost | HandshakeError::TimedOut(_) | HandshakeError::Failed(_))) => {
+                Err(Failed::ForNow(error.to_string()))
+            }
+            Err(error) => Err(Failed::ForGood(error.to_string())),
+        }
+    }
+}
+
+/// A connection, with TLS or without.
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
+
+/// Makes a connection secure, to the controller of this name only.
+async fn secured(
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
+    // In TLS 1.3 whoever dials hears only with the first answer that its certificate was not taken.
+    if stream.fill_buf().await?.is_empty() {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(stream)
+}
+
+/// Says what an error of TLS means: what is wrong with a certificate stays wrong.
+fn of_tls(error: std::io::Error) -> Failed {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => Failed::ForGood(format!(
+            "whoever listens there is not the controller of this file ({problem:?}); take the file that it writes"
+        )),
+        Some(rustls::Error::AlertReceived(alert)) => Failed::ForGood(format!(
+            "the controller does not take this file's certificate ({alert:?}); take the file that it writes now"
+        )),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            Failed::ForGood("whoever listens there speaks no TLS, and is no controller".into())
+        }
+        _ => Failed::ForNow(error.to_string()),
+    }
+}

@@ -1,0 +1,194 @@
+//! Bounds for strangers: what a connection may cost before it has shown a certificate of this cluster.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// Strangers at a time; one more, and the oldest is cut off. So whoever connects and is silent keeps nobody out.
+pub(super) const STRANGERS_MAX: usize = 64;
+
+/// How long a stranger has to show what it is.
+pub(super) const STRANGER_WAIT: Duration = Duration::from_secs(3);
+
+/// Handshakes begun in a second: some 0.3 ms of computing each, and tasks are to have the rest.
+const HANDSHAKES_PER_S: u32 = 200;
+
+/// What is read of a stranger: its part of a handshake is 2 to 3 KiB.
+const STRANGER_BYTES_MAX: usize = 16 << 10;
+
+/// Who stands at the gate.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    strangers: Mutex<VecDeque<(u64, AbortHandle)>>,
+    /// When the next handshake may begin.
+    next: Mutex<Option<Instant>>,
+    refused: AtomicU64,
+}
+
+impl Gate {
+    /// Notes that a stranger has come, and cuts off the oldest if they are too many.
+    pub(super) fn enter(&self, number: u64, stranger: AbortHandle) {
+        let mut strangers = self.strangers.lock();
+        strangers.push_back((number, stranger));
+        if strangers.len() > STRANGERS_MAX
+            && let Some((_, oldest)) = strangers.pop_front()
+        {
+            oldest.abort();
+            self.refuse();
+        }
+    }
+
+    /// Notes that a stranger is none any more, or is gone.
+    pub(super) fn leave(&self, number: u64) {
+        self.strangers.lock().retain(|(other, _)| *other != number);
+    }
+
+    /// Waits until it is time for another handshake.
+    pub(super) async fn turn(&self) {
+        const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / HANDSHAKES_PER_S as u64);
+        let turn = {
+            let (mut next, now) = (self.next.lock(), Instant::now());
+            // After a pause as many may begin at once as may be here.
+            let earliest = now - INTERVAL * STRANGERS_MAX as u32;
+            let turn = next.unwrap_or(earliest).max(earliest);
+            *next = Some(turn + INTERVAL);
+            turn
+        };
+        sleep_until(turn).await;
+    }
+
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection of which only so much is read until it is known whose it is.
+#[derive(Debug)]
+pub(super) struct Metered<S> {
+    stream: S,
+    /// How much may still be read; `None` if all.
+    left: Option<usize>,
+}
+
+impl<S> Metered<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, left: Some(STRANGER_BYTES_MAX) }
+    }
+
+    /// It is known whose it is.
+    pub(super) fn lift_meter(&mut self) {
+        self.left = None;
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(left) = self.left else { return Pin::new(&mut self.stream).poll_read(cx, buf) };
+        if left == 0 {
+            return Poll::Ready(Err(io::Error::other(format!("{STRANGER_BYTES_MAX} bytes came and no certificate"))));
+        }
+        let room = left.min(buf.remaining());
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(room));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        let count = part.filled().len();
+        buf.advance(count);
+        self.left = Some(left - count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_so_much_is_read_of_a_stranger_and_all_of_a_peer() {
+        let (mut there, here) = duplex(1 << 20);
+        there.write_all(&vec![7; 2 * STRANGER_BYTES_MAX]).await.unwrap();
+        let mut metered = Metered::new(here);
+        let mut bytes = vec![0; STRANGER_BYTES_MAX];
+        metered.read_exact(&mut bytes).await.unwrap();
+        let error = metered.read_u8().await.unwrap_err();
+        assert_eq!(error.to_string(), "16384 bytes came and no certificate");
+        metered.lift_meter();
+        metered.read_exact(&mut bytes).await.unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_take_turns_after_as_many_as_may_be_here() {
+        let (gate, began) = (Gate::default(), Instant::now());
+        for _ in 0..STRANGERS_MAX {
+            gate.turn().await;
+        }
+        assert!(began.elapsed() < Duration::from_millis(20), "{:?}", began.elapsed());
+        for _ in 0..HANDSHAKES_PER_S {
+            gate.turn().await;
+        }
+        assert!((0.9..1.1).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_stranger_is_cut_off_for_one_too_many() {
+        let gate = Gate::default();
+        let strangers: Vec<_> = (0..STRANGERS_MAX as u64 + 3)
+            .map(|number| {
+                let stranger = tokio::spawn(std::future::pending::<()>());
+                gate.enter(number, stranger.abort_handle());
+                if number == 1 {
+                    gate.leave(number);
+                }
+                stranger
+            })
+            .collect();
+        let mut cut = Vec::new();
+        for (number, stranger) in strangers.into_iter().enumerate() {
+            tokio::task::yield_now().await;
+            if stranger.is_finished() {
+                cut.push(number);
+            }
+            stranger.abort();
+        }
+        assert_eq!((cut, gate.refused()), (vec![0, 2], 2));
+    }
+}

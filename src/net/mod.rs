@@ -1,0 +1,16 @@
+//! Engines on other machines: a controller listens, and engines dial it.
+//!
+//! Both sides have certificates of an authority that the cluster has for itself, and speak TLS 1.3. What an engine needs is
+//! in one file. Above TLS everything is as with a child process: a session, a gateway.
+
+mod connection_file;
+mod authority;
+mod tls;
+mod gate;
+mod listen;
+mod dial;
+
+pub(crate) use listen::Network;
+
+pub use dial::{Dial, run_engine};
+pub use listen::{Listen, Listening};

@@ -1,0 +1,404 @@
+//! Engines that dial their cluster over TCP with TLS: who is let in, who is not, and what becomes of connections that are lost.
+//! With a `main` of its own: engines and controllers are this very program. `CALLBOARD_CASES` is how many strangers come.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use callboard::prelude::*;
+use callboard::{Blob, Dial, Error, Listen, Listening, Status};
+use rustix::process::{Pid, Signal, kill_process};
+
+mod support;
+use support::{CommonGate, descriptors, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[task(idempotent)]
+fn square(x: u64) -> u64 {
+    x * x
+}
+
+#[task]
+fn pid() -> u32 {
+    std::process::id()
+}
+
+#[task]
+fn echo(blob: Blob) -> Blob {
+    blob
+}
+
+/// Says that it runs, and goes on for a while.
+#[task]
+fn nap(gate: String, ms: u64) -> u64 {
+    CommonGate::named(gate).open();
+    std::thread::sleep(Duration::from_millis(ms));
+    ms
+}
+
+/// A cluster that listens in a directory of its own.
+struct Listens {
+    cluster: Cluster,
+    listening: Listening,
+    directory: tempfile::TempDir,
+}
+
+fn listens() -> Listens {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::without_engines().start().unwrap();
+    let listening = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path())).unwrap();
+    Listens { cluster, listening, directory }
+}
+
+/// What tells this program to be a controller that listens, at an address and by files in a directory.
+const LISTENS: &str = "--listens";
+
+/// An engine in a process of its own. It is killed with this.
+struct Dialling(Child);
+
+fn dial(file: &Path) -> Dialling {
+    let mut engine = Command::new(std::env::current_exe().unwrap());
+    Dialling(engine.env(support::DIALS, file).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+impl Dialling {
+    fn id(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    /// Waits for its end; returns its status, and what it said.
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut said = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.0.wait().unwrap(), said)
+    }
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn engines_join_work_and_end_with_their_cluster() {
+    let Listens { cluster, listening, directory } = listens();
+    let engines = [dial(&listening.engine_file()), dial(&listening.engine_file())];
+    let rc = cluster.client();
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    let mut pids = rc.all().apply(pid()).get_timeout(PATIENCE).unwrap();
+    let mut ids = engines.each_ref().map(|engine| engine.0.id());
+    pids.sort_unstable();
+    ids.sort_unstable();
+    assert_eq!(pids, ids);
+    let squares = rc.load_balanced().map(square, 0..10_000).get_timeout(PATIENCE).unwrap();
+    assert_eq!(squares, (0..10_000).map(|x| x * x).collect::<Vec<u64>>());
+    let bytes: Blob = (0..5_000_000_u32).map(|n| n as u8).collect::<Vec<u8>>().into();
+    assert_eq!(rc.load_balanced().apply(echo(bytes.clone())).get_timeout(PATIENCE), Ok(bytes));
+    // Only the files of this cluster are there, and nobody else may read them.
+    for file in fs::read_dir(directory.path()).unwrap().flatten() {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let began = Instant::now();
+    cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    for engine in engines {
+        let (status, said) = engine.end();
+        assert!(status.success(), "{status}: {said}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+fn plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::without_engines().start().unwrap();
+    let plain = || Listen::at("127.0.0.1:0").directory(directory.path()).plain_tcp();
+    let listening = cluster.listen(plain()).unwrap();
+    let _engine = dial(&listening.engine_file());
+    cluster.client().wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    assert_eq!(cluster.client().load_balanced().apply(square(9)).get_timeout(PATIENCE), Ok(81));
+    let elsewhere = Listen::at("0.0.0.0:0").directory(directory.path()).reached_at("example.org:1").plain_tcp();
+    let error = cluster.listen(elsewhere).unwrap_err();
+    assert!(error.to_string().contains("plain TCP is spoken on loopback only"), "{error}");
+    // An engine that speaks it with a cluster that does not.
+    let Listens { cluster, listening: secure, .. } = listens();
+    let copy = directory.path().join("copy.json");
+    let address = secure.address().to_string();
+    changed(&listening.engine_file(), &copy, |file| file["address"] = address.as_str().into());
+    let error = Dial::with(&copy).search_for(Duration::from_millis(200)).run_engine().unwrap_err();
+    assert!(matches!(error, Error::Refused { .. } | Error::Unreachable { .. }), "{error}");
+    assert_eq!(cluster.client().len(), 0);
+}
+
+fn an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on() {
+    let Listens { cluster, listening, directory: _directory } = listens();
+    let rc = cluster.client();
+    let first = dial(&listening.engine_file());
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let (lost, moved) = (rc.engine(0).unwrap().apply(nap("lost".into(), 60_000)), rc.load_balanced());
+    CommonGate::new("lost").pass();
+    let moved = moved.with().retries_on_loss(1).apply(square(7));
+    let killed = Instant::now();
+    kill_process(first.id(), Signal::KILL).unwrap();
+    let error = lost.get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(error, TaskError::EngineLost { .. }), "{error}");
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert_eq!(lost.metadata().status, Status::Lost);
+    let _second = dial(&listening.engine_file());
+    assert_eq!(moved.get_timeout(PATIENCE), Ok(49));
+}
+
+fn an_engine_that_stands_still_is_lost_and_comes_back_as_another() {
+    let Listens { cluster, listening, directory: _directory } = listens();
+    let rc = cluster.client();
+    let engine = dial(&listening.engine_file());
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let napping = rc.engine(0).unwrap().apply(nap("stands".into(), 1));
+    napping.get_timeout(PATIENCE).unwrap();
+    let stopped = Instant::now();
+    kill_process(engine.id(), Signal::STOP).unwrap();
+    eventually("it is lost", || rc.ids().is_empty());
+    let lost = stopped.elapsed().as_secs_f64();
+    assert!((3.5..6.5).contains(&lost), "{lost}");
+    kill_process(engine.id(), Signal::CONT).unwrap();
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    assert_eq!(rc.ids(), [callboard::EngineId(1)]);
+    assert_eq!(rc.load_balanced().apply(square(3)).get_timeout(PATIENCE), Ok(9));
+}
+
+/// Is a controller until its input ends; says where it listens, and what its engines make of a task.
+fn listen_and_work(address: &str, directory: &str) {
+    let cluster = Cluster::without_engines().start().unwrap();
+    let listening = cluster.listen(Listen::at(address).directory(directory)).unwrap();
+    println!("{}", listening.address());
+    let squared = cluster.client().load_balanced().apply(square(12)).get_timeout(PATIENCE);
+    println!("{squared:?}");
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+fn controller(address: &str, directory: &Path) -> (Child, impl Iterator<Item = String>) {
+    let mut controller = Command::new(std::env::current_exe().unwrap());
+    let controller = controller.arg(LISTENS).arg(address).arg(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut controller = controller.spawn().unwrap();
+    let lines = BufReader::new(controller.stdout.take().unwrap()).lines();
+    (controller, lines.map(Result::unwrap))
+}
+
+fn engines_find_a_controller_that_was_killed_and_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut first, mut lines) = controller("127.0.0.1:0", directory.path());
+    let address = lines.next().unwrap();
+    let engine = dial(&directory.path().join("callboard-engine.json"));
+    assert_eq!(lines.next().unwrap(), "Ok(144)");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let (mut second, mut lines) = controller(&address, directory.path());
+    assert_eq!(lines.next().unwrap(), address);
+    assert_eq!(lines.next().unwrap(), "Ok(144)", "of the engine that was there");
+    // In good order: its input ends, then it does, and so does the engine.
+    drop(second.stdin.take());
+    assert!(second.wait().unwrap().success());
+    let (status, said) = engine.end();
+    assert!(status.success(), "{status}: {said}");
+}
+
+/// What an engine is told that is not let in, and how long that took.
+fn refused(file: &Path) -> String {
+    let began = Instant::now();
+    let (status, said) = dial(file).end();
+    assert!(!status.success());
+    assert!(began.elapsed() < Duration::from_secs(2), "at once, and not after a search: {:?}", began.elapsed());
+    said
+}
+
+/// Writes a connection file anew with something changed.
+fn changed(file: &Path, to: &Path, change: impl Fn(&mut serde_json::Value)) -> PathBuf {
+    let mut content = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    change(&mut content);
+    fs::copy(file, to).unwrap();
+    fs::write(to, content.to_string()).unwrap();
+    to.to_path_buf()
+}
+
+fn whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in() {
+    let ours = listens();
+    let theirs = listens();
+    let copy = ours.directory.path().join("copy.json");
+    // A file of another cluster: its holder finds out that this is not whom it is looking for.
+    let address = ours.listening.address().to_string();
+    let stranger = changed(&theirs.listening.engine_file(), &copy, |file| file["address"] = address.as_str().into());
+    let said = refused(&stranger);
+    assert!(said.contains("whoever listens there is not the controller of this file"), "{said}");
+    // The same that trusts the authority here: its certificate is not taken.
+    let authority: serde_json::Value =
+        serde_json::from_slice(&fs::read(ours.listening.engine_file()).unwrap()).unwrap();
+    let impostor = changed(&theirs.listening.engine_file(), &copy, |file| {
+        file["address"] = address.as_str().into();
+        file["tls"]["authority"] = authority["tls"]["authority"].clone();
+        file["cluster"] = authority["cluster"].clone();
+    });
+    let said = refused(&impostor);
+    assert!(said.contains("the controller does not take this file's certificate"), "{said}");
+    // A certificate and the key of another.
+    let mixed = changed(&ours.listening.engine_file(), &copy, |file| {
+        file["tls"]["key"] = serde_json::from_slice::<serde_json::Value>(
+            &fs::read(theirs.listening.engine_file()).unwrap(),
+        )
+        .unwrap()["tls"]["key"]
+            .clone();
+    });
+    let said = refused(&mixed);
+    assert!(said.contains("its certificate and key cannot be used"), "{said}");
+    // The controller's own file is none for an engine.
+    let said = refused(&ours.directory.path().join("callboard-controller.json"));
+    assert!(said.contains("it is for a controller, and this is an engine"), "{said}");
+    // Who listens and is none of ours.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let talking = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        let _ = stream.read(&mut [0; 4_096]);
+    });
+    let lost = changed(&ours.listening.engine_file(), &copy, |file| file["address"] = address.as_str().into());
+    let said = refused(&lost);
+    assert!(said.contains("speaks no TLS, and is no controller"), "{said}");
+    talking.join().unwrap();
+    assert_eq!(ours.cluster.client().len(), 0);
+    assert_eq!(theirs.cluster.client().len(), 0);
+    assert!(ours.listening.refused() >= 1);
+}
+
+fn new_files_take_the_place_of_old_ones_while_engines_work() {
+    let Listens { cluster, listening, directory } = listens();
+    let rc = cluster.client();
+    let _old = dial(&listening.engine_file());
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let stolen = directory.path().join("stolen.json");
+    fs::copy(listening.engine_file(), &stolen).unwrap();
+    listening.renew().unwrap();
+    let said = refused(&stolen);
+    assert!(said.contains("take the file that it writes"), "{said}");
+    let _new = dial(&listening.engine_file());
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    assert_eq!(rc.all().apply(square(5)).get_timeout(PATIENCE).unwrap(), [25, 25], "who was in stays");
+}
+
+fn where_nobody_can_listen_or_be_found_that_is_said() {
+    let Listens { cluster, listening, directory } = listens();
+    let taken = cluster.listen(Listen::at(listening.address().to_string()).directory(directory.path())).unwrap_err();
+    assert!(taken.to_string().contains("cannot listen at 127.0.0.1:"), "{taken}");
+    let error = cluster.listen(Listen::at("127.0.0.1:none").directory(directory.path())).unwrap_err();
+    assert!(matches!(error, Error::Listen { .. }), "{error}");
+    let anywhere = cluster.listen(Listen::at("0.0.0.0:0").directory(directory.path())).unwrap_err();
+    assert!(anywhere.to_string().contains("name one by Listen::reached_at"), "{anywhere}");
+    let file = directory.path().join("a file");
+    fs::write(&file, "").unwrap();
+    let error = cluster.listen(Listen::at("127.0.0.1:0").directory(&file)).unwrap_err();
+    assert!(matches!(error, Error::ConnectionFile { .. }), "{error}");
+    // A port at which nobody is any more.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nowhere = directory.path().join("nowhere.json");
+    changed(&listening.engine_file(), &nowhere, |file| file["address"] = address.as_str().into());
+    let error = Dial::with(&nowhere).search_for(Duration::from_millis(300)).run_engine().unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { address: at, .. } if **at == *address), "{error}");
+    let error = Dial::with(directory.path().join("missing.json")).run_engine().unwrap_err();
+    assert!(error.to_string().contains("it is not there"), "{error}");
+    let after = cluster.client();
+    cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    assert_eq!(after.len(), 0);
+}
+
+/// Connects and behaves as no engine does; returns the connection while it is open.
+fn strange(address: SocketAddr, how: usize) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let hello = [&[0x16, 3, 1, 2, 0][..], &[1, 0, 1, 0xfc, 3, 3]].concat();
+    let said: &[u8] = match how % 5 {
+        0 => b"",
+        1 => b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        2 => &hello,
+        3 => b"call\x01\x00\x01\x00",
+        _ => &[0xff; 40_000],
+    };
+    let _ = stream.write_all(said);
+    Some(stream)
+}
+
+fn strangers_keep_nobody_out_and_leave_nothing_behind() {
+    let strangers = std::env::var("CALLBOARD_CASES").map_or(300, |cases| cases.parse().unwrap());
+    let Listens { cluster, listening, directory: _directory } = listens();
+    let rc = cluster.client();
+    let before = descriptors();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let joined = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // A few hundred at a time, some silent, some not.
+            let mut open = std::collections::VecDeque::new();
+            for how in 0..strangers {
+                open.extend(strange(listening.address(), how));
+                if open.len() > 200 {
+                    open.pop_front();
+                }
+            }
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        let began = Instant::now();
+        let engine = dial(&listening.engine_file());
+        rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+        let joined = began.elapsed();
+        assert_eq!(rc.load_balanced().apply(square(8)).get_timeout(PATIENCE), Ok(64));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(engine);
+        joined
+    });
+    eventually("each was counted", || listening.refused() >= strangers as u64);
+    eventually("no descriptor is left", || descriptors() <= before + 2);
+    println!("{strangers} strangers; an engine joined within {joined:?} meanwhile");
+}
+
+/// Names each test beside it.
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
+}
+
+fn main() {
+    if let Some(file) = std::env::var_os(support::DIALS) {
+        if let Err(error) = callboard::run_engine(file) {
+            eprintln!("{error}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [listens, address, directory] if listens == LISTENS => return listen_and_work(address, directory),
+        _ => {}
+    }
+    let tests: &[(&str, fn())] = tests![
+        engines_join_work_and_end_with_their_cluster,
+        plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only,
+        an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on,
+        an_engine_that_stands_still_is_lost_and_comes_back_as_another,
+        engines_find_a_controller_that_was_killed_and_started_again,
+        whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
+        new_files_take_the_place_of_old_ones_while_engines_work,
+        where_nobody_can_listen_or_be_found_that_is_said,
+        strangers_keep_nobody_out_and_leave_nothing_behind,
+    ];
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
+    for (name, test) in tests {
+        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+            let began = Instant::now();
+            test();
+            println!("test {name} ... ok ({:?})", began.elapsed());
+        }
+    }
+}
