@@ -114,6 +114,20 @@ fn engines_join_work_and_end_with_their_cluster() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
+fn one_program_may_be_several_engines() {
+    let Listens { cluster, listening, directory: _directory } = listens();
+    let engines = Dial::with(listening.engine_file()).engines(3);
+    let engines = std::thread::spawn(|| engines.run_engine());
+    let rc = cluster.client();
+    rc.wait_for_engines(3).get_timeout(PATIENCE).unwrap();
+    assert_eq!(rc.all().apply(pid()).get_timeout(PATIENCE).unwrap(), [std::process::id(); 3]);
+    let napping: Vec<_> = (0..3).map(|n| rc.load_balanced().apply(nap(format!("nap {n}"), 200))).collect();
+    (0..3).for_each(|n| CommonGate::named(format!("nap {n}")).pass());
+    assert!(napping.iter().all(|ar| ar.get_timeout(PATIENCE) == Ok(200)));
+    cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    assert_eq!(engines.join().unwrap().map_err(|error| error.to_string()), Ok(()));
+}
+
 fn plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only() {
     let directory = tempfile::tempdir().unwrap();
     let cluster = Cluster::without_engines().start().unwrap();
@@ -271,7 +285,84 @@ fn whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in() {
     talking.join().unwrap();
     assert_eq!(ours.cluster.client().len(), 0);
     assert_eq!(theirs.cluster.client().len(), 0);
-    assert!(ours.listening.refused() >= 1);
+    assert_eq!(ours.listening.refused(), 2, "each that came here tried once");
+}
+
+/// Hands on what two say to each other, with one bit changed of what either says first; returns where to dial.
+fn between(controller: SocketAddr, at: usize, is_from_engine: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let hand_on = |mut from: TcpStream, mut to: TcpStream, mut change: Option<usize>| {
+        let mut bytes = [0; 4_096];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            match change {
+                Some(at) if at < count => {
+                    bytes[at] ^= 1 << (at % 8);
+                    change = None;
+                }
+                Some(at) => change = Some(at - count),
+                None => {}
+            }
+            if to.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(std::net::Shutdown::Both);
+        let _ = from.shutdown(std::net::Shutdown::Both);
+    };
+    std::thread::spawn(move || {
+        let Ok((engine, _)) = listener.accept() else { return };
+        // Whoever dials again finds nobody.
+        drop(listener);
+        let controller = TcpStream::connect(controller).unwrap();
+        let (of_engine, of_controller) = (engine.try_clone().unwrap(), controller.try_clone().unwrap());
+        let changes = if is_from_engine { (Some(at), None) } else { (None, Some(at)) };
+        let there = std::thread::spawn(move || hand_on(of_engine, of_controller, changes.0));
+        hand_on(controller, engine, changes.1);
+        there.join().unwrap();
+    });
+    address
+}
+
+fn a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing() {
+    let Listens { cluster, listening, directory } = listens();
+    let rc = cluster.client();
+    let (file, copy) = (listening.engine_file(), directory.path().join("copy.json"));
+    let (mut ended, mut harmless) = (0, 0);
+    for case in 0..24 {
+        // Through the handshakes, which are some 1 KiB each way, and into the session.
+        let address = between(listening.address(), 1 + case / 2 * 110, case % 2 == 0).to_string();
+        changed(&file, &copy, |file| file["address"] = address.as_str().into());
+        let engine = std::thread::spawn({
+            let copy = copy.clone();
+            move || Dial::with(copy).search_for(Duration::from_millis(100)).run_engine()
+        });
+        // As many as take it past the change, if it is still there then.
+        let mut done = 0;
+        while done < 100 && !engine.is_finished() {
+            let task = rc.load_balanced().with().deadline(Duration::from_millis(300)).apply(square(done));
+            match task.get_timeout(PATIENCE) {
+                Ok(value) => assert_eq!(value, done * done),
+                Err(error) => {
+                    assert!(matches!(error, TaskError::TimedOut { .. } | TaskError::EngineLost { .. }), "{error}");
+                    continue;
+                }
+            }
+            done += 1;
+        }
+        if done == 100 {
+            // It was a bit that says nothing: the version in the header of an encrypted record.
+            harmless += 1;
+            cluster.remove_engines(rc.ids()).get_timeout(PATIENCE).unwrap();
+            engine.join().unwrap().unwrap();
+        } else {
+            let error = engine.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Refused { .. } | Error::Unreachable { .. }), "{error}");
+            ended += 1;
+        }
+        eventually("it has gone", || rc.is_empty());
+    }
+    assert!(ended >= 20, "{ended} ended, {harmless} did not");
 }
 
 fn new_files_take_the_place_of_old_ones_while_engines_work() {
@@ -307,6 +398,8 @@ fn where_nobody_can_listen_or_be_found_that_is_said() {
     changed(&listening.engine_file(), &nowhere, |file| file["address"] = address.as_str().into());
     let error = Dial::with(&nowhere).search_for(Duration::from_millis(300)).run_engine().unwrap_err();
     assert!(matches!(&error, Error::Unreachable { address: at, .. } if **at == *address), "{error}");
+    let error = Dial::with(&nowhere).engines(0).run_engine().unwrap_err();
+    assert!(matches!(error, Error::Zero { .. }), "{error}");
     let error = Dial::with(directory.path().join("missing.json")).run_engine().unwrap_err();
     assert!(error.to_string().contains("it is not there"), "{error}");
     let after = cluster.client();
@@ -384,11 +477,13 @@ fn main() {
     }
     let tests: &[(&str, fn())] = tests![
         engines_join_work_and_end_with_their_cluster,
+        one_program_may_be_several_engines,
         plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only,
         an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on,
         an_engine_that_stands_still_is_lost_and_comes_back_as_another,
         engines_find_a_controller_that_was_killed_and_started_again,
         whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
+        a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,
         new_files_take_the_place_of_old_ones_while_engines_work,
         where_nobody_can_listen_or_be_found_that_is_said,
         strangers_keep_nobody_out_and_leave_nothing_behind,

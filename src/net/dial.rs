@@ -1,7 +1,9 @@
 //! An engine's side: dials its controller, and again when the connection is lost.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix::System;
@@ -64,13 +66,22 @@ pub fn run_engine(file: impl Into<PathBuf>) -> Result<(), Error> {
 #[must_use = "nothing is dialled before .run_engine()"]
 pub struct Dial {
     file: PathBuf,
+    engines: usize,
     search: Duration,
 }
 
 impl Dial {
     /// Dials the controller whose connection file this is.
     pub fn with(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), search: SEARCH }
+        Self { file: file.into(), engines: 1, search: SEARCH }
+    }
+
+    /// Sets how many engines this program is, each on a thread of its own and with a connection of its own; by default one.
+    ///
+    /// What crashes one, crashes all: where that matters, start as many programs.
+    pub fn engines(mut self, n: usize) -> Self {
+        self.engines = n;
+        self
     }
 
     /// Sets how long a controller that cannot be reached is looked for, by default a minute.
@@ -79,12 +90,15 @@ impl Dial {
         self
     }
 
-    /// Is an engine, as by [`run_engine`].
+    /// Is an engine, or several, as by [`run_engine`]. Returns when all have ended.
     ///
     /// # Errors
-    /// As [`run_engine`].
+    /// As [`run_engine`], for the first that has one; [`Error::Zero`] for no engines.
     pub fn run_engine(self) -> Result<(), Error> {
-        let Self { file: path, search } = self;
+        let Self { file: path, engines, search } = self;
+        if engines == 0 {
+            return Err(Error::Zero { what: "the number of engines" });
+        }
         let file = ConnectionFile::read(&path, Role::Engine)?;
         let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
         let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
@@ -101,7 +115,14 @@ impl Dial {
             },
             tasks: registry.table(),
         };
-        System::new().block_on(stay(&dialler, &registry))
+        let be_one = || System::new().block_on(stay(&dialler, &registry));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..engines).map(|_| scope.spawn(be_one)).collect();
+            let first = be_one();
+            // A panic here is a bug of ours, and goes on.
+            let join = |other: ScopedJoinHandle<'_, _>| other.join().unwrap_or_else(|panic| resume_unwind(panic));
+            others.into_iter().map(join).fold(first, Result::and)
+        })
     }
 }
 

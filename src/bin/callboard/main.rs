@@ -30,6 +30,9 @@ enum Command {
     Engine {
         /// As the controller has written it: callboard-engine.json
         file: PathBuf,
+        /// How many engines this process is
+        #[arg(long, value_name = "N", default_value = "1")]
+        engines: usize,
         /// How long a controller that cannot be reached is looked for, in seconds
         #[arg(long, value_name = "S", default_value = "60")]
         search_s: u64,
@@ -55,8 +58,8 @@ fn main() -> ExitCode {
     callboard::init();
     let done = match Cli::parse().command {
         Command::Bench(args) => bench::bench(&args),
-        Command::Engine { file, search_s } => {
-            Dial::with(file).search_for(Duration::from_secs(search_s)).run_engine().map_err(Into::into)
+        Command::Engine { file, engines, search_s } => {
+            Dial::with(file).engines(engines).search_for(Duration::from_secs(search_s)).run_engine().map_err(Into::into)
         }
         Command::BenchChild(args) => bench::child(&args),
     };
