@@ -31,7 +31,12 @@ pub(super) struct Gate {
     /// When the next handshake may begin.
     next: Mutex<Option<Instant>>,
     refused: AtomicU64,
+    /// When that was last told, and how many there were then.
+    told: Mutex<Option<(Instant, u64)>>,
 }
+
+/// How often it is told at most that strangers were refused: a log is not to be filled by whoever likes.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 impl Gate {
     /// Notes that a stranger has come, and cuts off the oldest if they are too many.
@@ -67,6 +72,18 @@ impl Gate {
 
     pub(super) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many were refused since that was last told, if it is time to tell it again.
+    pub(super) fn to_be_told(&self) -> Option<u64> {
+        let (mut told, now, refused) = (self.told.lock(), Instant::now(), self.refused());
+        let before = match *told {
+            Some((at, _)) if now < at + TOLD_EVERY => return None,
+            Some((_, before)) => before,
+            None => 0,
+        };
+        *told = Some((now, refused));
+        Some(refused - before)
     }
 
     pub(super) fn refused(&self) -> u64 {
@@ -166,6 +183,17 @@ mod tests {
             gate.turn().await;
         }
         assert!((0.9..1.1).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_told_once_a_second_with_their_number() {
+        let gate = Gate::default();
+        gate.refuse();
+        assert_eq!(gate.to_be_told(), Some(1));
+        (0..500).for_each(|_| gate.refuse());
+        assert_eq!(gate.to_be_told(), None);
+        tokio::time::advance(TOLD_EVERY).await;
+        assert_eq!((gate.to_be_told(), gate.to_be_told()), (Some(500), None));
     }
 
     #[tokio::test]

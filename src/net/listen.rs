@@ -316,7 +316,9 @@ impl Network {
             Err(_) => format!("it has not shown what it is within {STRANGER_WAIT:?}"),
         };
         shared.gate.refuse();
-        tracing::warn!(%peer, %reason, "a connection was refused");
+        if let Some(refused) = shared.gate.to_be_told() {
+            tracing::warn!(%peer, %reason, refused, "connections were refused, this one last");
+        }
     }
 
     async fn welcome(&self, stream: TcpStream, shared: &Shared) -> Result<Admitted, String> {
