@@ -365,6 +365,19 @@ fn a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing() {
     assert!(ended >= 20, "{ended} ended, {harmless} did not");
 }
 
+fn files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::without_engines().start().unwrap();
+    let listen = || Listen::at("127.0.0.1:0").directory(directory.path());
+    let brief = cluster.listen(listen().valid_for(Duration::from_secs(1))).unwrap();
+    std::thread::sleep(Duration::from_millis(2_100));
+    let said = refused(&brief.engine_file());
+    assert!(said.contains("it expired") && said.contains("have the controller write new ones"), "{said}");
+    let listening = cluster.listen(listen()).unwrap();
+    let _engine = dial(&listening.engine_file());
+    cluster.client().wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+}
+
 fn new_files_take_the_place_of_old_ones_while_engines_work() {
     let Listens { cluster, listening, directory } = listens();
     let rc = cluster.client();
@@ -484,6 +497,7 @@ fn main() {
         engines_find_a_controller_that_was_killed_and_started_again,
         whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
         a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,
+        files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again,
         new_files_take_the_place_of_old_ones_while_engines_work,
         where_nobody_can_listen_or_be_found_that_is_said,
         strangers_keep_nobody_out_and_leave_nothing_behind,

@@ -58,6 +58,10 @@ impl ConnectionFile {
         }
     }
 
+    pub(crate) fn has_expired(&self) -> bool {
+        unix_s(SystemTime::now()) > self.expires_unix_s
+    }
+
     pub(crate) fn cluster(&self) -> u64 {
         // `read` has looked at it.
         u64::from_str_radix(&self.cluster, 16).unwrap_or_default()
@@ -89,8 +93,9 @@ impl ConnectionFile {
         if u64::from_str_radix(&self.cluster, 16).is_err() {
             return Err("its cluster is no number of 16 hexadecimal digits".into());
         }
+        // A controller makes new files when its own has expired.
         let late = unix_s(now).saturating_sub(self.expires_unix_s);
-        if late > 0 {
+        if late > 0 && role != Role::Controller {
             return Err(format!(
                 "it expired {} hours ago; have the controller write new ones (Listening::renew)",
                 late.div_ceil(3_600)

@@ -163,14 +163,14 @@ fn make(directory: &Path) -> Result<(), Error> {
     })
 }
 
-/// Takes up the authority whose files are in a directory, or makes one.
+/// Takes up the authority whose files are in a directory, or makes one: also where that has expired.
 fn authority_in(directory: &Path, valid: Duration) -> Result<Authority, Error> {
     let path = directory.join(CONTROLLER_FILE);
-    if path.exists() {
-        Authority::of(&ConnectionFile::read(&path, Role::Controller)?)
-    } else {
-        Authority::new(drawn(), valid)
+    if !path.exists() {
+        return Authority::new(drawn(), valid);
     }
+    let file = ConnectionFile::read(&path, Role::Controller)?;
+    if file.has_expired() { Authority::new(file.cluster(), valid) } else { Authority::of(&file) }
 }
 
 /// Draws the number of a new cluster.
