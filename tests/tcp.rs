@@ -373,7 +373,7 @@ fn files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_ag
     std::thread::sleep(Duration::from_millis(2_100));
     let said = refused(&brief.engine_file());
     assert!(said.contains("it expired") && said.contains("have the controller write new ones"), "{said}");
-    let listening = cluster.listen(listen()).unwrap();
+    let listening = cluster.listen(listen().valid_for(Duration::MAX)).unwrap();
     let _engine = dial(&listening.engine_file());
     cluster.client().wait_for_engines(1).get_timeout(PATIENCE).unwrap();
 }

@@ -50,10 +50,11 @@ pub struct Listen {
     is_plain: bool,
 }
 
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+
 impl Listen {
     /// Listens at an address, host and port; at port 0 at one that is free.
     pub fn at(address: impl Into<String>) -> Self {
-        const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
         Self { address: address.into(), directory: ".".into(), reached_at: None, valid: YEAR, is_plain: false }
     }
 
@@ -77,9 +78,9 @@ impl Listen {
         self
     }
 
-    /// Sets for how long new connection files count, by default a year.
+    /// Sets for how long new connection files count, by default a year, at most a hundred.
     pub fn valid_for(mut self, valid: Duration) -> Self {
-        self.valid = valid;
+        self.valid = valid.min(100 * YEAR);
         self
     }
 }
