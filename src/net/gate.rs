@@ -28,8 +28,8 @@ const STRANGER_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     strangers: Mutex<VecDeque<(u64, AbortHandle)>>,
-    /// When the next handshake may begin.
-    next: Mutex<Option<Instant>>,
+    /// When the next handshake may begin. Who waits for that stands in line, and takes no turn if it is cut off meanwhile.
+    next: tokio::sync::Mutex<Option<Instant>>,
     refused: AtomicU64,
     /// When that was last told, and how many there were then.
     told: Mutex<Option<(Instant, u64)>>,
@@ -59,15 +59,13 @@ impl Gate {
     /// Waits until it is time for another handshake.
     pub(super) async fn turn(&self) {
         const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / HANDSHAKES_PER_S as u64);
-        let turn = {
-            let (mut next, now) = (self.next.lock(), Instant::now());
-            // After a pause as many may begin at once as may be here.
-            let earliest = now - INTERVAL * STRANGERS_MAX as u32;
-            let turn = next.unwrap_or(earliest).max(earliest);
-            *next = Some(turn + INTERVAL);
-            turn
-        };
-        sleep_until(turn).await;
+        let mut next = self.next.lock().await;
+        if let Some(next) = *next {
+            sleep_until(next).await;
+        }
+        // After a pause as many may begin at once as may be here.
+        let earliest = Instant::now() - INTERVAL * STRANGERS_MAX as u32;
+        *next = Some(next.unwrap_or(earliest).max(earliest) + INTERVAL);
     }
 
     pub(super) fn refuse(&self) {
@@ -183,6 +181,23 @@ mod tests {
             gate.turn().await;
         }
         assert!((0.9..1.1).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_cut_off_in_line_takes_no_turn() {
+        let (gate, began) = (std::sync::Arc::new(Gate::default()), Instant::now());
+        for _ in 0..STRANGERS_MAX {
+            gate.turn().await;
+        }
+        for _ in 0..1_000 {
+            let gate = gate.clone();
+            let stranger = tokio::spawn(async move { gate.turn().await });
+            tokio::task::yield_now().await;
+            stranger.abort();
+            let _ = stranger.await;
+        }
+        gate.turn().await;
+        assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
