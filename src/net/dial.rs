@@ -7,8 +7,8 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix::System;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,7 +20,7 @@ use super::tls;
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
-use crate::remote::{Serving, serve};
+use crate::remote::{STOPPED, Serving, serve};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
@@ -152,14 +152,19 @@ async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> 
         let reason = match dialler.dial().await {
             Ok(stream) => {
                 tracing::info!(address = dialler.address, "joined");
-                match work(stream, registry).await {
-                    Ending::Closed(reason) | Ending::ClosedByPeer(reason) => {
-                        tracing::info!(%reason, "the controller has let this engine go");
-                        return Ok(());
-                    }
+                let joined = Instant::now();
+                let ending = work(stream, registry).await;
+                tracing::info!(%ending, "the session with the controller has ended");
+                match ending {
+                    Ending::Closed(_) => return Ok(()),
+                    Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),
+                    Ending::ClosedByPeer(reason) => return Err(Error::Refused { address: address(), reason }),
                     lost => {
-                        tracing::warn!(%lost, "the connection to the controller is lost");
-                        (since, wait) = (Instant::now(), BACKOFF[0]);
+                        since = Instant::now();
+                        // Where it is lost again and again at once, the next comes later and later.
+                        if joined.elapsed() > BACKOFF[1] {
+                            wait = BACKOFF[0];
+                        }
                         lost.to_string()
                     }
                 }
@@ -228,13 +233,31 @@ async fn secured(
     Ok(stream)
 }
 
+/// Whether whoever listens says by it that a certificate is not taken. A signature that is not the authority's is told as a
+/// `DecryptError`.
+fn is_about_certificates(alert: AlertDescription) -> bool {
+    use AlertDescription as Alert;
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+    )
+}
+
 /// Says what an error of TLS means: what is wrong with a certificate stays wrong.
 fn of_tls(error: std::io::Error) -> Failed {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(problem)) => Failed::ForGood(format!(
             "whoever listens there is not the controller of this file ({problem:?}); take the file that it writes"
         )),
-        Some(rustls::Error::AlertReceived(alert)) => Failed::ForGood(format!(
+        Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => Failed::ForGood(format!(
             "the controller does not take this file's certificate ({alert:?}); take the file that it writes now"
         )),
         Some(rustls::Error::InvalidMessage(_)) => {

@@ -64,7 +64,8 @@ impl Gate {
             sleep_until(next).await;
         }
         // After a pause as many may begin at once as may be here.
-        let earliest = Instant::now() - INTERVAL * STRANGERS_MAX as u32;
+        let now = Instant::now();
+        let earliest = now.checked_sub(INTERVAL * STRANGERS_MAX as u32).unwrap_or(now);
         *next = Some(next.unwrap_or(earliest).max(earliest) + INTERVAL);
     }
 

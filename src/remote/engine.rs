@@ -6,6 +6,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::STOPPED;
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Values, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -204,6 +205,6 @@ impl Handler<Finish> for Uplink {
         while let Some(batch) = self.finished.take() {
             self.on_finished(batch);
         }
-        self.speaker.close("the engine was stopped");
+        self.speaker.close(STOPPED);
     }
 }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
+use super::STOPPED;
 use super::calls::{Calls, Ready, Unencodable, encoded};
-use super::fate::{Fate, Process};
+use super::fate::{Begun, Fate, Process};
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
@@ -248,7 +249,12 @@ impl Gateway {
     /// Ends tasks that run, with the engine's process. Those that have not begun are given up as any other.
     fn end_by_force(&mut self, mut tasks: Vec<TaskId>, ctx: &mut Context<Self>) {
         tasks.retain(|task| self.sent.has(*task));
-        let last = self.sent.last_begun(self.parts.process.begun());
+        let begun = self.parts.process.begun();
+        if begun == Begun::Unknown {
+            // Of an engine elsewhere nobody knows whether it is at one of them.
+            return;
+        }
+        let last = self.sent.last_begun(begun);
         if let Some(running) = last.filter(|(task, _)| tasks.contains(task)) {
             *self.parts.fate.killed_for.lock() = Some(running);
             self.parts.process.kill();
@@ -361,7 +367,7 @@ impl Handler<StopEngine> for Gateway {
         }
         self.say(Lane::Control, &ToEngine::Stop, Vec::new());
         // Whatever runs there then, nobody waits for.
-        ctx.run_later(STOP_WAIT, |gateway, _| gateway.parts.speaker.close("the engine was stopped"));
+        ctx.run_later(STOP_WAIT, |gateway, _| gateway.parts.speaker.close(STOPPED));
     }
 }
 

@@ -12,6 +12,9 @@ mod lies;
 #[cfg(test)]
 mod simulation;
 
+/// Why a session ends in good order.
+pub(crate) const STOPPED: &str = "the engine was stopped";
+
 pub(crate) use engine::{Serving, serve};
 pub(crate) use fate::{Begun, Fate, Process};
 pub(crate) use gateway::{Gateway, GatewayParts, Lost, attend};

@@ -222,7 +222,7 @@ async fn work(
             Some((ToEngine::Recall, _)) => back(tray.drain(..).collect()),
             Some((ToEngine::Stop, _)) => {
                 back(tray.drain(..).collect());
-                speaker.close("the engine was stopped");
+                speaker.close(super::STOPPED);
             }
             None => return,
         }
