@@ -7,7 +7,6 @@ use callboard::prelude::*;
 use callboard::{Attempt, EngineId, Error, Limits, Status};
 
 mod support;
-use support::eventually;
 
 #[task]
 fn add(a: i64, b: i64) -> i64 {
@@ -51,6 +50,13 @@ fn boom(message: String) -> u8 {
 async fn async_nap(ms: u64) -> u64 {
     tokio::time::sleep(Duration::from_millis(ms)).await;
     ms
+}
+
+/// Opens a gate, then waits for longer than any test.
+#[task]
+async fn async_wait(gate: String) {
+    support::CommonGate::named(gate).open();
+    tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
 fn cluster(n: usize) -> (Cluster, Client) {
@@ -236,9 +242,8 @@ fn an_async_task_is_dropped_at_its_next_await_when_cancelled() {
     let (_cluster, rc) = cluster(1);
     let view = rc.engine(0).unwrap();
     assert_eq!(view.apply(async_nap(5)).get(), Ok(5));
-    let long = view.apply(async_nap(60_000));
-    eventually("the task runs", || rc.queue_status().get().unwrap().engines[0].outstanding == 1);
-    std::thread::sleep(Duration::from_millis(20));
+    let long = view.apply(async_wait("it waits".into()));
+    support::CommonGate::new("it waits").pass();
     long.cancel("too long");
     assert!(matches!(long.get(), Err(TaskError::Cancelled { .. })));
     assert_eq!(view.apply(add(1, 2)).get_timeout(Duration::from_secs(5)), Ok(3), "the slot is free again");

@@ -455,7 +455,7 @@ fn strangers_keep_nobody_out_and_leave_nothing_behind() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        std::thread::sleep(Duration::from_millis(20));
+        eventually("so many came that some were cut off", || listening.refused() > 20);
         let began = Instant::now();
         let engine = dial(&listening.engine_file());
         rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();

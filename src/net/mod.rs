@@ -8,9 +8,10 @@ mod authority;
 mod tls;
 mod gate;
 mod listen;
+mod network;
 mod dial;
 
-pub(crate) use listen::Network;
+pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};
 pub use listen::{Listen, Listening};
