@@ -45,7 +45,7 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   callboard bench                      every test, as a table (about four minutes)
-  callboard bench --quick              smaller and fewer runs (some ten seconds)
+  callboard bench --quick              smaller and fewer runs (some twenty seconds)
   callboard bench --only latency       one test; repeat --only for more
   callboard bench --json > mine.jsonl  one object a line, to lay beside other systems' figures
   callboard help bench                 what the tests measure
