@@ -3,13 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use actix::Recipient;
+use actix::{Message, Recipient};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use crate::actors::ask;
+use crate::actors::{Asked, Questions, ask};
 use crate::async_result::Reply;
-use crate::controller::Addresses;
 use crate::engine_events::EngineEvents;
 use crate::error::{Coded, Error, TaskError};
 use crate::ledger::QueueStatus;
@@ -38,12 +37,11 @@ use crate::views::{DirectView, EngineView, Link, LinkParts, LoadBalancedView, Se
 #[derive(Clone)]
 pub struct Client {
     link: Arc<Link>,
-    addresses: Addresses,
 }
 
 impl Client {
-    pub(crate) fn new(link: LinkParts, addresses: Addresses) -> Self {
-        Self { link: Link::new(link), addresses }
+    pub(crate) fn new(link: LinkParts) -> Self {
+        Self { link: Link::new(link) }
     }
 
     /// Returns the ids of the engines that are there now, in order.
@@ -198,7 +196,7 @@ impl Client {
     /// # Ok::<(), callboard::Error>(())
     /// ```
     pub fn on_engine_event(&self, to: Recipient<EngineEvent>) -> Reply<()> {
-        Reply::ask_for(&self.addresses.scheduler, Subscribe { to })
+        Reply::ask_for(&self.link.questions().subscribe, Subscribe { to })
     }
 
     /// Waits until every task is settled that this client has submitted before.
@@ -216,11 +214,11 @@ impl Client {
     /// ```
     pub fn wait(&self) -> Reply<()> {
         let before = self.link.next_id();
-        let (taken_in, store) = (ask(&self.addresses.scheduler, TakeIn), self.addresses.result_store.clone());
+        let (taken_in, settled) = self.behind_submissions(|questions| &questions.settled);
         Reply::new(async move {
             taken_in.await.map_err(|_| Error::ClusterStopped)?;
             let (tell, told) = oneshot::channel();
-            store.send(AwaitSettled { before, tell }).await.map_err(|_| Error::ClusterStopped)?;
+            ask(&settled, AwaitSettled { before, tell }).await.map_err(|_| Error::ClusterStopped)?;
             // The sender is dropped when nothing is left.
             let _ = told.await;
             Ok(())
@@ -229,23 +227,23 @@ impl Client {
 
     /// Asks where the tasks are.
     pub fn queue_status(&self) -> Reply<QueueStatus> {
-        Reply::ask(&self.addresses.scheduler, GetStatus)
+        Reply::ask(&self.link.questions().status, GetStatus)
     }
 
     /// Asks what is remembered of a task.
     ///
     /// Answers [`Error::UnknownResult`] for a task that was never submitted, or whose record was removed.
     pub fn record(&self, task: TaskId) -> Reply<Record> {
-        let (taken_in, store) = (ask(&self.addresses.scheduler, TakeIn), self.addresses.result_store.clone());
+        let (taken_in, record) = self.behind_submissions(|questions| &questions.record);
         Reply::new(async move {
             taken_in.await.map_err(|_| Error::ClusterStopped)?;
-            store.send(GetRecord { task }).await.map_err(|_| Error::ClusterStopped)?
+            ask(&record, GetRecord { task }).await.map_err(|_| Error::ClusterStopped)?
         })
     }
 
     /// Asks for the records of all settled tasks that are remembered, oldest first.
     pub fn records(&self) -> Reply<Vec<Record>> {
-        Reply::ask(&self.addresses.result_store, GetRecords)
+        Reply::ask(&self.link.questions().records, GetRecords)
     }
 
     /// Asks for the value of a task that was submitted with [`keep`](crate::With::keep), by its id.
@@ -253,11 +251,11 @@ impl Client {
     /// Answers [`Error::UnknownResult`] if it was not kept, and [`TaskError::ResultEvicted`] if there was no room
     /// for it any more. Waits for a task that is not settled.
     pub fn fetch<T: DeserializeOwned + Send + 'static>(&self, task: TaskId) -> Reply<T> {
-        let (taken_in, store) = (ask(&self.addresses.scheduler, TakeIn), self.addresses.result_store.clone());
+        let (taken_in, fetch) = self.behind_submissions(|questions| &questions.fetch);
         Reply::new(async move {
             taken_in.await.map_err(|_| Error::ClusterStopped)?;
             loop {
-                match store.send(FetchKept { task }).await.map_err(|_| Error::ClusterStopped)?? {
+                match ask(&fetch, FetchKept { task }).await.map_err(|_| Error::ClusterStopped)?? {
                     Kept::Value(bytes) => return read_kept(task, &bytes),
                     Kept::Pending(settled) => drop(settled.await),
                 }
@@ -267,19 +265,27 @@ impl Client {
 
     /// Has the result store forget the records and kept values of settled tasks.
     pub fn purge(&self) -> Reply<()> {
-        Reply::ask(&self.addresses.result_store, Purge)
+        Reply::ask(&self.link.questions().purge, Purge)
     }
 
     /// Has the cluster accept nothing more; answered when every task is settled.
     ///
     /// The engines' threads end with the [`Cluster`](crate::Cluster).
     pub fn shutdown(&self, pending: Pending) -> Reply<()> {
-        Reply::ask(&self.addresses.scheduler, Stop { pending })
+        Reply::ask(&self.link.questions().stop, Stop { pending })
     }
 
-    /// Returns the addresses of the cluster's actors.
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+    /// Asks that what was submitted before is taken in; with it, where the question goes that waits for that.
+    fn behind_submissions<M>(
+        &self,
+        to: impl FnOnce(&Questions) -> &Recipient<Asked<M>>,
+    ) -> (oneshot::Receiver<()>, Recipient<Asked<M>>)
+    where
+        M: Message + Send,
+        M::Result: Send,
+    {
+        let questions = self.link.questions();
+        (ask(&questions.take_in, TakeIn), to(questions).clone())
     }
 }
 

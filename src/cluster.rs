@@ -39,6 +39,7 @@ use crate::task::EngineId;
 /// ```
 pub struct Cluster {
     client: Client,
+    addresses: Addresses,
     controller: Option<Controller>,
 }
 
@@ -107,7 +108,7 @@ impl Cluster {
 
     /// Returns the addresses of the cluster's actors.
     pub fn addresses(&self) -> &Addresses {
-        self.client.addresses()
+        &self.addresses
     }
 
     /// Starts `n` more engines, each a thread of this process; answered with their ids when they have joined.
@@ -207,7 +208,7 @@ impl Cluster {
     /// ```
     pub fn remove_engines(&self, engines: impl IntoIterator<Item = EngineId>) -> Reply<()> {
         Reply::ask_for(
-            &self.addresses().scheduler,
+            &self.addresses.scheduler.clone().recipient(),
             Retire { engines: engines.into_iter().collect(), cause: "it was removed from the cluster".into() },
         )
     }
@@ -365,8 +366,8 @@ impl ClusterBuilder {
             policy: self.policy,
         };
         let controller = Controller::start(plan)?;
-        let client = Client::new(controller.link.clone(), controller.addresses.clone());
-        Ok(Cluster { client, controller: Some(controller) })
+        let (client, addresses) = (Client::new(controller.link.clone()), controller.addresses.clone());
+        Ok(Cluster { client, addresses, controller: Some(controller) })
     }
 }
 

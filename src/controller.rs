@@ -8,8 +8,8 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::actors::{
-    CallbackCounts, Callbacks, End, Engine, EngineParts, Lane, ResultStore, ResultStoreParts, Roster, Scheduler,
-    SchedulerParts, Threads, Values,
+    CallbackCounts, Callbacks, End, Engine, EngineParts, Lane, Questions, ResultStore, ResultStoreParts, Roster,
+    Scheduler, SchedulerParts, Threads, Values,
 };
 use crate::admission::Admission;
 use crate::async_result::{Reply, block_on};
@@ -300,8 +300,10 @@ impl Actors {
             values: Values::AsTheyAre,
             witness: None,
         };
-        let cancel = scheduler.clone().recipient();
-        let link = LinkParts { limits, submissions, admission, roster, cancel, callbacks: callbacks.clone(), counts };
+        let (cancel, questions) = (scheduler.clone().recipient(), Questions::to(&scheduler, &result_store));
+        let callbacks_too = callbacks.clone();
+        let link =
+            LinkParts { limits, submissions, admission, roster, cancel, questions, callbacks: callbacks_too, counts };
         Self { parts, addresses: Addresses { scheduler, result_store, callbacks }, link }
     }
 }

@@ -8,6 +8,9 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{ResultStore, Scheduler};
+use crate::messages::{
+    AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, Stop, Subscribe, TakeIn,
+};
 
 /// A message, and where its answer goes.
 #[derive(Message)]
@@ -18,15 +21,45 @@ pub(crate) struct Asked<M: Message> {
 }
 
 /// Asks an actor; the receiver hears the answer, or that the actor is gone.
-pub(crate) fn ask<A, M>(actor: &Addr<A>, message: M) -> oneshot::Receiver<M::Result>
+pub(crate) fn ask<M>(actor: &Recipient<Asked<M>>, message: M) -> oneshot::Receiver<M::Result>
 where
-    A: Actor<Context = Context<A>> + Handler<Asked<M>>,
     M: Message + Send + 'static,
     M::Result: Send,
 {
     let (tell, told) = oneshot::channel();
     actor.do_send(Asked { message, tell });
     told
+}
+
+/// Where a client's questions go: to a Scheduler and a ResultStore, or to whoever stands for them in this process.
+#[derive(Clone)]
+pub(crate) struct Questions {
+    pub(crate) subscribe: Recipient<Asked<Subscribe>>,
+    pub(crate) take_in: Recipient<Asked<TakeIn>>,
+    pub(crate) status: Recipient<Asked<GetStatus>>,
+    pub(crate) stop: Recipient<Asked<Stop>>,
+    pub(crate) settled: Recipient<Asked<AwaitSettled>>,
+    pub(crate) record: Recipient<Asked<GetRecord>>,
+    pub(crate) records: Recipient<Asked<GetRecords>>,
+    pub(crate) fetch: Recipient<Asked<FetchKept>>,
+    pub(crate) purge: Recipient<Asked<Purge>>,
+}
+
+impl Questions {
+    /// To the actors of a cluster of this process.
+    pub(crate) fn to(scheduler: &Addr<Scheduler>, store: &Addr<ResultStore>) -> Self {
+        Self {
+            subscribe: scheduler.clone().recipient(),
+            take_in: scheduler.clone().recipient(),
+            status: scheduler.clone().recipient(),
+            stop: scheduler.clone().recipient(),
+            settled: store.clone().recipient(),
+            record: store.clone().recipient(),
+            records: store.clone().recipient(),
+            fetch: store.clone().recipient(),
+            purge: store.clone().recipient(),
+        }
+    }
 }
 
 macro_rules! can_be_asked {

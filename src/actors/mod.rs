@@ -22,7 +22,7 @@ mod asked;
 mod threads;
 mod end;
 
-pub(crate) use asked::{Asked, ask};
+pub(crate) use asked::{Asked, Questions, ask};
 pub use callbacks::Callbacks;
 pub(crate) use dispatcher::{CallbackCounts, Dispatcher};
 pub(crate) use end::End;

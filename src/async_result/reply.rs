@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, Handler, Message};
+use actix::{Message, Recipient};
 
 use super::blocking::{block_on, may_block};
 use crate::actors::{Asked, ask};
@@ -43,9 +43,8 @@ impl<T> Reply<T> {
     }
 
     /// Asks an actor.
-    pub(crate) fn ask<A, M>(actor: &Addr<A>, message: M) -> Self
+    pub(crate) fn ask<M>(actor: &Recipient<Asked<M>>, message: M) -> Self
     where
-        A: Actor<Context = actix::Context<A>> + Handler<Asked<M>>,
         M: Message<Result = T> + Send + 'static,
         T: Send + 'static,
     {
@@ -54,9 +53,8 @@ impl<T> Reply<T> {
     }
 
     /// Asks an actor that may refuse.
-    pub(crate) fn ask_for<A, M>(actor: &Addr<A>, message: M) -> Self
+    pub(crate) fn ask_for<M>(actor: &Recipient<Asked<M>>, message: M) -> Self
     where
-        A: Actor<Context = actix::Context<A>> + Handler<Asked<M>>,
         M: Message<Result = Result<T, Error>> + Send + 'static,
         T: Send + 'static,
     {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::{Addr, Recipient};
 
 use super::with::Options;
-use crate::actors::{CallbackCounts, Callbacks, Lane, Roster};
+use crate::actors::{CallbackCounts, Callbacks, Lane, Questions, Roster};
 use crate::admission::Admission;
 use crate::async_result::{AsyncMapResult, AsyncResult, Many, One, decode_value, not_decodable};
 use crate::error::{Error, TaskError};
@@ -32,6 +32,7 @@ pub(crate) struct LinkParts {
     pub(crate) admission: Arc<Admission>,
     pub(crate) roster: Arc<Roster>,
     pub(crate) cancel: Recipient<Cancel>,
+    pub(crate) questions: Questions,
     pub(crate) callbacks: Addr<Callbacks>,
     pub(crate) counts: Arc<CallbackCounts>,
 }
@@ -57,6 +58,10 @@ impl Link {
 
     pub(crate) fn roster(&self) -> &Roster {
         &self.parts.roster
+    }
+
+    pub(crate) fn questions(&self) -> &Questions {
+        &self.parts.questions
     }
 
     pub(crate) fn patience(&self) -> Duration {
