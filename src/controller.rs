@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::actors::{
     CallbackCounts, Callbacks, End, Engine, EngineParts, Lane, Questions, ResultStore, ResultStoreParts, Roster,
-    Scheduler, SchedulerParts, Threads, Values,
+    Scheduler, SchedulerParts, Threads,
 };
 use crate::admission::Admission;
 use crate::async_result::{Reply, block_on};
@@ -297,7 +297,6 @@ impl Actors {
             handed_back: scheduler.clone().recipient(),
             threads,
             patience: limits.spin(),
-            values: Values::AsTheyAre,
             witness: None,
         };
         let (cancel, questions) = (scheduler.clone().recipient(), Questions::to(&scheduler, &result_store));

@@ -8,9 +8,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{ResultStore, Scheduler};
-use crate::messages::{
-    AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, Stop, Subscribe, TakeIn,
-};
+use crate::messages::{AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, Stop, Subscribe, TakeIn};
 
 /// A message, and where its answer goes.
 #[derive(Message)]

@@ -37,18 +37,8 @@ pub(crate) struct EngineParts {
     pub(crate) handed_back: Recipient<HandedBack>,
     pub(crate) threads: Arc<Threads>,
     pub(crate) patience: Duration,
-    pub(crate) values: Values,
     /// Who is told what the worker does, where another process has to know.
     pub(crate) witness: Option<Arc<dyn Witness>>,
-}
-
-/// How values leave the worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Values {
-    /// Within the process.
-    AsTheyAre,
-    /// For another.
-    Encoded,
 }
 
 /// Who asked for an engine, and whom it joins.
@@ -90,7 +80,6 @@ impl Engine {
             finished: self.parts.finished.clone(),
             handed_back: self.parts.handed_back.clone(),
             spin: Spin::new(self.parts.patience),
-            values: self.parts.values,
             witness: self.parts.witness.clone(),
         };
         self.parts.threads.spawn(format!("cb-engine-{id}"), move || worker.run())?;

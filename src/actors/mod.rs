@@ -27,7 +27,7 @@ pub use callbacks::Callbacks;
 pub(crate) use dispatcher::{CallbackCounts, Dispatcher};
 pub(crate) use end::End;
 pub use engine::Engine;
-pub(crate) use engine::{EngineParts, Values};
+pub(crate) use engine::EngineParts;
 pub(crate) use lane::Lane;
 #[cfg(feature = "remote")]
 pub(crate) use lane::LaneStream;

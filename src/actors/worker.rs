@@ -6,7 +6,6 @@ use std::time::Instant;
 use actix::Recipient;
 use bytes::Bytes;
 
-use super::engine::Values;
 use super::lane::Lane;
 use super::spin::Spin;
 use super::tray::Tray;
@@ -30,8 +29,16 @@ pub(super) struct Worker {
     pub(super) finished: Arc<Lane<Completion>>,
     pub(super) handed_back: Recipient<HandedBack>,
     pub(super) spin: Spin,
-    pub(super) values: Values,
     pub(super) witness: Option<Arc<dyn Witness>>,
+}
+
+/// How the value of a call leaves the worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Values {
+    /// Within the process.
+    AsTheyAre,
+    /// For another.
+    Encoded,
 }
 
 impl Worker {
@@ -62,7 +69,7 @@ impl Worker {
             // Before the call is read: that is code of the user's too.
             self.begins(cx);
         }
-        let mut task = self.read(payload);
+        let (mut task, values) = self.read(payload);
         if let Ok(task) = &mut task
             && let Some(chunk) = task.as_chunk()
         {
@@ -71,7 +78,7 @@ impl Worker {
         }
         let started = Instant::now();
         let mut outcome = task.and_then(|task| attempt::make(task, cx));
-        if self.values == Values::Encoded {
+        if values == Values::Encoded {
             outcome = outcome.and_then(|value| encode_for_another(value, extras.as_deref(), cx));
         }
         let ran = started.elapsed();
@@ -140,11 +147,14 @@ impl Worker {
         }
     }
 
-    /// Reads a call, if it came as bytes.
-    fn read(&self, payload: Payload) -> Result<Box<dyn ErasedTask>, TaskError> {
+    /// Reads a call, if it came as bytes. Then its value is to go as bytes, too.
+    fn read(&self, payload: Payload) -> (Result<Box<dyn ErasedTask>, TaskError>, Values) {
         match payload {
-            Payload::Typed(task) => Ok(task),
-            Payload::Wire(call) => self.decode(&call),
+            Payload::Typed(mut task) => match task.to_wire() {
+                Some(call) => (self.decode(&call), Values::Encoded),
+                None => (Ok(task), Values::AsTheyAre),
+            },
+            Payload::Wire(call) => (self.decode(&call), Values::Encoded),
         }
     }
 

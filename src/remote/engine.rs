@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::STOPPED;
-use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Values, Witness};
+use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
 use crate::ledger::{Assignment, HandBack};
@@ -44,7 +44,6 @@ where
         handed_back: uplink.clone().recipient(),
         threads: threads.clone(),
         patience,
-        values: Values::Encoded,
         witness,
     };
     let mut desk = Desk { parts, threads, uplink, engine: None };
@@ -145,7 +144,7 @@ pub(super) fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
                 let faults = errors.into_iter().map(|(at, error)| (at, fault(error, ITEM_TEXT_BYTES_MAX))).collect();
                 Ok(Made::Each { values: Encoded::put(values.inline, values.blobs, buffers), faults })
             }
-            // The worker has encoded it; `Values::Encoded` says so.
+            // The worker has encoded it; what came as bytes returns as bytes.
             Err(_) => Err(Fault::Value("it was not encoded".into())),
         },
         Err(error) => Err(fault(error, TEXT_BYTES_MAX)),

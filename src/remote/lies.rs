@@ -97,7 +97,7 @@ async fn lied_to(lie: fn(&Call) -> Vec<Message>) -> (Ending, Result<u64, TaskErr
     let limits = Limits { spin_us: 0, ..Limits::default() };
     let threads = Arc::new(Threads::default());
     let actors = Actors::start(limits, Registry::new(), Policy::default(), threads);
-    let rc = Client::new(actors.link.clone(), actors.addresses.clone());
+    let rc = Client::new(actors.link.clone());
     let (here, there) = duplex(1 << 16);
     let speaker = Speaker::new(SessionLimits::default());
     let parts = GatewayParts {

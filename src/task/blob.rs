@@ -136,6 +136,15 @@ pub(crate) fn beside<R>(blobs: &mut Vec<Bytes>, encode: impl FnOnce() -> R) -> R
     encode()
 }
 
+/// Puts blobs beside what is being encoded, in the order in which they were beside it before.
+pub(crate) fn put_beside<'a>(blobs: impl IntoIterator<Item = &'a Bytes>) {
+    BESIDE.with_borrow_mut(|beside| {
+        if let Some(beside) = beside {
+            beside.extend(blobs.into_iter().cloned());
+        }
+    });
+}
+
 /// Has all blobs that `encode` encodes put where they are.
 pub(super) fn whole<R>(encode: impl FnOnce() -> R) -> R {
     struct Back(Option<Vec<Bytes>>);

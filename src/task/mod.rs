@@ -18,16 +18,16 @@ mod printed;
 mod table;
 
 pub use blob::Blob;
-pub(crate) use blob::{beside, beside_from, check_size};
+pub(crate) use blob::{beside, beside_from, check_size, put_beside};
 pub use call::{ResultLike, Task, TaskFailure};
 pub(crate) use chunk::ChunkValue;
 pub use chunk::{Chunk, ChunkRest, ChunkRun, ItemEvents};
 pub use closure::Closure;
 pub(crate) use context::CancelFlag;
 pub use context::TaskContext;
-#[cfg(feature = "remote")]
-pub(crate) use encoded::ItemWriter;
 pub(crate) use encoded::{EncodedCalls, EncodedValues};
+#[cfg(feature = "remote")]
+pub(crate) use encoded::{ItemWriter, Relayed};
 pub use ids::{Attempt, EngineId, Moment, Span, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};
 pub(crate) use namespace::{Namespace, Shared};

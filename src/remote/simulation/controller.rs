@@ -62,7 +62,7 @@ pub(super) async fn controller(seed: u64, world: Rc<World>, lives: Lives, is_unk
     let limits = Limits { spin_us: 0, ..Limits::default() };
     let registry = Registry::auto()?;
     let actors = Rc::new(Actors::start(limits, registry, Policy::default(), Arc::new(Threads::default())));
-    let rc = Client::new(actors.link.clone(), actors.addresses.clone());
+    let rc = Client::new(actors.link.clone());
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let (attended, attending) = (actors.clone(), lives.clone());
     tokio::task::spawn_local(async move {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::items::{Item, ItemWriter, Items};
+use super::relayed::Relayed;
 use super::values::EncodedValues;
 use crate::catch;
 use crate::error::{Coded, TaskError};
@@ -146,7 +147,8 @@ impl<T: Task> ChunkRest for Rest<T> {
     fn take(&self) -> Option<(u32, Box<dyn ErasedTask>)> {
         let calls = mem::take(&mut *self.calls.lock());
         let count = calls.count();
-        (count > 0).then(|| (count, Box::new(EncodedCalls::<T>::of(calls)) as Box<dyn ErasedTask>))
+        // As it came: where it goes then, it may have to travel on.
+        (count > 0).then(|| (count, Box::new(Relayed::rest(T::kind(), calls)) as Box<dyn ErasedTask>))
     }
 }
 

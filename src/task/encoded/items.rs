@@ -5,7 +5,7 @@
 //! many these are is in 4 bytes more, behind the item. All bits of the length are set where there is nothing: a call that
 //! was given up or cannot be encoded, a value that there is not. The others keep their places.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 use std::mem;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -110,6 +110,14 @@ pub(crate) struct Items {
     nothings: u32,
 }
 
+/// How far one has looked at items in order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    at: u32,
+    bytes: usize,
+    blobs: usize,
+}
+
 /// One of them.
 #[derive(Debug)]
 pub(crate) struct Item {
@@ -132,6 +140,47 @@ impl Items {
 
     pub(crate) fn count(&self) -> u32 {
         self.count
+    }
+
+    /// Returns how many of them there are.
+    pub(crate) fn live(&self) -> u32 {
+        self.count - self.nothings
+    }
+
+    /// Looks at the one in this place; `None` if there is none. The next in order is found at once.
+    pub(crate) fn peek(&self, at: u32, cursor: &mut Cursor) -> Option<(&[u8], vec_deque::Iter<'_, Bytes>)> {
+        if at < cursor.at {
+            *cursor = Cursor::default();
+        }
+        loop {
+            let item = &self.bytes[cursor.bytes..];
+            let Size { bytes, blobs, nothings } = size_of_first(item)?;
+            let (was, first) = (cursor.at, cursor.blobs);
+            *cursor = Cursor { at: was + 1, bytes: cursor.bytes + bytes, blobs: first + blobs };
+            if was == at {
+                let tail = if item[NUMBER_BYTES - 1] & 0x80 > 0 { NUMBER_BYTES } else { 0 };
+                let found = (nothings == 0).then(|| &item[NUMBER_BYTES..bytes - tail]);
+                return found.map(|found| (found, self.blobs.range(first..first + blobs)));
+            }
+        }
+    }
+
+    /// Takes `count` out and leaves nothing in their places; returns those there were, `None` if there were none.
+    pub(crate) fn punch(&mut self, from: u32, count: u32) -> Option<Self> {
+        let before = measured(&self.bytes, from)?;
+        let taken = measured(&self.bytes[before.bytes..], count)?;
+        if taken.nothings == count {
+            return None;
+        }
+        let (start, end) = (before.bytes, before.bytes + taken.bytes);
+        let mut left = Vec::with_capacity(self.bytes.len() - taken.bytes + count as usize * NUMBER_BYTES);
+        left.extend_from_slice(&self.bytes[..start]);
+        (0..count).for_each(|_| left.put_u32_le(NOTHING));
+        left.extend_from_slice(&self.bytes[end..]);
+        let bytes = mem::replace(&mut self.bytes, left.into()).slice(start..end);
+        let blobs = self.blobs.drain(before.blobs..before.blobs + taken.blobs).collect();
+        self.nothings += count - taken.nothings;
+        Some(Self { bytes, blobs, count, nothings: taken.nothings })
     }
 
     /// Returns the places where there is nothing.
@@ -268,6 +317,39 @@ mod tests {
                     prop_assert_eq!([read(front), read(items)].concat(), told);
                 }
                 None => prop_assert!(cut as usize >= told.len()),
+            }
+        }
+
+        #[test]
+        fn items_are_looked_at_and_taken_out_of_the_midst(told in told(), from in 0..12_u32, count in 1..5_u32) {
+            let (bytes, blobs) = written(&told);
+            let mut items = Items::new(bytes, blobs, told.len() as u32).unwrap();
+            let (mut cursor, mut copy) = (Cursor::default(), ItemWriter::default());
+            for at in (0..told.len() as u32).chain([from]) {
+                let looked = items.peek(at, &mut cursor).map(|(bytes, blobs)| (bytes.to_vec(), blobs.count() as u8));
+                let same = told.get(at as usize).and_then(Option::as_ref).map(|(text, blobs)| (text.len(), *blobs));
+                prop_assert_eq!(looked.as_ref().map(|(_, blobs)| *blobs), same.map(|(_, blobs)| blobs));
+                if (at as usize) < told.len() && copy.count() == at {
+                    copy.put(|to| {
+                        let (bytes, blobs) = items.peek(at, &mut Cursor::default())?;
+                        to.extend_from_slice(bytes);
+                        crate::task::put_beside(blobs);
+                        Some(Ok(()))
+                    }).unwrap();
+                }
+            }
+            let (bytes, blobs) = copy.finish();
+            prop_assert_eq!(&read(Items::new(bytes, blobs, told.len() as u32).unwrap()), &told);
+            let to = (from + count) as usize;
+            let there = told.get(from as usize..to).map(|there| there.iter().filter(|item| item.is_some()).count());
+            let taken = items.punch(from, count);
+            prop_assert_eq!(taken.as_ref().map(|taken| taken.live() as usize), there.filter(|there| *there > 0));
+            if let Some(taken) = taken {
+                prop_assert_eq!(&read(taken)[..], &told[from as usize..to]);
+                let mut left = told;
+                left[from as usize..to].fill(None);
+                prop_assert_eq!(items.live() as usize, left.iter().flatten().count());
+                prop_assert_eq!(read(items), left);
             }
         }
 

@@ -2,11 +2,14 @@
 
 mod calls;
 mod items;
+mod relayed;
 mod values;
 
 pub(crate) use calls::EncodedCalls;
 #[cfg(any(feature = "remote", test))]
 pub(crate) use items::ItemWriter;
+#[cfg(any(feature = "remote", test))]
+pub(crate) use relayed::Relayed;
 pub(crate) use values::EncodedValues;
 
 #[cfg(test)]
@@ -143,7 +146,10 @@ mod tests {
         assert_eq!((count, taken.count()), (5, 5));
         run.run(&mut TaskContext::here(), &Noted::default());
         assert_eq!(run.finish().0, 0);
-        let mut again = taken.as_chunk().unwrap();
+        // It may go on to another process, so it is as it came.
+        let again = taken.to_wire().unwrap();
+        assert_eq!(again, call);
+        let mut again = EncodedCalls::<Halve>::read(&again).unwrap().as_chunk().unwrap();
         again.run(&mut TaskContext::here(), &Noted::default());
         assert_eq!(again.finish().0, 5);
     }
@@ -172,6 +178,38 @@ mod tests {
         let results = read(values);
         assert_eq!((&results[1], &results[4]), (&Ok(2), &Ok(3)));
         assert!([0, 2, 3].iter().all(|at| results[*at].is_err()));
+    }
+
+    #[test]
+    fn calls_that_are_handed_on_are_what_they_were_however_they_are_cut() {
+        let calls = [Some(4), None, Some(6), Some(13), Some(8)];
+        let relayed = || Relayed::new(Halve::kind(), encoded(&calls)).unwrap();
+        let outcomes = |mut task: Box<dyn ErasedTask>| {
+            let mut call = task.to_wire().unwrap();
+            if call.count == 1 && task.live() == 1 {
+                // By itself it is encoded in another way.
+                call = all([postcard::from_bytes::<u32>(&call.inline).unwrap()]);
+            }
+            read(over_the_wire(&call).0)
+        };
+        let whole = outcomes(Box::new(relayed()));
+        for cut in 1..5 {
+            let mut back = relayed();
+            let front = back.split_front(cut).unwrap();
+            assert_eq!((front.count(), back.count(), front.live() + back.live()), (cut, 5 - cut, 4));
+            assert_eq!([outcomes(front), outcomes(Box::new(back))].concat(), whole, "{cut}");
+        }
+        let (mut punched, clone) = (relayed(), relayed().try_clone().unwrap());
+        assert!(punched.split_front(5).is_none() && punched.punch(1, 1).is_none(), "there is nothing in that place");
+        let taken = punched.punch(2, 2).unwrap();
+        assert_eq!((taken.live(), punched.live(), punched.count()), (2, 2, 5));
+        assert_eq!(outcomes(Box::new(punched))[2..4], [whole[1].clone(), whole[1].clone()]);
+        assert_eq!((outcomes(clone), relayed().encode()), (whole, None));
+        let short = WireCall { count: 6, ..encoded(&calls) };
+        assert!(Relayed::new(Halve::kind(), short).is_none());
+        assert!(
+            Relayed::new(Halve::kind(), WireCall { count: 0, inline: bytes::Bytes::new(), ..encoded(&[]) }).is_none()
+        );
     }
 
     /// Returns so many bytes, of as many as go together.
