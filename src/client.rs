@@ -44,6 +44,12 @@ impl Client {
         Self { link: Link::new(link) }
     }
 
+    /// A client of a controller elsewhere, with the number that this knows it by, and what lasts as long as the client.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn connected(link: LinkParts, client: u64, connection: Box<dyn Send + Sync>) -> Self {
+        Self { link: Link::connected(link, client, connection) }
+    }
+
     /// Returns the ids of the engines that are there now, in order.
     pub fn ids(&self) -> Vec<EngineId> {
         self.link.roster().ids()

@@ -116,7 +116,7 @@ impl Controller {
                     nursery.arbiter.clone(),
                     nursery.parts.clone(),
                     addresses.scheduler.clone(),
-                    limits.clone(),
+                    link.clone(),
                 ),
                 host,
                 threads,

@@ -8,7 +8,9 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{ResultStore, Scheduler};
-use crate::messages::{AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, Stop, Subscribe, TakeIn};
+use crate::messages::{
+    AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, PurgeClient, Stop, Subscribe, TakeIn,
+};
 
 /// A message, and where its answer goes.
 #[derive(Message)]
@@ -16,6 +18,17 @@ use crate::messages::{AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus,
 pub(crate) struct Asked<M: Message> {
     message: M,
     tell: OneshotSender<M::Result>,
+}
+
+#[cfg(feature = "remote")]
+impl<M: Message> Asked<M> {
+    pub(crate) fn new(message: M, tell: OneshotSender<M::Result>) -> Self {
+        Self { message, tell }
+    }
+
+    pub(crate) fn into_parts(self) -> (M, OneshotSender<M::Result>) {
+        (self.message, self.tell)
+    }
 }
 
 /// Asks an actor; the receiver hears the answer, or that the actor is gone.
@@ -41,6 +54,7 @@ pub(crate) struct Questions {
     pub(crate) records: Recipient<Asked<GetRecords>>,
     pub(crate) fetch: Recipient<Asked<FetchKept>>,
     pub(crate) purge: Recipient<Asked<Purge>>,
+    pub(crate) purge_client: Recipient<Asked<PurgeClient>>,
 }
 
 impl Questions {
@@ -56,6 +70,7 @@ impl Questions {
             records: store.clone().recipient(),
             fetch: store.clone().recipient(),
             purge: store.clone().recipient(),
+            purge_client: store.clone().recipient(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod pool;
 mod lane;
 mod spin;
 mod roster;
+mod subscribers;
 mod barrier;
 mod asked;
 mod threads;
@@ -30,13 +31,16 @@ pub use engine::Engine;
 pub(crate) use engine::EngineParts;
 pub(crate) use lane::Lane;
 #[cfg(feature = "remote")]
-pub(crate) use lane::LaneStream;
+pub(crate) use lane::{Counted, LaneStream};
 pub use result_store::ResultStore;
 pub(crate) use result_store::ResultStoreParts;
 pub(crate) use roster::Roster;
 pub use scheduler::Scheduler;
 pub(crate) use scheduler::SchedulerParts;
 pub(crate) use spin::Spin;
+pub(crate) use subscribers::Subscribers;
+#[cfg(feature = "remote")]
+pub(crate) use subscribers::tell;
 pub(crate) use threads::Threads;
 #[cfg(feature = "remote")]
 pub(crate) use witness::Witness;

@@ -85,12 +85,7 @@ impl Records {
         run: Run,
     ) {
         let (max, age, now) = (self.records_max, self.age_max, run.completed);
-        if let Some(printed) = &run.printed {
-            self.printed.push_back((self.gone + self.records.len() as u64, printed.bytes()));
-            self.printed_bytes += printed.bytes();
-        }
-        self.records.push_back(Stored { tasks, kind, extras, submitted, run });
-        self.tasks += tasks.count as usize;
+        self.put(Stored { tasks, kind, extras, submitted, run });
         while self.tasks > max || self.records.front().is_some_and(|r| now.since(r.run.completed) > age) {
             let Some(old) = self.records.pop_front() else { break };
             self.tasks -= old.tasks.count as usize;
@@ -160,6 +155,25 @@ impl Records {
         self.kept = HashMap::new();
         self.kept_bytes = 0;
         self.leaving = BTreeMap::new();
+    }
+
+    /// Forgets everything of one client's tasks.
+    pub(super) fn purge_client(&mut self, client: u64) {
+        let all = std::mem::take(&mut self.records);
+        self.gone += all.len() as u64;
+        (self.printed, self.printed_bytes, self.tasks) = (VecDeque::new(), 0, 0);
+        let (gone, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|stored| stored.tasks.first.client == client);
+        gone.iter().filter(|stored| stored.is_kept()).for_each(|stored| self.forget(stored.tasks.first));
+        left.into_iter().for_each(|stored| self.put(stored));
+    }
+
+    fn put(&mut self, stored: Stored) {
+        if let Some(printed) = &stored.run.printed {
+            self.printed.push_back((self.gone + self.records.len() as u64, printed.bytes()));
+            self.printed_bytes += printed.bytes();
+        }
+        self.tasks += stored.tasks.count as usize;
+        self.records.push_back(stored);
     }
 
     fn forget(&mut self, id: TaskId) {

@@ -18,8 +18,8 @@ use crate::error::{Error, TaskError};
 use crate::ledger::SettledTask;
 use crate::limits::Limits;
 use crate::messages::{
-    Aftermath, AwaitSettled, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, Purge,
-    Settled, Waiter, Watch, Watched,
+    Aftermath, AwaitSettled, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, LoseAll,
+    Purge, PurgeClient, Settled, Waiter, Watch, Watched,
 };
 use crate::task::{Moment, Outcome, Record, Run, Span, Status, TaskId, Value};
 
@@ -263,6 +263,24 @@ impl Handler<Purge> for ResultStore {
 
     fn handle(&mut self, _: Purge, _: &mut Context<Self>) {
         self.records.purge();
+    }
+}
+
+impl Handler<PurgeClient> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, msg: PurgeClient, _: &mut Context<Self>) {
+        self.records.purge_client(msg.client);
+    }
+}
+
+impl Handler<LoseAll> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, _: LoseAll, _: &mut Context<Self>) {
+        let lost = |span: Span| Completion::without_value(span.first, span.count, TaskError::Disconnected);
+        let lost = self.waiting.spans().map(lost).collect();
+        self.settle(lost);
     }
 }
 

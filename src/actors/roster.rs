@@ -32,17 +32,28 @@ impl Roster {
 
     pub(crate) fn add(&self, id: EngineId) {
         let mut ids = self.ids.write();
-        // Ids are given in rising order, so the list stays sorted.
-        ids.push(id);
+        // Ids are given in rising order. What is heard of elsewhere may be heard twice.
+        let Err(place) = ids.binary_search(&id) else { return };
+        ids.insert(place, id);
         self.set_count(ids.len());
         self.tell(EngineEvent::Joined { engine: id });
     }
 
     pub(crate) fn remove(&self, id: EngineId, cause: &str) {
         let mut ids = self.ids.write();
-        ids.retain(|&other| other != id);
+        let Ok(place) = ids.binary_search(&id) else { return };
+        ids.remove(place);
         self.set_count(ids.len());
         self.tell(EngineEvent::Left { engine: id, cause: cause.into() });
+    }
+
+    /// Makes these the engines that there are: whoever follows hears what that changes.
+    #[cfg(feature = "remote")]
+    pub(crate) fn become_of(&self, engines: Vec<EngineId>) {
+        let before = self.ids();
+        let gone = before.iter().filter(|id| !engines.contains(id));
+        gone.for_each(|id| self.remove(*id, "the controller was away when it left, or is away"));
+        engines.into_iter().for_each(|id| self.add(id));
     }
 
     /// Tells whoever follows that no engine joins any more.
@@ -52,7 +63,7 @@ impl Roster {
     }
 
     /// Takes every engine out: the cluster has ended.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.close();
         self.ids.write().clear();
     }

@@ -12,17 +12,17 @@ use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::lane::{Lane, LaneStream};
-use super::{CallbackCounts, Callbacks, ResultStore, Roster};
+use super::{CallbackCounts, Callbacks, ResultStore, Roster, Subscribers};
 use crate::admission::{Admission, Released};
 use crate::apart;
 use crate::error::TaskError;
-use crate::ledger::{Assignment, Ledger, Order, Policy, Request};
+use crate::ledger::{Assignment, Ledger, Order, Policy};
 use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
     Cancel, Completion, Discard, EngineAddress, Expect, Finished, HandedBack, Leave, Manner, Recall, Revoke, Run,
-    Settled, StopEngine, Submission, Submit, Watch, Watched,
+    Settled, StopEngine, Submission, Submit, Watch,
 };
-use crate::task::{EngineId, Extras, Moment};
+use crate::task::{EngineId, Moment};
 
 /// The actor that decides which engine runs which task.
 ///
@@ -60,7 +60,7 @@ pub struct Scheduler {
     /// Who waits for engines that are to go.
     retiring: HashMap<EngineId, Vec<oneshot::Sender<()>>>,
     /// Who is told of engines that come and go.
-    subscribers: Vec<engines::Subscriber>,
+    subscribers: Subscribers,
 }
 
 /// How many batches are taken in before a cancel lets other messages through: some milliseconds.
@@ -103,7 +103,7 @@ impl Scheduler {
             is_look_set: false,
             stopping: None,
             retiring: HashMap::new(),
-            subscribers: Vec::new(),
+            subscribers: Subscribers::default(),
         }
     }
 }
@@ -154,7 +154,7 @@ impl Handler<Submit> for Scheduler {
             self.refuse(msg.batch);
             return;
         }
-        let (watched, requests) = msg.batch.into_iter().map(|submission| split(now, submission)).unzip();
+        let (watched, requests) = msg.batch.into_iter().map(|submission| submission.split(now)).unzip();
         // Before any engine gets a task, or an outcome might find nobody waiting for it.
         self.store.do_send(Watch { batch: watched });
         let orders = self.ledger.on_submit(now, requests);
@@ -380,23 +380,4 @@ fn abandon(submissions: Vec<Submission>) {
         submissions.into_iter().map(|submission| (submission.waiter, submission.request.payload)).unzip();
     drop(waiters);
     apart::discard(calls);
-}
-
-/// Parts a submission into what the result store watches and what the ledger places.
-fn split(now: Moment, submission: Submission) -> (Watched, Request) {
-    let Submission { mut request, weight, waiter } = submission;
-    if waiter.is_none() {
-        let extras = request.extras.as_deref().cloned().unwrap_or_default();
-        request.extras = Some(Arc::new(Extras { keep: true, ..extras }));
-    }
-    let watched = Watched {
-        id: request.id,
-        count: request.payload.count(),
-        kind: request.kind,
-        extras: request.extras.clone(),
-        submitted: now,
-        weight,
-        waiter,
-    };
-    (watched, request)
 }

@@ -62,6 +62,11 @@ impl Waiting {
         self.find(task).map(|row| &self.tasks[row as usize].watched)
     }
 
+    /// Returns all of them.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.tasks.iter().map(|(_, row)| row.watched.span())
+    }
+
     /// Returns those of a client's tasks that come before this one.
     pub(super) fn before(&self, task: TaskId) -> impl Iterator<Item = Span> + '_ {
         let before = move |(_, row): (usize, &Row)| {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::TaskError;
 use crate::task::{Attempt, EngineId, Extras, Payload, Printed, Retries, Span, Target, TaskId, TaskKind, TaskTable};
 
@@ -157,7 +159,7 @@ pub struct EngineOffer {
 }
 
 /// One engine in the [`QueueStatus`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineStatus {
     /// The engine.
     pub id: EngineId,
@@ -181,7 +183,7 @@ pub struct EngineStatus {
 /// assert_eq!((status.pending, status.engines.len(), status.engines[1].outstanding), (0, 2, 0));
 /// # Ok::<(), callboard::Error>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueStatus {
     /// Tasks accepted and not settled.
     pub pending: usize,

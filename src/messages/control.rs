@@ -91,3 +91,16 @@ pub enum Kept {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Purge;
+
+/// As [`Purge`], of the tasks of one client.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct PurgeClient {
+    /// The client, as its tasks have it.
+    pub client: u64,
+}
+
+/// Tells the ResultStore that whoever had its tasks is away: each settles as [`Disconnected`](crate::TaskError::Disconnected).
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LoseAll;

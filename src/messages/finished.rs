@@ -7,6 +7,7 @@ use actix::Message;
 use bytes::Bytes;
 
 use crate::apart;
+use crate::error::TaskError;
 use crate::ledger::{HandBack, SettledTask};
 use crate::task::{Attempt, EngineId, Outcome, Printed, TaskId};
 
@@ -39,6 +40,14 @@ pub struct Completion {
     pub kept: Option<Box<Bytes>>,
     /// What was printed meanwhile, if anything.
     pub printed: Option<Arc<Printed>>,
+}
+
+impl Completion {
+    /// Says why tasks have no value that no engine was given.
+    pub fn without_value(id: TaskId, count: u32, error: TaskError) -> Self {
+        let outcome = Err(error);
+        Self { id, count, attempt: Attempt(0), engine: None, at: None, ran: None, outcome, kept: None, printed: None }
+    }
 }
 
 /// Tells the Scheduler what the ResultStore made of outcomes.

@@ -105,7 +105,9 @@ mod join;
 mod done;
 mod control;
 
-pub use control::{AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, TakeIn};
+pub use control::{
+    AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Kept, LoseAll, Pending, Purge, PurgeClient, Stop, TakeIn,
+};
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, EngineEvent, Failing, Join, Leave, Retire, Subscribe};

@@ -1,10 +1,12 @@
 //! From a caller to the Scheduler.
 
+use std::sync::Arc;
+
 use actix::Message;
 
-use super::{Manner, Waiter};
+use super::{Manner, Waiter, Watched};
 use crate::ledger::Request;
-use crate::task::Span;
+use crate::task::{Extras, Moment, Span};
 
 /// Asks the Scheduler to have tasks run.
 ///
@@ -42,6 +44,27 @@ pub struct Submission {
     pub weight: u32,
     /// Who gets the outcome; `None` if nobody waits, then the value is kept for whoever asks.
     pub waiter: Option<Waiter>,
+}
+
+impl Submission {
+    /// Parts it into what the ResultStore watches and what is to be placed.
+    pub(crate) fn split(self, now: Moment) -> (Watched, Request) {
+        let Self { mut request, weight, waiter } = self;
+        if waiter.is_none() {
+            let extras = request.extras.as_deref().cloned().unwrap_or_default();
+            request.extras = Some(Arc::new(Extras { keep: true, ..extras }));
+        }
+        let watched = Watched {
+            id: request.id,
+            count: request.payload.count(),
+            kind: request.kind,
+            extras: request.extras.clone(),
+            submitted: now,
+            weight,
+            waiter,
+        };
+        (watched, request)
+    }
 }
 
 /// Asks the Scheduler to settle tasks as cancelled, wherever they are.

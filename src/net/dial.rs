@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::connection_file::ConnectionFile;
-use super::tls;
+use super::{drawn, tls};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
@@ -68,12 +68,13 @@ pub struct Dial {
     file: PathBuf,
     engines: usize,
     search: Duration,
+    pub(super) limits: Limits,
 }
 
 impl Dial {
     /// Dials the controller whose connection file this is.
     pub fn with(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), engines: 1, search: SEARCH }
+        Self { file: file.into(), engines: 1, search: SEARCH, limits: Limits::default() }
     }
 
     /// Sets how many engines this program is, each on a thread of its own and with a connection of its own; by default one.
@@ -90,31 +91,23 @@ impl Dial {
         self
     }
 
+    /// Sets the bounds of a client: they count in its process, and the controller's count there.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Is an engine, or several, as by [`run_engine`]. Returns when all have ended.
     ///
     /// # Errors
     /// As [`run_engine`], for the first that has one; [`Error::Zero`] for no engines.
     pub fn run_engine(self) -> Result<(), Error> {
-        let Self { file: path, engines, search } = self;
-        if engines == 0 {
+        if self.engines == 0 {
             return Err(Error::Zero { what: "the number of engines" });
         }
-        let file = ConnectionFile::read(&path, Role::Engine)?;
-        let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
-        let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
         let registry = Arc::new(Registry::auto()?);
-        let dialler = Dialler {
-            address: file.address.clone(),
-            search,
-            secured,
-            hello: Hello {
-                role: Role::Engine,
-                cluster: file.cluster(),
-                incarnation: std::process::id().into(),
-                build: registry.build(),
-            },
-            tasks: registry.table(),
-        };
+        let engines = self.engines;
+        let dialler = self.dialler(Role::Engine, std::process::id().into(), &registry)?;
         let be_one = || System::new().block_on(stay(&dialler, &registry));
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..engines).map(|_| scope.spawn(be_one)).collect();
@@ -126,8 +119,20 @@ impl Dial {
     }
 }
 
+impl Dial {
+    /// Reads the file, and says who dials.
+    pub(super) fn dialler(self, role: Role, incarnation: u64, registry: &Registry) -> Result<Dialler, Error> {
+        let Self { file: path, search, .. } = self;
+        let file = ConnectionFile::read(&path, role)?;
+        let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
+        let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
+        let hello = Hello { role, cluster: file.cluster(), incarnation, build: registry.build() };
+        Ok(Dialler { address: file.address.clone(), search, secured, hello, tasks: registry.table() })
+    }
+}
+
 /// Whom to dial, and as what.
-struct Dialler {
+pub(super) struct Dialler {
     address: String,
     search: Duration,
     /// With what TLS is spoken, and the name of the controller's certificate; `None` for plain TCP.
@@ -144,40 +149,50 @@ enum Failed {
     ForGood(String),
 }
 
+/// How long one has dialled, and how long one waits before the next time.
+pub(super) struct Backoff {
+    since: Instant,
+    wait: Duration,
+}
+
+impl Backoff {
+    pub(super) fn from_now() -> Self {
+        Self { since: Instant::now(), wait: BACKOFF[0] }
+    }
+
+    /// Begins again, where a session was lost that had `lasted`. Where one is lost again and again at once, the next comes
+    /// later and later.
+    pub(super) fn begin_again(&mut self, lasted: Duration) {
+        self.since = Instant::now();
+        if lasted > BACKOFF[1] {
+            self.wait = BACKOFF[0];
+        }
+    }
+
+    /// Returns how long to wait now; `None` if that were too long.
+    fn next(&mut self, search: Duration) -> Option<Duration> {
+        // Many that lost one controller do not come back all at once.
+        let wait = self.wait.mul_f64(0.8 + 0.4 * (drawn() % 1_000) as f64 / 1_000.0);
+        self.wait = (self.wait * 2).min(BACKOFF[1]);
+        (self.since.elapsed() + wait <= search).then_some(wait)
+    }
+}
+
 /// Is an engine until the cluster lets it go.
 async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> {
-    let address = || dialler.address.as_str().into();
-    let (mut since, mut wait) = (Instant::now(), BACKOFF[0]);
+    let mut backoff = Backoff::from_now();
     loop {
-        let reason = match dialler.dial().await {
-            Ok(stream) => {
-                tracing::info!(address = dialler.address, "joined");
-                let joined = Instant::now();
-                let ending = work(stream, registry).await;
-                tracing::info!(%ending, "the session with the controller has ended");
-                match ending {
-                    Ending::Closed(_) => return Ok(()),
-                    Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),
-                    Ending::ClosedByPeer(reason) => return Err(Error::Refused { address: address(), reason }),
-                    lost => {
-                        since = Instant::now();
-                        // Where it is lost again and again at once, the next comes later and later.
-                        if joined.elapsed() > BACKOFF[1] {
-                            wait = BACKOFF[0];
-                        }
-                        lost.to_string()
-                    }
-                }
-            }
-            Err(Failed::ForGood(reason)) => return Err(Error::Refused { address: address(), reason: reason.into() }),
-            Err(Failed::ForNow(reason)) => reason,
-        };
-        let searched = since.elapsed();
-        if searched + wait > dialler.search {
-            return Err(Error::Unreachable { address: address(), waited: searched, reason: reason.into() });
+        let stream = dialler.find(&mut backoff).await?;
+        tracing::info!(address = dialler.address, "joined");
+        let joined = Instant::now();
+        let ending = work(stream, registry).await;
+        tracing::info!(%ending, "the session with the controller has ended");
+        match ending {
+            Ending::Closed(_) => return Ok(()),
+            Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),
+            Ending::ClosedByPeer(reason) => return Err(dialler.refused(reason)),
+            _lost => backoff.begin_again(joined.elapsed()),
         }
-        sleep(wait).await;
-        wait = (wait * 2).min(BACKOFF[1]);
     }
 }
 
@@ -190,6 +205,26 @@ async fn work(stream: Box<dyn Connection>, registry: &Arc<Registry>) -> Ending {
 }
 
 impl Dialler {
+    /// Dials until the controller is found.
+    pub(super) async fn find(&self, backoff: &mut Backoff) -> Result<Box<dyn Connection>, Error> {
+        loop {
+            let reason = match self.dial().await {
+                Ok(stream) => return Ok(stream),
+                Err(Failed::ForGood(reason)) => return Err(self.refused(reason.into())),
+                Err(Failed::ForNow(reason)) => reason,
+            };
+            let Some(wait) = backoff.next(self.search) else {
+                let (address, waited) = (self.address.as_str().into(), backoff.since.elapsed());
+                return Err(Error::Unreachable { address, waited, reason: reason.into() });
+            };
+            sleep(wait).await;
+        }
+    }
+
+    fn refused(&self, reason: Box<str>) -> Error {
+        Error::Refused { address: self.address.as_str().into(), reason }
+    }
+
     async fn dial(&self) -> Result<Box<dyn Connection>, Failed> {
         let for_now = |error: std::io::Error| Failed::ForNow(error.to_string());
         let connected = timeout(CONNECT_WAIT, TcpStream::connect(&*self.address)).await;
@@ -215,7 +250,7 @@ impl Dialler {
 }
 
 /// A connection, with TLS or without.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
 

@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use super::authority::Authority;
 use super::connection_file::ConnectionFile;
 use super::gate::Gate;
-use super::tls;
+use super::{drawn, tls};
 use crate::error::Error;
 use crate::wire::handshake::Role;
 
@@ -131,6 +131,11 @@ impl Listening {
         self.0.directory.join(ENGINE_FILE)
     }
 
+    /// Returns the file with which a client connects.
+    pub fn client_file(&self) -> PathBuf {
+        self.0.directory.join(CLIENT_FILE)
+    }
+
     /// Makes a new authority and new files. The old ones let nobody in any more; who is in stays.
     ///
     /// # Errors
@@ -162,18 +167,22 @@ impl fmt::Debug for Listening {
 
 const CONTROLLER_FILE: &str = "callboard-controller.json";
 const ENGINE_FILE: &str = "callboard-engine.json";
+const CLIENT_FILE: &str = "callboard-client.json";
 
 /// Writes the files of all roles.
 fn write_files(authority: &Authority, directory: &Path, address: &str) -> Result<(), Error> {
     authority.file_for(Role::Engine, address)?.write(&directory.join(ENGINE_FILE))?;
+    authority.file_for(Role::Client, address)?.write(&directory.join(CLIENT_FILE))?;
     // The last: with it, the others count.
     authority.to_file(address).write(&directory.join(CONTROLLER_FILE))
 }
 
-/// Writes the file of engines that speak plain TCP; returns the cluster that it is of.
+/// Writes the files of those that speak plain TCP; returns the cluster that it is of.
 fn write_plain_file(directory: &Path, address: &str, valid: Duration) -> Result<u64, Error> {
     let (cluster, expires) = (drawn(), SystemTime::now() + valid);
-    ConnectionFile::new(Role::Engine, cluster, address, expires, None).write(&directory.join(ENGINE_FILE))?;
+    for (role, file) in [(Role::Engine, ENGINE_FILE), (Role::Client, CLIENT_FILE)] {
+        ConnectionFile::new(role, cluster, address, expires, None).write(&directory.join(file))?;
+    }
     Ok(cluster)
 }
 
@@ -192,9 +201,4 @@ fn authority_in(directory: &Path, valid: Duration) -> Result<Authority, Error> {
     }
     let file = ConnectionFile::read(&path, Role::Controller)?;
     if file.has_expired() { Authority::new(file.cluster(), valid) } else { Authority::of(&file) }
-}
-
-/// Draws the number of a new cluster.
-fn drawn() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id())
 }

@@ -10,8 +10,15 @@ mod gate;
 mod listen;
 mod network;
 mod dial;
+mod client;
+mod clients;
 
 pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};
+/// Draws the number of a new cluster or client.
+fn drawn() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id())
+}
+
 pub use listen::{Listen, Listening};

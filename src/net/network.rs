@@ -1,5 +1,6 @@
 //! The controller's side: lets in who belongs here, and has a gateway stand for each engine.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -10,48 +11,53 @@ use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::connection_file::a;
 use super::gate::{Metered, STRANGER_WAIT};
 use super::listen::{Listen, Listening, Shared};
 use super::tls;
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
 use crate::ledger::EngineOffer;
-use crate::limits::{HANDSHAKE_MS_MAX, Limits};
+use crate::limits::HANDSHAKE_MS_MAX;
 use crate::remote::{self, Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::task::TaskTable;
+use crate::views::LinkParts;
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// What comes to a cluster over the network. Its arbiter is started when it first listens.
 #[derive(Clone)]
-pub(crate) struct Network(Arc<Inner>);
+pub(crate) struct Network(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     controller: ArbiterHandle,
-    parts: EngineParts,
+    pub(super) parts: EngineParts,
     scheduler: Addr<Scheduler>,
-    limits: Limits,
-    sessions: Sessions,
+    pub(super) link: LinkParts,
+    pub(super) sessions: Sessions,
     arbiters: Mutex<Vec<Arbiter>>,
+    /// Changed when every task is settled: clients are told.
+    pub(super) ending: watch::Sender<()>,
+    /// The clients that are there, by their numbers.
+    pub(super) clients: Mutex<HashSet<u64>>,
 }
 
 /// How many peers are spoken with.
 #[derive(Default)]
-struct Sessions {
+pub(super) struct Sessions {
     count: Mutex<usize>,
     fewer: Condvar,
 }
 
 /// One of them.
-struct Session<'a>(&'a Sessions);
+pub(super) struct Session<'a>(&'a Sessions);
 
 impl Sessions {
-    fn begin(&self) -> Session<'_> {
+    pub(super) fn begin(&self) -> Session<'_> {
         *self.count.lock() += 1;
         Session(self)
     }
@@ -77,10 +83,19 @@ impl Network {
         controller: ArbiterHandle,
         parts: EngineParts,
         scheduler: Addr<Scheduler>,
-        limits: Limits,
+        link: LinkParts,
     ) -> Self {
-        let (sessions, arbiters) = (Sessions::default(), Mutex::default());
-        Self(Arc::new(Inner { controller, parts, scheduler, limits, sessions, arbiters }))
+        let (sessions, arbiters, ending) = (Sessions::default(), Mutex::default(), watch::Sender::new(()));
+        Self(Arc::new(Inner {
+            controller,
+            parts,
+            scheduler,
+            link,
+            sessions,
+            arbiters,
+            ending,
+            clients: Mutex::default(),
+        }))
     }
 
     /// Begins to listen.
@@ -129,10 +144,15 @@ impl Network {
         let greeted = timeout(STRANGER_WAIT, self.welcome(stream, shared)).await;
         shared.gate.leave(number);
         let reason = match greeted {
-            Ok(Ok((stream, tasks))) => {
+            Ok(Ok((stream, hello, tasks))) => {
                 // On its own: whoever is cut off as a stranger from now on is not this one.
                 let network = self.clone();
-                drop(actix::spawn(async move { network.attend(stream, peer, tasks).await }));
+                drop(actix::spawn(async move {
+                    match hello.role {
+                        Role::Client => network.attend_client(stream, peer, hello.incarnation).await,
+                        _ => network.attend(stream, peer, tasks).await,
+                    }
+                }));
                 return;
             }
             Ok(Err(reason)) => reason,
@@ -147,9 +167,12 @@ impl Network {
     async fn welcome(&self, stream: TcpStream, shared: &Shared) -> Result<Admitted, String> {
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let (config, stream) = (shared.config.read().clone(), Metered::new(stream));
-        let mut stream: Box<dyn Connection> = match config {
-            Some(config) => Box::new(secured(stream, config, shared).await?),
-            None => Box::new(stream),
+        let (mut stream, roles): (Box<dyn Connection>, Vec<Role>) = match config {
+            Some(config) => {
+                let (stream, role) = secured(stream, config, shared).await?;
+                (Box::new(stream), vec![role])
+            }
+            None => (Box::new(stream), vec![Role::Engine, Role::Client]),
         };
         // Nobody comes to here who has no certificate; or nobody has one.
         stream.lift();
@@ -160,13 +183,14 @@ impl Network {
             build: self.0.parts.registry.build(),
         };
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
-        let (_, tasks) = handshake::welcome(&mut stream, &hello, wait).await.map_err(|error| error.to_string())?;
-        Ok((stream, tasks))
+        let greeted = handshake::welcome(&mut stream, &hello, &roles, wait).await;
+        let (theirs, tasks) = greeted.map_err(|error| error.to_string())?;
+        Ok((stream, theirs, tasks))
     }
 
     /// Speaks with an engine from its joining to its end.
     async fn attend(&self, stream: Box<dyn Connection>, peer: SocketAddr, tasks: Option<TaskTable>) {
-        let Inner { parts, scheduler, limits, sessions, .. } = &*self.0;
+        let Inner { parts, scheduler, link, sessions, .. } = &*self.0;
         let _session = sessions.begin();
         let speaker = Speaker::new(SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() });
         let parts = GatewayParts {
@@ -178,7 +202,7 @@ impl Network {
             process: Arc::new(Elsewhere),
             // Its tasks print where it runs.
             printed: Box::new(|_, _| ()),
-            printed_bytes_max: limits.printed_bytes_max,
+            printed_bytes_max: link.limits.printed_bytes_max,
             tasks_max: None,
         };
         let (gateway, _) = Gateway::join(parts);
@@ -195,6 +219,7 @@ impl Network {
     /// Has nobody let in any more, and those that are in hear that it is over.
     pub(crate) fn end(&self) {
         let arbiters = std::mem::take(&mut *self.0.arbiters.lock());
+        self.0.ending.send_replace(());
         if !arbiters.is_empty() {
             self.0.sessions.wait(GOODBYE);
         }
@@ -205,11 +230,11 @@ impl Network {
     }
 }
 
-/// Who was let in: an engine, and the tasks that it has, if it is of another build.
-type Admitted = (Box<dyn Connection>, Option<TaskTable>);
+/// Who was let in, and the tasks that an engine has, if it is of another build.
+type Admitted = (Box<dyn Connection>, Hello, Option<TaskTable>);
 
 /// A connection, with TLS or without.
-trait Connection: AsyncRead + AsyncWrite + Unpin + Send {
+pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {
     /// All may be read from now on.
     fn lift(&mut self);
 }
@@ -226,21 +251,18 @@ impl Connection for TlsStream<Metered<TcpStream>> {
     }
 }
 
-/// Makes a connection secure: to whoever has a certificate of an engine of this cluster.
+/// Makes a connection secure: to whoever has a certificate of this cluster. Returns as what it has it.
 async fn secured(
     stream: Metered<TcpStream>,
     config: Arc<ServerConfig>,
     shared: &Shared,
-) -> Result<TlsStream<Metered<TcpStream>>, String> {
+) -> Result<(TlsStream<Metered<TcpStream>>, Role), String> {
     // Up to here nothing is computed; so who says nothing, or anything else, takes no turn.
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(|error| error.to_string())?;
     shared.gate.turn().await;
     let stream = hello.into_stream(config).await.map_err(|error| error.to_string())?;
-    match tls::role_of(stream.get_ref().1.peer_certificates(), shared.cluster) {
-        Some(Role::Engine) => Ok(stream),
-        Some(role) => Err(format!("its certificate is that of {}", a(role))),
-        None => Err("its certificate gives it no role here".into()),
-    }
+    let role = tls::role_of(stream.get_ref().1.peer_certificates(), shared.cluster);
+    Ok((stream, role.ok_or("its certificate gives it no role here")?))
 }
 
 /// An engine on another machine, of which nobody knows here how far it has come.

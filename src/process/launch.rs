@@ -284,7 +284,8 @@ async fn attend(
     let greeted = async {
         let mut stream = tokio::net::UnixStream::from_std(stream).map_err(|error| error.to_string())?;
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
-        let (_, tasks) = handshake::welcome(&mut stream, &hello, wait).await.map_err(|error| error.to_string())?;
+        let greeted = handshake::welcome(&mut stream, &hello, &[Role::Engine], wait).await;
+        let (_, tasks) = greeted.map_err(|error| error.to_string())?;
         Ok::<_, String>((stream, tasks))
     };
     let (stream, tasks) = match greeted.await {

@@ -40,6 +40,29 @@ pub(super) fn encoded(first: TaskId, payload: &Payload) -> Result<Ready, TaskErr
     }
 }
 
+/// Encodes all of a call: many items as so many calls as they take. Returns each with its first task and their number;
+/// what is split off to be encoded is put with what is used.
+pub(super) fn encoded_all(
+    id: TaskId,
+    payload: &mut Payload,
+    used: &mut Vec<Payload>,
+) -> Vec<(TaskId, u32, Result<Ready, TaskError>)> {
+    let (mut first, mut all) = (id, Vec::new());
+    loop {
+        let mut ready = encoded(first, payload);
+        let together = ready.as_ref().map_or(payload.count(), |ready| ready.call.count);
+        let front = payload.split_front(together);
+        if let (1, Some(alone)) = (together, &front) {
+            // By itself it is encoded in another way.
+            ready = encoded(first, alone);
+        }
+        all.push((first, together, ready));
+        let Some(front) = front else { return all };
+        used.push(front);
+        first = first.plus(together);
+    }
+}
+
 fn alone(task: &dyn ErasedTask) -> Result<Ready, TaskError> {
     if task.live() == 0 {
         // Given up on the way: the result store waits for it no more.

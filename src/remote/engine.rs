@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::STOPPED;
+use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -135,7 +136,7 @@ impl Uplink {
 
 pub(super) fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
     let Completion { id, count, attempt, ran, outcome, .. } = completion;
-    let ran_ns = ran.map_or(0, |ran| u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
+    let ran_ns = ran.map_or(0, ns);
     let outcome = match outcome {
         Ok(Value::Wire(value)) => Ok(Made::One(Encoded::put(value.inline, value.blobs, buffers))),
         Ok(Value::Typed(value)) => match value.into_any().downcast::<EncodedValues>() {
@@ -151,12 +152,6 @@ pub(super) fn end(completion: Completion, buffers: &mut Vec<Bytes>) -> End {
     };
     End { id, count, attempt, ran_ns, outcome }
 }
-
-/// Longest text of an error that travels, in bytes.
-const TEXT_BYTES_MAX: usize = 64 << 10;
-
-/// The same for each of several items, of which as many as one engine may have go together.
-const ITEM_TEXT_BYTES_MAX: usize = 2 << 10;
 
 /// What of an error travels, with at most so many bytes of text.
 fn fault(error: TaskError, text_bytes_max: usize) -> Fault {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use super::STOPPED;
+use super::attend::Said;
 use super::calls::{Calls, Ready, Unencodable, encoded};
 use super::fate::{Begun, Fate, Process};
 use super::sent::{Returned, Sent};
@@ -27,8 +27,7 @@ use crate::messages::{
 use crate::task::{Attempt, EngineId, Payload, Stream, TaskId, TaskKind, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Call, Encoded, FromEngine, Parcel, Print, ToEngine, decode, encode};
-use crate::wire::pump::run;
-use crate::wire::session::{Credit, Ending, Heard, Speaker};
+use crate::wire::session::Speaker;
 
 /// Stands for an engine elsewhere.
 pub(crate) struct Gateway {
@@ -56,28 +55,6 @@ pub(crate) struct GatewayParts {
     pub(crate) printed_bytes_max: usize,
     /// How many tasks it may run before it is replaced, if that is bounded.
     pub(crate) tasks_max: Option<u32>,
-}
-
-/// What the engine said.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Said {
-    message: Message,
-    /// Dropped when it has been dealt with.
-    credit: Credit,
-}
-
-/// Has a gateway hear what its engine says, until the session ends; returns how it ended.
-pub(crate) async fn attend<R, W>(reader: R, writer: W, speaker: &Speaker, gateway: &Addr<Gateway>) -> Ending
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let hear = |Heard { message, credit, .. }| {
-        gateway.do_send(Said { message, credit });
-        Ok(())
-    };
-    run(reader, writer, speaker, hear).await
 }
 
 /// The engine is gone.

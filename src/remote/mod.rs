@@ -1,12 +1,20 @@
 //! Engines that are elsewhere: a gateway stands for one here, and takes what an engine of this process takes; on the
 //! far side the same engine runs as in a process of its own.
 
+mod attend;
 mod gateway;
 mod calls;
 mod fate;
 mod mark;
 mod sent;
 mod engine;
+mod functions;
+mod answers;
+mod conversation;
+mod trouble;
+mod client_proxy;
+mod controller_proxy;
+mod client_actors;
 #[cfg(test)]
 mod lies;
 #[cfg(test)]
@@ -15,7 +23,11 @@ mod simulation;
 /// Why a session ends in good order.
 pub(crate) const STOPPED: &str = "the engine was stopped";
 
+pub(crate) use attend::attend;
+pub(crate) use client_actors::ClientActors;
+pub(crate) use client_proxy::{ClientProxy, ClientProxyParts, Goodbye};
+pub(crate) use controller_proxy::{Away, Begun as BegunAnew, ControllerProxy, ControllerProxyParts, Gone, Leave};
 pub(crate) use engine::{Serving, serve};
 pub(crate) use fate::{Begun, Fate, Process};
-pub(crate) use gateway::{Gateway, GatewayParts, Lost, attend};
+pub(crate) use gateway::{Gateway, GatewayParts, Lost};
 pub(crate) use mark::Mark;

@@ -52,6 +52,13 @@ impl Printed {
         Some(if *left_out > 0 { format!("[{left_out} bytes left out]\n{kept}") } else { kept.clone() })
     }
 
+    /// Returns all that was printed, by task.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (TaskId, Stream, Box<str>)> {
+        let streams = self.0.iter().flat_map(|(task, _)| [(*task, Stream::Stdout), (*task, Stream::Stderr)]);
+        let texts = streams.filter_map(|(task, stream)| Some((task, stream, self.of(task, stream)?.into())));
+        texts.filter(|(_, _, text): &(_, _, Box<str>)| !text.is_empty())
+    }
+
     /// Returns what a task printed last to its standard error, for whoever wonders why its process ended.
     pub(crate) fn last_words_of(&self, task: TaskId) -> Option<String> {
         last_words(&self.of(task, Stream::Stderr)?).map(Into::into)

@@ -19,6 +19,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Attempt, EngineId, Extras, Moment, Printed, Stream, TaskId, TaskKind, Value};
 use crate::error::TaskError;
 
@@ -33,7 +35,7 @@ pub type Outcome = Result<Value, TaskError>;
 /// assert_eq!(TaskError::NoEngines.status(), Status::Refused);
 /// assert_eq!(Status::TimedOut.to_string(), "timed out");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Not settled yet: queued, sent or running.
     #[default]

@@ -22,7 +22,7 @@ use super::TaskKind;
 pub struct TaskTable(Vec<(u64, u64)>);
 
 /// Why a program cannot run a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lack {
     /// It has none of this name and version.
     Missing,

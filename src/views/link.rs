@@ -22,6 +22,8 @@ pub(crate) struct Link {
     client: u64,
     next_seq: AtomicU64,
     parts: LinkParts,
+    /// What lasts as long as the link, where the controller is elsewhere.
+    _connection: Option<Box<dyn Send + Sync>>,
 }
 
 /// Where the actors of a cluster are reached.
@@ -53,7 +55,13 @@ impl Link {
     pub(crate) fn new(parts: LinkParts) -> Arc<Self> {
         // Random, so that ids stay unique over restarts and among clients that know nothing of each other.
         let client = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
-        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts })
+        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, _connection: None })
+    }
+
+    /// As `new`, to a controller elsewhere that knows the client by this number.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn connected(parts: LinkParts, client: u64, connection: Box<dyn Send + Sync>) -> Arc<Self> {
+        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, _connection: Some(connection) })
     }
 
     pub(crate) fn roster(&self) -> &Roster {

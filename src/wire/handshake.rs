@@ -108,31 +108,32 @@ impl From<std::io::Error> for HandshakeError {
     }
 }
 
-/// Greets an engine: returns what it said, if it is one of this cluster, or refuses it with the reason; and the tasks
-/// that it has, if it is of another build.
+/// Greets an engine or a client, whichever are `welcome`: returns what it said, if it is one of this cluster, or refuses it
+/// with the reason; and the tasks that an engine has, if it is of another build.
 ///
 /// # Errors
 /// Why there is no session; the peer has been told, if it can be spoken to.
 pub async fn welcome<S>(
     stream: &mut S,
     ours: &Hello,
+    welcome: &[Role],
     wait: Duration,
 ) -> Result<(Hello, Option<TaskTable>), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let greeted = async {
-        let theirs = exchange(stream, ours).await.and_then(|theirs| judge(theirs, ours, Role::Engine));
+        let theirs = exchange(stream, ours).await.and_then(|theirs| judge(theirs, ours, welcome));
         let refusal = theirs.as_ref().err().map(|error| shortened(&error.to_string(), TEXT_BYTES_MAX).to_owned());
         say(stream, &refusal).await?;
         let theirs = theirs?;
-        let tasks = if theirs.build == ours.build { None } else { Some(hear_tasks(stream).await?) };
+        let tasks = if tells_tasks(&theirs, ours) { Some(hear_tasks(stream).await?) } else { None };
         Ok((theirs, tasks))
     };
     timeout(wait, greeted).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
 }
 
-/// Greets a controller: returns what it said. Tells it which tasks there are here, if it is of another build.
+/// Greets a controller: returns what it said. An engine tells it which tasks there are here, if it is of another build.
 ///
 /// # Errors
 /// Why there is no session, also if the controller refused.
@@ -145,13 +146,18 @@ where
         if let Some(refusal) = hear::<_, Option<Box<str>>>(stream, FrameLimits::STRANGER).await? {
             return Err(HandshakeError::Refused(shortened(&refusal, TEXT_BYTES_MAX).into()));
         }
-        let theirs = judge(theirs, ours, Role::Controller)?;
-        if theirs.build != ours.build {
+        let theirs = judge(theirs, ours, &[Role::Controller])?;
+        if tells_tasks(ours, &theirs) {
             say_within(stream, tasks, TASKS).await?;
         }
         Ok(theirs)
     };
     timeout(wait, greeted).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
+}
+
+/// Returns whether who dialled tells which tasks it has.
+fn tells_tasks(dialled: &Hello, controller: &Hello) -> bool {
+    dialled.role == Role::Engine && dialled.build != controller.build
 }
 
 /// Says who we are and hears who they are.
@@ -184,11 +190,11 @@ async fn hear_tasks<S: AsyncRead + Unpin>(stream: &mut S) -> Result<TaskTable, H
     Ok(tasks)
 }
 
-fn judge(theirs: Hello, ours: &Hello, expected: Role) -> Result<Hello, HandshakeError> {
+fn judge(theirs: Hello, ours: &Hello, expected: &[Role]) -> Result<Hello, HandshakeError> {
     if theirs.cluster != ours.cluster {
         return Err(HandshakeError::WrongCluster);
     }
-    if theirs.role != expected {
+    if !expected.contains(&theirs.role) {
         return Err(HandshakeError::WrongRole(theirs.role));
     }
     Ok(theirs)

@@ -18,3 +18,4 @@ pub mod session;
 pub mod pump;
 pub mod handshake;
 pub mod protocol;
+pub mod clients;

@@ -1,14 +1,11 @@
-//! Engines that come and go, as the scheduler hears of them, and who is told.
+//! Engines that come and go, as the scheduler hears of them.
 
 use actix::prelude::*;
-use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use super::{Desk, Scheduler};
 use crate::error::Error;
-use crate::limits::ENGINE_SUBSCRIBERS_MAX;
-use crate::messages::{EngineEvent, Failing, Join, Leave, Retire, Subscribe};
+use crate::messages::{Failing, Join, Leave, Retire, Subscribe};
 
 impl Handler<Join> for Scheduler {
     type Result = MessageResult<Join>;
@@ -82,42 +79,6 @@ impl Handler<Subscribe> for Scheduler {
     type Result = Result<(), Error>;
 
     fn handle(&mut self, msg: Subscribe, _: &mut Context<Self>) -> Self::Result {
-        let Some(events) = self.roster.follow() else { return Err(Error::ClusterStopped) };
-        self.subscribers.retain(|subscriber| {
-            let is_there = subscriber.to.connected();
-            if !is_there {
-                subscriber.telling.abort();
-            }
-            is_there
-        });
-        if self.subscribers.len() >= ENGINE_SUBSCRIBERS_MAX {
-            return Err(Error::Overloaded { what: "subscribers of engine events", limit: ENGINE_SUBSCRIBERS_MAX });
-        }
-        // Beside this actor: whatever it carries itself is polled with each of its batches.
-        let telling = actix::spawn(tell(events, msg.to.clone()));
-        self.subscribers.push(Subscriber { to: msg.to, telling });
-        Ok(())
-    }
-}
-
-/// An actor that is told of engines that come and go.
-pub(super) struct Subscriber {
-    to: Recipient<EngineEvent>,
-    telling: JoinHandle<()>,
-}
-
-/// Tells an actor of engines that come and go, each when it is through with the one before: what it is too slow for
-/// is missed, and fills no mailbox.
-async fn tell(mut events: broadcast::Receiver<EngineEvent>, to: Recipient<EngineEvent>) {
-    loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
-            Err(RecvError::Lagged(count)) => EngineEvent::Missed { count },
-            Err(RecvError::Closed) => return,
-        };
-        // An event whose handling failed was told all the same.
-        if let Err(MailboxError::Closed) = to.send(event).await {
-            return;
-        }
+        self.subscribers.add(&self.roster, msg.to)
     }
 }

@@ -22,7 +22,8 @@ use crate::{AsyncMapResult, AsyncResult, TaskError, With};
 
 /// Speaks with an engine from its first word to its end, as the parent of a child does.
 async fn attend(mut stream: TcpStream, actors: Rc<Actors>, lives: Lives) {
-    let Ok((theirs, _)) = welcome(&mut stream, &hello(Role::Controller, 1), Duration::from_secs(5)).await else {
+    let ours = hello(Role::Controller, 1);
+    let Ok((theirs, _)) = welcome(&mut stream, &ours, &[Role::Engine], Duration::from_secs(5)).await else {
         return;
     };
     let life = lives.borrow()[&theirs.incarnation].clone();

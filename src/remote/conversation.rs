@@ -1,0 +1,231 @@
+//! What a client's process says to its controller: calls, wishes, questions, and who waits for which answer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use actix::dev::OneshotSender;
+use actix::prelude::*;
+
+use super::answers::{error_of, record_of};
+use super::controller_proxy::{ControllerProxy, ControllerProxyParts};
+use super::functions::function;
+use super::trouble::ns;
+use crate::actors::Asked;
+use crate::error::Error;
+use crate::ledger::{QueueStatus, Request};
+use crate::messages::{FetchKept, GetRecord, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
+use crate::task::{EngineId, Extras, Record, Retries, Target, TaskId, TaskKind, WireCall};
+use crate::wire::clients::{Aim, Answer, FromClient, Question, Refusal, Submitted, Wish};
+use crate::wire::frame::{Lane, Message};
+use crate::wire::protocol::{Encoded, Parcel, encode};
+use crate::wire::session::Speaker;
+
+/// One controller that is spoken with, from the first word on.
+pub(super) struct Conversation {
+    speaker: Speaker,
+    /// Functions that were named to it, by their keys.
+    kinds: HashMap<u64, &'static TaskKind>,
+    /// Engines that were told to it by number: the views' own lists, by their addresses, the oldest first.
+    aims: VecDeque<(u32, Arc<[EngineId]>)>,
+    next_aim: u32,
+    /// Calls that are to be said.
+    calls: Parcel<Submitted>,
+    /// How many calls were put there since the start.
+    submitted: u64,
+    /// Who waits for the answer to which question.
+    askers: HashMap<u64, Asker>,
+    next_question: u64,
+}
+
+/// Sets of engines that a client may aim at, at once; a view that was not used for long is told again.
+pub(super) const AIMS_MAX: u32 = 256;
+
+/// Who waits for an answer. Dropping it tells them that there is none.
+enum Asker {
+    Status(OneshotSender<QueueStatus>),
+    Record(OneshotSender<Result<Record, Error>>),
+    Kept(OneshotSender<Result<Kept, Error>>),
+    Done(OneshotSender<()>),
+}
+
+impl Conversation {
+    pub(super) fn with(speaker: Speaker) -> Self {
+        Self {
+            speaker,
+            kinds: HashMap::new(),
+            aims: VecDeque::new(),
+            next_aim: 0,
+            calls: Parcel::default(),
+            submitted: 0,
+            askers: HashMap::new(),
+            next_question: 0,
+        }
+    }
+
+    /// Returns the function of this key, if it was called.
+    pub(super) fn kind(&self, key: u64) -> Option<&'static TaskKind> {
+        self.kinds.get(&key).copied()
+    }
+
+    pub(super) fn close(&self, reason: impl Into<Box<str>>) {
+        self.speaker.close(reason);
+    }
+
+    fn say(&self, lane: Lane, what: &FromClient, buffers: Vec<bytes::Bytes>) {
+        self.speaker.say_or_end(lane, encode(what, buffers));
+    }
+
+    /// Puts a call, or several of a request, with those that are to be said.
+    pub(super) fn put(&mut self, id: TaskId, request: &Request, call: WireCall) {
+        if self.kinds.insert(request.kind.key, request.kind).is_none() {
+            self.say(Lane::Bulk, &FromClient::Functions(vec![function(request.kind)]), Vec::new());
+        }
+        let aim = self.aim(&request.target);
+        let extras = request.extras.as_deref().cloned().unwrap_or_default();
+        let Extras { label, deadline, keep, chunksize } = extras;
+        let Retries { errors, losses } = request.retries;
+        let WireCall { key, count, inline, blobs } = call;
+        let submitted = Submitted {
+            id,
+            count,
+            key,
+            aim,
+            retries: (errors, losses),
+            label: label.as_deref().map(Into::into),
+            deadline_ns: deadline.map(ns),
+            is_kept: keep,
+            chunksize: chunksize.map_or(0, Into::into),
+            arguments: Encoded::put(inline, blobs, &mut self.calls.buffers),
+        };
+        self.calls.bytes += submitted.text_bytes();
+        self.calls.items.push(submitted);
+        self.submitted += 1;
+        if self.calls.is_full() {
+            self.say_calls();
+        }
+    }
+
+    /// Says the calls that were put together.
+    pub(super) fn say_calls(&mut self) {
+        let Parcel { items, buffers, .. } = std::mem::take(&mut self.calls);
+        if !items.is_empty() {
+            self.say(Lane::Bulk, &FromClient::Submit(items), buffers);
+        }
+    }
+
+    fn aim(&mut self, target: &Target) -> Aim {
+        let engines = match target {
+            Target::Any => return Aim::Any,
+            Target::One(engine) => return Aim::One(*engine),
+            Target::Of(engines) => engines,
+        };
+        // Nearly always the last one that was told.
+        if let Some((number, _)) = self.aims.iter().rev().find(|(_, known)| Arc::ptr_eq(known, engines)) {
+            return Aim::Of(*number);
+        }
+        // What was said before aims at those that had the number before.
+        self.say_calls();
+        let number = self.next_aim % AIMS_MAX;
+        self.next_aim = self.next_aim.wrapping_add(1);
+        if self.aims.len() == AIMS_MAX as usize {
+            self.aims.pop_front();
+        }
+        self.aims.push_back((number, engines.clone()));
+        self.say(Lane::Bulk, &FromClient::Engines(number, engines.to_vec()), Vec::new());
+        Aim::Of(number)
+    }
+
+    /// Says what is to be done behind all calls that were said.
+    pub(super) fn wish(&self, wish: Wish) {
+        self.say(Lane::Control, &FromClient::Behind(self.submitted, wish), Vec::new());
+    }
+
+    fn ask(&mut self, question: Question, asker: Asker) {
+        self.askers.insert(self.next_question, asker);
+        self.wish(Wish::Answer(self.next_question, question));
+        self.next_question += 1;
+    }
+
+    /// Hands an answer to who asked.
+    pub(super) fn on_answer(
+        &mut self,
+        number: u64,
+        answer: Result<Answer, Refusal>,
+        message: &Message,
+        parts: &ControllerProxyParts,
+    ) -> Result<(), Box<str>> {
+        let asker = self.askers.remove(&number).ok_or("an answer came to no question")?;
+        // Who asked may have gone away.
+        match (asker, answer) {
+            (Asker::Status(tell), Ok(Answer::Status(status))) => {
+                let (undeliverable_callbacks, panicked_callbacks) = parts.counts.read();
+                drop(tell.send(QueueStatus { undeliverable_callbacks, panicked_callbacks, ..status }));
+            }
+            (Asker::Record(tell), Ok(Answer::Record(remembered))) => {
+                drop(tell.send(Ok(record_of(*remembered, &parts.registry)?)));
+            }
+            (Asker::Kept(tell), Ok(Answer::Kept(body))) => {
+                let bytes = body.take(&message.buffers).ok_or("a value is in a buffer that did not come")?;
+                drop(tell.send(Ok(Kept::Value(bytes))));
+            }
+            (Asker::Done(tell), Ok(Answer::Done)) => drop(tell.send(())),
+            (Asker::Record(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal)))),
+            (Asker::Kept(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal)))),
+            (Asker::Status(_) | Asker::Done(_), Err(_)) => {}
+            (_, Ok(_)) => return Err("an answer came to another question".into()),
+        }
+        Ok(())
+    }
+}
+
+impl ControllerProxy {
+    /// Asks, behind all that was pushed before; where the controller is away, whoever asks is told so.
+    fn ask(&mut self, question: Question, asker: Asker) {
+        if let Some(conversation) = &mut self.conversation {
+            conversation.ask(question, asker);
+        }
+    }
+}
+
+macro_rules! asked {
+    ($message:ty, |$proxy:ident, $asked:pat_param, $tell:ident, $ctx:ident| $ask:expr) => {
+        impl Handler<Asked<$message>> for ControllerProxy {
+            type Result = ();
+
+            fn handle(&mut self, msg: Asked<$message>, $ctx: &mut Context<Self>) {
+                let $proxy = self;
+                $proxy.take_in($ctx);
+                let ($asked, $tell) = msg.into_parts();
+                $ask
+            }
+        }
+    };
+}
+
+asked!(TakeIn, |proxy, TakeIn, tell, ctx| {
+    // Who asked may have gone away.
+    let _ = tell.send(());
+});
+asked!(Subscribe, |proxy, Subscribe { to }, tell, ctx| {
+    drop(tell.send(proxy.subscribers.add(&proxy.parts.roster, to)));
+});
+asked!(GetStatus, |proxy, GetStatus, tell, ctx| proxy.ask(Question::Status, Asker::Status(tell)));
+asked!(FetchKept, |proxy, FetchKept { task }, tell, ctx| proxy.ask(Question::Fetch(task), Asker::Kept(tell)));
+asked!(Stop, |proxy, Stop { pending }, tell, ctx| {
+    let question = match pending {
+        Pending::Finish => Question::Finish,
+        Pending::Cancel => Question::CancelAll,
+    };
+    proxy.ask(question, Asker::Done(tell));
+});
+asked!(Purge, |proxy, Purge, tell, ctx| {
+    proxy.parts.store.do_send(Purge);
+    proxy.ask(Question::Purge, Asker::Done(tell));
+});
+asked!(GetRecord, |proxy, GetRecord { task }, tell, ctx| {
+    if task.client == proxy.parts.client {
+        proxy.parts.store.do_send(Asked::new(GetRecord { task }, tell));
+    } else {
+        proxy.ask(Question::Record(task), Asker::Record(tell));
+    }
+});
