@@ -9,7 +9,7 @@ use callboard::prelude::*;
 use callboard::{Error, Status};
 
 mod support;
-use support::{CommonGate, eventually};
+use support::{Cluster, CommonGate, eventually};
 
 #[task]
 fn double(x: u32) -> u32 {

@@ -9,7 +9,7 @@ use callboard::prelude::*;
 use callboard::{Attempt, EngineEvent, EngineId, Error, Policy, every_nth};
 
 mod support;
-use support::Gate;
+use support::{Cluster, Gate};
 
 #[task]
 fn square(x: u64) -> u64 {

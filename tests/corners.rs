@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 mod support;
-use support::{CommonGate, eventually};
+use support::{Cluster, CommonGate, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -7,7 +7,7 @@ use callboard::Limits;
 use callboard::prelude::*;
 
 mod support;
-use support::{CommonGate, resident};
+use support::{Cluster, CommonGate, resident};
 
 #[task]
 fn noop() {}

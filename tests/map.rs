@@ -9,7 +9,7 @@ use callboard::prelude::*;
 use callboard::{Attempt, CompositeError, EngineId, Error, Limits, LoadBalancedView, Status};
 
 mod support;
-use support::{Gate, eventually};
+use support::{Cluster, Gate, eventually};
 
 #[task]
 fn square(x: u64) -> u64 {

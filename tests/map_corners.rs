@@ -12,7 +12,7 @@ use callboard::prelude::*;
 use callboard::{CompositeError, Limits, QueueStatus, Status};
 
 mod support;
-use support::{CommonCount, CommonGate, eventually};
+use support::{Cluster, CommonCount, CommonGate, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

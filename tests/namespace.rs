@@ -5,6 +5,7 @@ use callboard::prelude::*;
 use callboard::{Error, Pulled};
 
 mod support;
+use support::Cluster;
 
 fn cluster(n: usize) -> (Cluster, Client) {
     let cluster = support::engines(n).start().unwrap();

@@ -7,6 +7,7 @@ use callboard::prelude::*;
 use callboard::{Attempt, EngineId, Error, Limits, Status};
 
 mod support;
+use support::Cluster;
 
 #[task]
 fn add(a: i64, b: i64) -> i64 {
@@ -349,7 +350,7 @@ fn kept_values_beyond_the_limit_are_evicted_and_say_so() {
 
 #[test]
 fn zero_engines_and_zero_limits_are_refused_by_name() {
-    let error = Cluster::threads(0).start().unwrap_err();
+    let error = callboard::Cluster::threads(0).start().unwrap_err();
     assert_eq!(error.to_string(), "the number of engines is zero; it must be at least 1");
     let mut limits = Limits::default();
     limits.pending_tasks_max = 0;

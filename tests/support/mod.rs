@@ -1,5 +1,11 @@
 //! What several test files need: waiting for an event, and counting what is left behind.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
+
+mod cluster;
+#[cfg(all(unix, feature = "remote"))]
+mod elsewhere;
+
+pub use cluster::{Cluster, DIALS, Engines, engine, engines};
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -104,94 +110,10 @@ fn changed(path: &Path) -> SystemTime {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Describes `n` engines of the kind that `CALLBOARD_TEST_ENGINES` names: `threads`, if nothing; `processes`; or `tcp`,
-/// processes that dial the cluster. Each process is this very test program, run as its test `engine`, which calls
-/// [`engine`].
-pub fn engines(n: usize) -> Engines {
-    #[cfg(all(unix, feature = "remote"))]
-    match std::env::var("CALLBOARD_TEST_ENGINES").as_deref() {
-        Ok("processes") => {
-            return Engines { builder: callboard::Cluster::processes(n).engine_args(ENGINE), dialling: 0 };
-        }
-        Ok("tcp") => return Engines { builder: callboard::Cluster::without_engines(), dialling: n },
-        Ok("threads") | Err(_) => {}
-        Ok(other) => panic!("CALLBOARD_TEST_ENGINES={other}: it is threads, processes or tcp"),
-    }
-    Engines { builder: callboard::Cluster::threads(n), dialling: 0 }
-}
-
-/// The arguments that have a test program run its test `engine`.
-const ENGINE: [&str; 3] = ["engine", "--exact", "--nocapture"];
-
-/// What tells a test program to dial the cluster of this connection file.
-pub const DIALS: &str = "CALLBOARD_TEST_DIALS";
-
-/// A cluster to be started, and the engines that are to dial it.
-pub struct Engines {
-    builder: callboard::ClusterBuilder,
-    dialling: usize,
-}
-
-impl Engines {
-    pub fn limits(self, limits: callboard::Limits) -> Self {
-        Self { builder: self.builder.limits(limits), ..self }
-    }
-
-    pub fn policy(self, policy: callboard::Policy) -> Self {
-        Self { builder: self.builder.policy(policy), ..self }
-    }
-
-    /// Starts the cluster; its engines have joined when this returns.
-    pub fn start(self) -> Result<callboard::Cluster, callboard::Error> {
-        let cluster = self.builder.start()?;
-        #[cfg(all(unix, feature = "remote"))]
-        if self.dialling > 0 {
-            have_dialled(&cluster, self.dialling);
-        }
-        Ok(cluster)
-    }
-}
-
-/// Starts processes that dial a cluster, and waits until all have joined.
-#[cfg(all(unix, feature = "remote"))]
-fn have_dialled(cluster: &callboard::Cluster, n: usize) {
-    static CLUSTERS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let number = CLUSTERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let directory = common(&format!("cluster-{number}"));
-    let listening = cluster.listen(callboard::Listen::at("127.0.0.1:0").directory(directory)).unwrap();
-    let rc = cluster.client();
-    for _ in 0..n {
-        let mut engine = Command::new(std::env::current_exe().unwrap());
-        let mut engine = engine.args(ENGINE).env(DIALS, listening.engine_file()).spawn().unwrap();
-        // So that it is no zombie when it has ended.
-        std::thread::spawn(move || engine.wait());
-    }
-    // The tests may be in async code, where one must not wait.
-    std::thread::spawn(move || rc.wait_for_engines(n).get_timeout(Duration::from_secs(20)).unwrap()).join().unwrap();
-}
-
-/// Turns this test program into an engine, if it was launched as one; then it ends here.
-pub fn engine() {
-    #[cfg(all(unix, feature = "remote"))]
-    {
-        callboard::init();
-        if let Some(file) = std::env::var_os(DIALS) {
-            // A controller that ended without a word does not come back here.
-            let ended = callboard::Dial::with(file).search_for(Duration::from_secs(2)).run_engine();
-            std::process::exit(ended.is_err().into());
-        }
-    }
-    assert!(!is_engine(), "an engine does not come back");
-}
-
-fn is_engine() -> bool {
-    ["CALLBOARD_ENGINE", DIALS].iter().any(|variable| std::env::var_os(variable).is_some())
-}
-
 /// A place that this test program and its engines have in common, also where these are processes: each is a child of it.
 fn common(name: &str) -> PathBuf {
     #[cfg(unix)]
-    let of = if is_engine() { std::os::unix::process::parent_id() } else { std::process::id() };
+    let of = if cluster::is_child() { std::os::unix::process::parent_id() } else { std::process::id() };
     #[cfg(not(unix))]
     let of = std::process::id();
     // When that process began: its number may have been another's.
