@@ -15,6 +15,7 @@ pub mod frame;
 pub mod outgoing;
 pub mod incoming;
 pub mod session;
+mod connection;
 pub mod pump;
 pub mod handshake;
 pub mod protocol;

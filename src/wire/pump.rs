@@ -6,9 +6,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::connection::Connection;
 use super::frame::{Lane, Message};
 use super::incoming::Incoming;
-use super::outgoing::Outgoing;
 use super::session::{Credit, Ending, Heard, REASON_BYTES_MAX, Speaker, Word};
 use crate::catch::shortened;
 
@@ -29,9 +29,10 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let connection = Connection { speaker };
     let ending = {
         let (mut writing, mut reading) =
-            (std::pin::pin!(write_all(writer, speaker)), std::pin::pin!(read_all(reader, speaker, hear)));
+            (std::pin::pin!(write_all(writer, &connection)), std::pin::pin!(read_all(reader, &connection, hear)));
         // Reading comes first: what is said in answer to what came is written without another wake-up.
         let (first, is_written) = tokio::select! {
             biased;
@@ -51,32 +52,28 @@ where
         }
         first
     };
-    let mut state = speaker.0.state.lock();
-    state.is_closed = true;
-    // What was not sent is dropped here, not with the last speaker.
-    state.outgoing = Outgoing::default();
+    connection.end();
     ending
 }
 
 /// Writes what is said, and beats.
-async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, speaker: &Speaker) -> Ending {
-    let limits = speaker.0.limits;
+async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection<'_>) -> Ending {
+    let limits = connection.speaker.0.limits;
     let (beat, stall) = (Duration::from_millis(limits.beat_ms), Duration::from_millis(limits.write_stall_ms));
     let mut last = Instant::now();
     loop {
-        let Some(mut write) = speaker.next_write() else {
+        let Some(mut write) = connection.next_write() else {
             let _ = writer.shutdown().await;
-            let closing = speaker.0.state.lock().closing.clone();
-            return Ending::Closed(closing.map(|closing| closing.reason).unwrap_or_default());
+            return connection.said_all();
         };
         if !write.has_remaining() {
             tokio::select! {
                 biased;
-                () = speaker.0.wake.notified() => {}
-                () = sleep_until(speaker.next_due(last)) => {}
+                () = connection.speaker.0.wake.notified() => {}
+                () = sleep_until(connection.next_due(last)) => {}
             }
             if last.elapsed() >= beat {
-                speaker.0.state.lock().say(&Word::Beat);
+                connection.beat();
             }
             continue;
         }
@@ -99,12 +96,12 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, speaker: &Speaker) -> E
 /// Reads what the peer says.
 async fn read_all<R: AsyncRead + Unpin>(
     mut reader: R,
-    speaker: &Speaker,
+    connection: &Connection<'_>,
     mut hear: impl FnMut(Heard) -> Result<(), Box<str>>,
 ) -> Ending {
     /// How much is read at once where no large buffer is under way.
     const READ_BYTES: usize = 64 << 10;
-    let limits = speaker.0.limits;
+    let limits = connection.speaker.0.limits;
     let mut incoming = Incoming::new(limits.frames);
     let mut bytes = BytesMut::with_capacity(READ_BYTES);
     let (mut messages, mut account) = (Vec::new(), Account::new(limits.window_bytes));
@@ -137,51 +134,39 @@ async fn read_all<R: AsyncRead + Unpin>(
             return error.into();
         }
         for (lane, message) in messages.drain(..) {
-            let ended = match lane {
+            let heard = match lane {
                 Lane::Bulk => {
-                    let credit = account.credit(speaker, message.bytes() as u64);
-                    hear(Heard { lane, message, credit }).err().map(Ending::Protocol)
+                    let credit = account.credit(connection, message.bytes() as u64);
+                    hear(Heard { lane, message, credit }).map_err(Ending::Protocol)
                 }
-                Lane::Control => on_word(speaker, message, &mut hear),
+                Lane::Control => on_word(connection, message, &mut hear),
             };
-            if let Some(ending) = ended {
+            if let Err(ending) = heard {
                 return ending;
             }
         }
-        if !account.note(speaker, incoming.under_way(Lane::Bulk) as u64) {
+        if !account.note(connection, incoming.under_way(Lane::Bulk) as u64) {
             return Ending::Protocol("it sent more than it had credit for".into());
         }
     }
 }
 
-/// Deals with what came on the control lane; returns the ending, if it is that.
+/// Deals with what came on the control lane.
 fn on_word(
-    speaker: &Speaker,
+    connection: &Connection<'_>,
     message: Message,
     hear: &mut impl FnMut(Heard) -> Result<(), Box<str>>,
-) -> Option<Ending> {
+) -> Result<(), Ending> {
     match postcard::take_from_bytes(&message.header) {
-        Ok((Word::Beat, [])) => None,
-        Ok((Word::Credit(bytes), [])) => {
-            let mut state = speaker.0.state.lock();
-            state.window = state.window.saturating_add(bytes);
-            if state.window > speaker.0.limits.window_bytes {
-                return Some(Ending::Protocol(
-                    format!("it gives credit for {bytes} bytes that it was not sent").into(),
-                ));
-            }
-            drop(state);
-            speaker.0.wake.notify_one();
-            None
-        }
-        Ok((Word::Close(reason), [])) => Some(Ending::ClosedByPeer(shortened(reason, REASON_BYTES_MAX).into())),
+        Ok((Word::Beat, [])) => Ok(()),
+        Ok((Word::Credit(bytes), [])) => connection.on_credit(bytes),
+        Ok((Word::Close(reason), [])) => Err(Ending::ClosedByPeer(shortened(reason, REASON_BYTES_MAX).into())),
         Ok((Word::Say(said), [])) => {
             let said = message.header.slice_ref(said);
             let message = Message { header: said, buffers: message.buffers };
-            let credit = Credit { session: speaker.clone(), bytes: 0 };
-            hear(Heard { lane: Lane::Control, message, credit }).err().map(Ending::Protocol)
+            hear(Heard { lane: Lane::Control, message, credit: connection.credit(0) }).map_err(Ending::Protocol)
         }
-        _ => Some(Ending::Protocol(format!("a word of {} bytes cannot be read", message.header.len()).into())),
+        _ => Err(Ending::Protocol(format!("a word of {} bytes cannot be read", message.header.len()).into())),
     }
 }
 
@@ -201,28 +186,28 @@ impl Account {
     }
 
     /// Makes the credit of a message that is complete.
-    fn credit(&mut self, speaker: &Speaker, bytes: u64) -> Credit {
+    fn credit(&mut self, connection: &Connection<'_>, bytes: u64) -> Credit {
         self.complete += bytes;
-        self.count(speaker, self.complete);
-        Credit { session: speaker.clone(), bytes: bytes - std::mem::take(&mut self.early) }
+        self.count(connection, self.complete);
+        connection.credit(bytes - std::mem::take(&mut self.early))
     }
 
     /// Notes how much has come of a message that is not complete; returns false if it should not have.
     ///
     /// What is beyond half the window the peer gets back as it comes, or a large message would wait for itself.
-    fn note(&mut self, speaker: &Speaker, under_way: u64) -> bool {
-        self.count(speaker, self.complete + under_way);
+    fn note(&mut self, connection: &Connection<'_>, under_way: u64) -> bool {
+        self.count(connection, self.complete + under_way);
         let early = under_way.saturating_sub(self.window / 2);
         if early > self.early {
-            speaker.give_credit(early - self.early);
+            drop(connection.credit(early - self.early));
             self.early = early;
         }
-        speaker.0.state.lock().unsettled <= self.window
+        connection.unsettled() <= self.window
     }
 
-    fn count(&mut self, speaker: &Speaker, came: u64) {
+    fn count(&mut self, connection: &Connection<'_>, came: u64) {
         if came > self.came {
-            speaker.0.state.lock().unsettled += came - self.came;
+            connection.on_bulk(came - self.came);
             self.came = came;
         }
     }

@@ -14,15 +14,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::frame::{FRAME_BYTES_MAX, FrameError, FrameLimits, Lane, Message};
-use super::outgoing::{Outgoing, Write};
-use crate::catch::shortened;
+use super::frame::{FrameError, FrameLimits, Lane, Message};
+use super::outgoing::Outgoing;
 
 /// The bounds of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +148,7 @@ pub(super) struct State {
     /// Bytes of bulk that came, and for which the peer has got no credit.
     pub(super) unsettled: u64,
     /// Of these, what was dealt with: the credit that is due.
-    owed: u64,
+    pub(super) owed: u64,
     pub(super) closing: Option<Closing>,
     pub(super) is_closed: bool,
 }
@@ -158,7 +157,7 @@ pub(super) struct State {
 pub(super) struct Closing {
     pub(super) reason: Box<str>,
     /// What has not been said by then is not said any more.
-    by: Instant,
+    pub(super) by: Instant,
 }
 
 /// What was heard.
@@ -258,39 +257,6 @@ impl Speaker {
         if is_due {
             self.0.wake.notify_one();
         }
-    }
-
-    /// Takes what is to be written next; `None` once everything is said.
-    pub(super) fn next_write(&self) -> Option<Write> {
-        let mut state = self.0.state.lock();
-        if state.owed >= self.0.limits.window_bytes / 2 {
-            let owed = std::mem::take(&mut state.owed);
-            state.unsettled -= owed;
-            state.say(&Word::Credit(owed));
-        }
-        let bulk_max = usize::try_from(state.window).unwrap_or(usize::MAX);
-        let write = state.outgoing.next_write(bulk_max.min(FRAME_BYTES_MAX));
-        state.window -= write.bulk() as u64;
-        if write.has_remaining() {
-            return Some(write);
-        }
-        let is_said = |closing: &Closing| state.outgoing.waiting(Lane::Bulk) == 0 || closing.by <= Instant::now();
-        if let Some(Closing { reason, .. }) = state.closing.clone().filter(is_said) {
-            if state.is_closed {
-                return None;
-            }
-            state.is_closed = true;
-            state.say(&Word::Close(shortened(&reason, REASON_BYTES_MAX)));
-            return Some(state.outgoing.next_write(0));
-        }
-        Some(Write::default())
-    }
-
-    /// Returns when something is to be done though nothing is said: a beat, or the end.
-    pub(super) fn next_due(&self, last: Instant) -> Instant {
-        let beat = last + Duration::from_millis(self.0.limits.beat_ms);
-        let by = self.0.state.lock().closing.as_ref().map(|closing| closing.by);
-        by.map_or(beat, |by| by.min(beat))
     }
 }
 
