@@ -15,6 +15,8 @@ pub mod frame;
 pub mod outgoing;
 pub mod incoming;
 pub mod session;
+pub mod retained;
+pub mod lasting;
 mod connection;
 pub mod pump;
 pub mod handshake;

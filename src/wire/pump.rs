@@ -18,6 +18,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Drives a session to its end; `hear` gets what the peer says, and ends the session by an error.
 ///
+/// A [lasting](Speaker::lasting) session goes on if the ending is one of the connection's alone: if it is lost, silent,
+/// stalled or failed. One that is suspended, or driven already, is lost at once.
+///
 /// `hear` runs in this task, which does nothing else meanwhile: it is to hand on.
 pub async fn run<R, W>(
     reader: R,
@@ -29,7 +32,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let connection = Connection { speaker };
+    let Some(connection) = Connection::of(speaker) else { return Ending::Lost };
     let ending = {
         let (mut writing, mut reading) =
             (std::pin::pin!(write_all(writer, &connection)), std::pin::pin!(read_all(reader, &connection, hear)));
@@ -39,18 +42,27 @@ where
             ending = &mut reading => (ending, false),
             ending = &mut writing => (ending, true),
         };
+        connection.on_ending(&first);
         match &first {
             // What the peer said before it died is still to be read.
-            Ending::Lost | Ending::Failed(_) if is_written => drop(timeout(LINGER, reading).await),
-            Ending::Protocol(reason) => {
-                // So that somebody there can read it, too.
-                speaker.close_within(Duration::ZERO, format!("protocol: {reason}").into());
+            Ending::Lost | Ending::Failed(_) if is_written => match timeout(LINGER, reading).await {
+                // It was perhaps that it ends the session, and then nothing is to be resumed.
+                Ok(last) if connection.is_lasting && last.is_for_good() => {
+                    connection.on_ending(&last);
+                    last
+                }
+                _ => first,
+            },
+            Ending::Protocol(_) => {
                 let _ = timeout(LINGER, writing).await;
+                first
             }
-            Ending::Closed(_) => drop(timeout(LINGER, reading).await),
-            _ => {}
+            Ending::Closed(_) => {
+                let _ = timeout(LINGER, reading).await;
+                first
+            }
+            _ => first,
         }
-        first
     };
     connection.end();
     ending
@@ -70,7 +82,7 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection
             tokio::select! {
                 biased;
                 () = connection.speaker.0.wake.notified() => {}
-                () = sleep_until(connection.next_due(last)) => {}
+                () = sleep_until(connection.next_due(last + beat)) => {}
             }
             if last.elapsed() >= beat {
                 connection.beat();
@@ -135,18 +147,19 @@ async fn read_all<R: AsyncRead + Unpin>(
         }
         for (lane, message) in messages.drain(..) {
             let heard = match lane {
-                Lane::Bulk => {
-                    let credit = account.credit(connection, message.bytes() as u64);
-                    hear(Heard { lane, message, credit }).map_err(Ending::Protocol)
-                }
+                Lane::Bulk => account
+                    .credit(connection, message.bytes() as u64)
+                    .and_then(|credit| hear(Heard { lane, message, credit }).map_err(Ending::Protocol)),
                 Lane::Control => on_word(connection, message, &mut hear),
             };
             if let Err(ending) = heard {
                 return ending;
             }
         }
-        if !account.note(connection, incoming.under_way(Lane::Bulk) as u64) {
-            return Ending::Protocol("it sent more than it had credit for".into());
+        match account.note(connection, incoming.under_way(Lane::Bulk) as u64) {
+            Ok(true) => {}
+            Ok(false) => return Ending::Protocol("it sent more than it had credit for".into()),
+            Err(ending) => return ending,
         }
     }
 }
@@ -159,11 +172,16 @@ fn on_word(
 ) -> Result<(), Ending> {
     match postcard::take_from_bytes(&message.header) {
         Ok((Word::Beat, [])) => Ok(()),
+        Ok((Word::Ack(received), [])) => connection.on_ack(received),
         Ok((Word::Credit(bytes), [])) => connection.on_credit(bytes),
         Ok((Word::Close(reason), [])) => Err(Ending::ClosedByPeer(shortened(reason, REASON_BYTES_MAX).into())),
         Ok((Word::Say(said), [])) => {
             let said = message.header.slice_ref(said);
             let message = Message { header: said, buffers: message.buffers };
+            // Whoever is not to resume anything does not count.
+            if connection.is_lasting {
+                connection.on_heard(Lane::Control, message.bytes() as u64, 0)?;
+            }
             hear(Heard { lane: Lane::Control, message, credit: connection.credit(0) }).map_err(Ending::Protocol)
         }
         _ => Err(Ending::Protocol(format!("a word of {} bytes cannot be read", message.header.len()).into())),
@@ -185,31 +203,31 @@ impl Account {
         Self { window, came: 0, complete: 0, early: 0 }
     }
 
-    /// Makes the credit of a message that is complete.
-    fn credit(&mut self, connection: &Connection<'_>, bytes: u64) -> Credit {
+    /// Counts a message that is complete and heard now, and makes its credit.
+    fn credit(&mut self, connection: &Connection<'_>, bytes: u64) -> Result<Credit, Ending> {
         self.complete += bytes;
-        self.count(connection, self.complete);
-        connection.credit(bytes - std::mem::take(&mut self.early))
+        connection.on_heard(Lane::Bulk, bytes, self.more(self.complete))?;
+        Ok(connection.credit(bytes - std::mem::take(&mut self.early)))
     }
 
     /// Notes how much has come of a message that is not complete; returns false if it should not have.
     ///
     /// What is beyond half the window the peer gets back as it comes, or a large message would wait for itself.
-    fn note(&mut self, connection: &Connection<'_>, under_way: u64) -> bool {
-        self.count(connection, self.complete + under_way);
+    fn note(&mut self, connection: &Connection<'_>, under_way: u64) -> Result<bool, Ending> {
+        let is_within = connection.on_bulk(self.more(self.complete + under_way))?;
         let early = under_way.saturating_sub(self.window / 2);
         if early > self.early {
             drop(connection.credit(early - self.early));
             self.early = early;
         }
-        connection.unsettled() <= self.window
+        Ok(is_within)
     }
 
-    fn count(&mut self, connection: &Connection<'_>, came: u64) {
-        if came > self.came {
-            connection.on_bulk(came - self.came);
-            self.came = came;
-        }
+    /// Returns how much of what came is not counted yet.
+    fn more(&mut self, came: u64) -> u64 {
+        let more = came.saturating_sub(self.came);
+        self.came += more;
+        more
     }
 }
 
