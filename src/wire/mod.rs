@@ -20,4 +20,5 @@ pub mod lasting;
 mod connection;
 pub mod pump;
 pub mod handshake;
+pub mod opening;
 pub mod protocol;
