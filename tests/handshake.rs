@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use callboard::task::{TaskKind, TaskTable};
 use callboard::wire::handshake::{HandshakeError, Hello, Role, join, welcome};
+use callboard::wire::opening::{Opened, Opening, answer_opening, hear_opening, open};
+use callboard::wire::retained::Received;
 use callboard::{Task, task};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::Instant;
@@ -103,4 +105,29 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
         let errors = format!("{:?} {said:?}", heard.unwrap_err());
         assert!(errors.contains(told), "{errors}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_dials_opens_a_session_and_hears_what_the_controller_has_of_it() {
+    let (mut here, mut there) = duplex(1_000);
+    let received = Some(Received { control: u64::MAX, bulk: 3 });
+    let opening = Opening { session: u64::MAX, epoch: 7, received };
+    for opened in [Opened { received }, Opened { received: None }] {
+        let answered = async {
+            let heard = hear_opening(&mut here, WAIT).await;
+            answer_opening(&mut here, &opened, WAIT).await.unwrap();
+            heard
+        };
+        let (heard, answer) = tokio::join!(answered, open(&mut there, &opening, WAIT));
+        assert_eq!((heard, answer), (Ok(opening), Ok(opened)));
+    }
+    let began = Instant::now();
+    assert_eq!(hear_opening(&mut here, WAIT).await, Err(HandshakeError::TimedOut(WAIT)));
+    assert_eq!(open(&mut there, &opening, WAIT).await, Err(HandshakeError::TimedOut(WAIT)));
+    assert_eq!(began.elapsed(), 2 * WAIT);
+    // More than a stranger may say.
+    let (mut here, mut there) = duplex(1_000);
+    there.write_all(&[8, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x13, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    let too_large = HandshakeError::Protocol("a header of 5000 is over the limit of 4096".into());
+    assert_eq!(hear_opening(&mut here, WAIT).await, Err(too_large));
 }

@@ -94,6 +94,11 @@ impl FrameLimits {
         within("a number of buffers", buffers, self.buffers_max)
     }
 
+    pub(super) fn check_message(&self, message: &Message) -> Result<(), FrameError> {
+        self.check(message.header.len(), message.buffers.len())?;
+        message.buffers.iter().try_for_each(|buffer| self.check_buffer(buffer.len()))
+    }
+
     pub(super) fn check_buffer(&self, bytes: usize) -> Result<(), FrameError> {
         within("a buffer", bytes, self.buffer_bytes_max)
     }

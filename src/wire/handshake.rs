@@ -201,7 +201,7 @@ fn judge(theirs: Hello, ours: &Hello, expected: &[Role]) -> Result<Hello, Handsh
 }
 
 /// Writes one message, as a stranger.
-async fn say<S: AsyncWrite + Unpin>(stream: &mut S, what: &impl Serialize) -> Result<(), HandshakeError> {
+pub(super) async fn say<S: AsyncWrite + Unpin>(stream: &mut S, what: &impl Serialize) -> Result<(), HandshakeError> {
     say_within(stream, what, FrameLimits::STRANGER).await
 }
 
@@ -220,7 +220,7 @@ async fn say_within<S: AsyncWrite + Unpin>(
 }
 
 /// Reads one message: byte for byte, because what comes after it is not ours to read.
-async fn hear<S: AsyncRead + Unpin, T: DeserializeOwned>(
+pub(super) async fn hear<S: AsyncRead + Unpin, T: DeserializeOwned>(
     stream: &mut S,
     limits: FrameLimits,
 ) -> Result<T, HandshakeError> {

@@ -32,11 +32,8 @@ impl Outgoing {
     /// # Errors
     /// [`FrameError::TooLarge`] if a peer would not take it; then nothing is written.
     pub fn say(&mut self, lane: Lane, message: Message, limits: FrameLimits) -> Result<(), FrameError> {
+        limits.check_message(&message)?;
         let Message { header, buffers } = message;
-        limits.check(header.len(), buffers.len())?;
-        for buffer in &buffers {
-            limits.check_buffer(buffer.len())?;
-        }
         let pieces = &mut self.lanes[lane as usize];
         // Within the limits, and so within 32 bits.
         pieces.put_u32(header.len() as u32);
@@ -49,6 +46,11 @@ impl Outgoing {
     /// Returns how many bytes wait on a lane.
     pub fn waiting(&self, lane: Lane) -> usize {
         self.lanes[lane as usize].len
+    }
+
+    /// Drops what waits on the bulk lane, which is of no use from then on.
+    pub fn forget_bulk(&mut self) {
+        self.lanes[Lane::Bulk as usize] = Pieces::default();
     }
 
     /// Takes what is to be written next: one frame of each lane that has something, of bulk at most `bulk_max` bytes.

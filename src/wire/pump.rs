@@ -6,9 +6,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::connection::Connection;
 use super::frame::{Lane, Message};
 use super::incoming::Incoming;
-use super::outgoing::Outgoing;
 use super::session::{Credit, Ending, Heard, REASON_BYTES_MAX, Speaker, Word};
 use crate::catch::shortened;
 
@@ -17,6 +17,9 @@ use crate::catch::shortened;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Drives a session to its end; `hear` gets what the peer says, and ends the session by an error.
+///
+/// A [lasting](Speaker::lasting) session goes on if the ending is one of the connection's alone: if it is lost, silent,
+/// stalled or failed. One that is suspended, or driven already, is lost at once.
 ///
 /// `hear` runs in this task, which does nothing else meanwhile: it is to hand on.
 pub async fn run<R, W>(
@@ -29,54 +32,60 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    let Some(connection) = Connection::of(speaker) else { return Ending::Lost };
     let ending = {
         let (mut writing, mut reading) =
-            (std::pin::pin!(write_all(writer, speaker)), std::pin::pin!(read_all(reader, speaker, hear)));
+            (std::pin::pin!(write_all(writer, &connection)), std::pin::pin!(read_all(reader, &connection, hear)));
         // Reading comes first: what is said in answer to what came is written without another wake-up.
         let (first, is_written) = tokio::select! {
             biased;
             ending = &mut reading => (ending, false),
             ending = &mut writing => (ending, true),
         };
+        connection.on_ending(&first);
         match &first {
             // What the peer said before it died is still to be read.
-            Ending::Lost | Ending::Failed(_) if is_written => drop(timeout(LINGER, reading).await),
-            Ending::Protocol(reason) => {
-                // So that somebody there can read it, too.
-                speaker.close_within(Duration::ZERO, format!("protocol: {reason}").into());
+            Ending::Lost | Ending::Failed(_) if is_written => match timeout(LINGER, reading).await {
+                // It was perhaps that it ends the session, and then nothing is to be resumed.
+                Ok(last) if connection.is_lasting && last.is_for_good() => {
+                    connection.on_ending(&last);
+                    last
+                }
+                _ => first,
+            },
+            Ending::Protocol(_) => {
                 let _ = timeout(LINGER, writing).await;
+                first
             }
-            Ending::Closed(_) => drop(timeout(LINGER, reading).await),
-            _ => {}
+            Ending::Closed(_) => {
+                let _ = timeout(LINGER, reading).await;
+                first
+            }
+            _ => first,
         }
-        first
     };
-    let mut state = speaker.0.state.lock();
-    state.is_closed = true;
-    // What was not sent is dropped here, not with the last speaker.
-    state.outgoing = Outgoing::default();
+    connection.end();
     ending
 }
 
 /// Writes what is said, and beats.
-async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, speaker: &Speaker) -> Ending {
-    let limits = speaker.0.limits;
+async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection<'_>) -> Ending {
+    let limits = connection.speaker.0.limits;
     let (beat, stall) = (Duration::from_millis(limits.beat_ms), Duration::from_millis(limits.write_stall_ms));
     let mut last = Instant::now();
     loop {
-        let Some(mut write) = speaker.next_write() else {
+        let Some(mut write) = connection.next_write() else {
             let _ = writer.shutdown().await;
-            let closing = speaker.0.state.lock().closing.clone();
-            return Ending::Closed(closing.map(|closing| closing.reason).unwrap_or_default());
+            return connection.said_all();
         };
         if !write.has_remaining() {
             tokio::select! {
                 biased;
-                () = speaker.0.wake.notified() => {}
-                () = sleep_until(speaker.next_due(last)) => {}
+                () = connection.speaker.0.wake.notified() => {}
+                () = sleep_until(connection.next_due(last + beat)) => {}
             }
             if last.elapsed() >= beat {
-                speaker.0.state.lock().say(&Word::Beat);
+                connection.beat();
             }
             continue;
         }
@@ -99,12 +108,12 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, speaker: &Speaker) -> E
 /// Reads what the peer says.
 async fn read_all<R: AsyncRead + Unpin>(
     mut reader: R,
-    speaker: &Speaker,
+    connection: &Connection<'_>,
     mut hear: impl FnMut(Heard) -> Result<(), Box<str>>,
 ) -> Ending {
     /// How much is read at once where no large buffer is under way.
     const READ_BYTES: usize = 64 << 10;
-    let limits = speaker.0.limits;
+    let limits = connection.speaker.0.limits;
     let mut incoming = Incoming::new(limits.frames);
     let mut bytes = BytesMut::with_capacity(READ_BYTES);
     let (mut messages, mut account) = (Vec::new(), Account::new(limits.window_bytes));
@@ -137,51 +146,45 @@ async fn read_all<R: AsyncRead + Unpin>(
             return error.into();
         }
         for (lane, message) in messages.drain(..) {
-            let ended = match lane {
-                Lane::Bulk => {
-                    let credit = account.credit(speaker, message.bytes() as u64);
-                    hear(Heard { lane, message, credit }).err().map(Ending::Protocol)
-                }
-                Lane::Control => on_word(speaker, message, &mut hear),
+            let heard = match lane {
+                Lane::Bulk => account
+                    .credit(connection, message.bytes() as u64)
+                    .and_then(|credit| hear(Heard { lane, message, credit }).map_err(Ending::Protocol)),
+                Lane::Control => on_word(connection, message, &mut hear),
             };
-            if let Some(ending) = ended {
+            if let Err(ending) = heard {
                 return ending;
             }
         }
-        if !account.note(speaker, incoming.under_way(Lane::Bulk) as u64) {
-            return Ending::Protocol("it sent more than it had credit for".into());
+        match account.note(connection, incoming.under_way(Lane::Bulk) as u64) {
+            Ok(true) => {}
+            Ok(false) => return Ending::Protocol("it sent more than it had credit for".into()),
+            Err(ending) => return ending,
         }
     }
 }
 
-/// Deals with what came on the control lane; returns the ending, if it is that.
+/// Deals with what came on the control lane.
 fn on_word(
-    speaker: &Speaker,
+    connection: &Connection<'_>,
     message: Message,
     hear: &mut impl FnMut(Heard) -> Result<(), Box<str>>,
-) -> Option<Ending> {
+) -> Result<(), Ending> {
     match postcard::take_from_bytes(&message.header) {
-        Ok((Word::Beat, [])) => None,
-        Ok((Word::Credit(bytes), [])) => {
-            let mut state = speaker.0.state.lock();
-            state.window = state.window.saturating_add(bytes);
-            if state.window > speaker.0.limits.window_bytes {
-                return Some(Ending::Protocol(
-                    format!("it gives credit for {bytes} bytes that it was not sent").into(),
-                ));
-            }
-            drop(state);
-            speaker.0.wake.notify_one();
-            None
-        }
-        Ok((Word::Close(reason), [])) => Some(Ending::ClosedByPeer(shortened(reason, REASON_BYTES_MAX).into())),
+        Ok((Word::Beat, [])) => Ok(()),
+        Ok((Word::Ack(received), [])) => connection.on_ack(received),
+        Ok((Word::Credit(bytes), [])) => connection.on_credit(bytes),
+        Ok((Word::Close(reason), [])) => Err(Ending::ClosedByPeer(shortened(reason, REASON_BYTES_MAX).into())),
         Ok((Word::Say(said), [])) => {
             let said = message.header.slice_ref(said);
             let message = Message { header: said, buffers: message.buffers };
-            let credit = Credit { session: speaker.clone(), bytes: 0 };
-            hear(Heard { lane: Lane::Control, message, credit }).err().map(Ending::Protocol)
+            // Whoever is not to resume anything does not count.
+            if connection.is_lasting {
+                connection.on_heard(Lane::Control, message.bytes() as u64, 0)?;
+            }
+            hear(Heard { lane: Lane::Control, message, credit: connection.credit(0) }).map_err(Ending::Protocol)
         }
-        _ => Some(Ending::Protocol(format!("a word of {} bytes cannot be read", message.header.len()).into())),
+        _ => Err(Ending::Protocol(format!("a word of {} bytes cannot be read", message.header.len()).into())),
     }
 }
 
@@ -200,31 +203,31 @@ impl Account {
         Self { window, came: 0, complete: 0, early: 0 }
     }
 
-    /// Makes the credit of a message that is complete.
-    fn credit(&mut self, speaker: &Speaker, bytes: u64) -> Credit {
+    /// Counts a message that is complete and heard now, and makes its credit.
+    fn credit(&mut self, connection: &Connection<'_>, bytes: u64) -> Result<Credit, Ending> {
         self.complete += bytes;
-        self.count(speaker, self.complete);
-        Credit { session: speaker.clone(), bytes: bytes - std::mem::take(&mut self.early) }
+        connection.on_heard(Lane::Bulk, bytes, self.more(self.complete))?;
+        Ok(connection.credit(bytes - std::mem::take(&mut self.early)))
     }
 
     /// Notes how much has come of a message that is not complete; returns false if it should not have.
     ///
     /// What is beyond half the window the peer gets back as it comes, or a large message would wait for itself.
-    fn note(&mut self, speaker: &Speaker, under_way: u64) -> bool {
-        self.count(speaker, self.complete + under_way);
+    fn note(&mut self, connection: &Connection<'_>, under_way: u64) -> Result<bool, Ending> {
+        let is_within = connection.on_bulk(self.more(self.complete + under_way))?;
         let early = under_way.saturating_sub(self.window / 2);
         if early > self.early {
-            speaker.give_credit(early - self.early);
+            drop(connection.credit(early - self.early));
             self.early = early;
         }
-        speaker.0.state.lock().unsettled <= self.window
+        Ok(is_within)
     }
 
-    fn count(&mut self, speaker: &Speaker, came: u64) {
-        if came > self.came {
-            speaker.0.state.lock().unsettled += came - self.came;
-            self.came = came;
-        }
+    /// Returns how much of what came is not counted yet.
+    fn more(&mut self, came: u64) -> u64 {
+        let more = came.saturating_sub(self.came);
+        self.came += more;
+        more
     }
 }
 

@@ -14,15 +14,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::frame::{FRAME_BYTES_MAX, FrameError, FrameLimits, Lane, Message};
-use super::outgoing::{Outgoing, Write};
-use crate::catch::shortened;
+use super::frame::{FrameError, FrameLimits, Lane, Message};
+use super::lasting::{Lasting, Link};
+use super::outgoing::Outgoing;
+use super::retained::Received;
 
 /// The bounds of one session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,14 @@ pub struct SessionLimits {
     pub write_stall_ms: u64,
     /// Bytes of bulk that are sent and not dealt with. Both sides have to agree.
     pub window_bytes: u64,
-    /// Bytes that wait to be sent. A message that is longer goes alone.
+    /// Bytes that wait to be sent or, in a lasting session, to be acknowledged. A message that is longer goes alone.
     pub outbound_bytes_max: usize,
+}
+
+impl SessionLimits {
+    pub(super) fn write_stall(&self) -> Duration {
+        Duration::from_millis(self.write_stall_ms)
+    }
 }
 
 impl Default for SessionLimits {
@@ -81,6 +88,13 @@ pub enum Ending {
     Failed(std::io::ErrorKind),
 }
 
+impl Ending {
+    /// Returns whether a session ends so that could go on over another connection.
+    pub(super) fn is_for_good(&self) -> bool {
+        matches!(self, Self::Closed(_) | Self::ClosedByPeer(_) | Self::Protocol(_))
+    }
+}
+
 impl From<FrameError> for Ending {
     fn from(error: FrameError) -> Self {
         Self::Protocol(error.to_string().into())
@@ -107,7 +121,7 @@ pub enum SayError {
     /// Too much waits already. What waits goes on being sent.
     #[error("{waiting} bytes wait to be sent, of at most {max}")]
     Full {
-        /// What waits, in bytes.
+        /// What waits, in bytes; of a lasting session also what was sent and is not acknowledged.
         waiting: usize,
         /// The limit.
         max: usize,
@@ -128,6 +142,8 @@ pub(super) enum Word<'a> {
     Close(&'a str),
     /// What whoever uses the session says.
     Say(&'a [u8]),
+    /// We are alive, and have received so many messages: a beat of a session that outlives its connection.
+    Ack(Received),
 }
 
 /// The saying side of a session. Cheap to clone.
@@ -149,16 +165,23 @@ pub(super) struct State {
     /// Bytes of bulk that came, and for which the peer has got no credit.
     pub(super) unsettled: u64,
     /// Of these, what was dealt with: the credit that is due.
-    owed: u64,
+    pub(super) owed: u64,
     pub(super) closing: Option<Closing>,
+    /// It has ended, for good.
     pub(super) is_closed: bool,
+    /// Which connection of the session this is.
+    pub(super) epoch: u64,
+    /// If it outlives its connections.
+    pub(super) lasting: Option<Lasting>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Closing {
     pub(super) reason: Box<str>,
     /// What has not been said by then is not said any more.
-    by: Instant,
+    pub(super) by: Instant,
+    /// The peer is told, as far as this connection goes.
+    pub(super) is_said: bool,
 }
 
 /// What was heard.
@@ -176,11 +199,17 @@ pub struct Heard {
 pub struct Credit {
     pub(super) session: Speaker,
     pub(super) bytes: u64,
+    /// The connection that they came over: only there the peer waits for them.
+    pub(super) epoch: u64,
 }
 
 impl Speaker {
     /// Makes the saying side of a session that [`run`](super::pump::run) is to drive.
     pub fn new(limits: SessionLimits) -> Self {
+        Self::of(limits, None)
+    }
+
+    pub(super) fn of(limits: SessionLimits, lasting: Option<Lasting>) -> Self {
         let state = State {
             outgoing: Outgoing::default(),
             window: limits.window_bytes,
@@ -188,6 +217,8 @@ impl Speaker {
             owed: 0,
             closing: None,
             is_closed: false,
+            epoch: 0,
+            lasting,
         };
         Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), limits }))
     }
@@ -205,11 +236,11 @@ impl Speaker {
         if state.is_closed || state.closing.is_some() {
             return Err(SayError::Closed);
         }
-        let (waiting, max) = (state.outgoing.waiting(lane), self.0.limits.outbound_bytes_max);
+        let (waiting, max) = (state.waiting(lane), self.0.limits.outbound_bytes_max);
         if waiting > 0 && waiting + message.bytes() > max {
             return Err(SayError::Full { waiting, max });
         }
-        state.outgoing.say(lane, message, self.0.limits.frames)?;
+        state.put(lane, message, self.0.limits.frames)?;
         drop(state);
         self.0.wake.notify_one();
         Ok(())
@@ -230,17 +261,14 @@ impl Speaker {
     /// Ends the session once what was said is sent, or cannot be sent for `write_stall_ms`; the peer is told why. The
     /// first reason counts.
     pub fn close(&self, reason: impl Into<Box<str>>) {
-        self.close_within(Duration::from_millis(self.0.limits.write_stall_ms), reason.into());
-    }
-
-    pub(super) fn close_within(&self, wait: Duration, reason: Box<str>) {
-        self.0.state.lock().closing.get_or_insert(Closing { reason, by: Instant::now() + wait });
+        let by = Instant::now() + self.0.limits.write_stall();
+        self.0.state.lock().closing.get_or_insert(Closing::new(reason.into(), by));
         self.0.wake.notify_one();
     }
 
-    /// Returns how many bytes wait to be sent on a lane.
+    /// Returns how many bytes wait on a lane to be sent or, in a lasting session, to be acknowledged.
     pub fn waiting(&self, lane: Lane) -> usize {
-        self.0.state.lock().outgoing.waiting(lane)
+        self.0.state.lock().waiting(lane)
     }
 
     /// Returns whether nothing can be said any more.
@@ -248,53 +276,25 @@ impl Speaker {
         let state = self.0.state.lock();
         state.is_closed || state.closing.is_some()
     }
-
-    pub(super) fn give_credit(&self, bytes: u64) {
-        let mut state = self.0.state.lock();
-        state.owed += bytes;
-        // Not for each byte: half a window at a time keeps a peer going that sends all the time.
-        let is_due = state.owed >= self.0.limits.window_bytes / 2;
-        drop(state);
-        if is_due {
-            self.0.wake.notify_one();
-        }
-    }
-
-    /// Takes what is to be written next; `None` once everything is said.
-    pub(super) fn next_write(&self) -> Option<Write> {
-        let mut state = self.0.state.lock();
-        if state.owed >= self.0.limits.window_bytes / 2 {
-            let owed = std::mem::take(&mut state.owed);
-            state.unsettled -= owed;
-            state.say(&Word::Credit(owed));
-        }
-        let bulk_max = usize::try_from(state.window).unwrap_or(usize::MAX);
-        let write = state.outgoing.next_write(bulk_max.min(FRAME_BYTES_MAX));
-        state.window -= write.bulk() as u64;
-        if write.has_remaining() {
-            return Some(write);
-        }
-        let is_said = |closing: &Closing| state.outgoing.waiting(Lane::Bulk) == 0 || closing.by <= Instant::now();
-        if let Some(Closing { reason, .. }) = state.closing.clone().filter(is_said) {
-            if state.is_closed {
-                return None;
-            }
-            state.is_closed = true;
-            state.say(&Word::Close(shortened(&reason, REASON_BYTES_MAX)));
-            return Some(state.outgoing.next_write(0));
-        }
-        Some(Write::default())
-    }
-
-    /// Returns when something is to be done though nothing is said: a beat, or the end.
-    pub(super) fn next_due(&self, last: Instant) -> Instant {
-        let beat = last + Duration::from_millis(self.0.limits.beat_ms);
-        let by = self.0.state.lock().closing.as_ref().map(|closing| closing.by);
-        by.map_or(beat, |by| by.min(beat))
-    }
 }
 
 impl State {
+    /// Puts a message of the user's where it waits.
+    fn put(&mut self, lane: Lane, message: Message, limits: FrameLimits) -> Result<(), FrameError> {
+        let Some(lasting) = &mut self.lasting else { return self.outgoing.say(lane, message, limits) };
+        if lasting.link == Link::Cut {
+            limits.check_message(&message)?;
+        } else {
+            self.outgoing.say(lane, message.clone(), limits)?;
+        }
+        lasting.retained.keep(lane, message);
+        Ok(())
+    }
+
+    fn waiting(&self, lane: Lane) -> usize {
+        self.lasting.as_ref().map_or_else(|| self.outgoing.waiting(lane), |lasting| lasting.retained.bytes(lane))
+    }
+
     /// Says something of the session's own.
     pub(super) fn say(&mut self, word: &Word<'_>) {
         let message = Message { header: encoded(word), buffers: Vec::new() };
@@ -303,10 +303,28 @@ impl State {
     }
 }
 
+impl Closing {
+    pub(super) fn new(reason: Box<str>, by: Instant) -> Self {
+        Self { reason, by, is_said: false }
+    }
+}
+
 impl Drop for Credit {
     fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.session.give_credit(self.bytes);
+        if self.bytes == 0 {
+            return;
+        }
+        let Shared { state, wake, limits } = &*self.session.0;
+        let mut state = state.lock();
+        if state.epoch != self.epoch {
+            return;
+        }
+        state.owed += self.bytes;
+        // Not for each byte: half a window at a time keeps a peer going that sends all the time.
+        let is_due = state.owed >= limits.window_bytes / 2;
+        drop(state);
+        if is_due {
+            wake.notify_one();
         }
     }
 }

@@ -1,0 +1,67 @@
+//! The opening: which session goes over a connection, once the handshake has said who speaks.
+//!
+//! Whoever dials says which session it begins or goes on with, the controller what it has received of it. Each then
+//! [resumes](super::session::Speaker::resume) with what the other has.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::frame::FrameLimits;
+use super::handshake::{HandshakeError, hear, say};
+use super::retained::Received;
+
+/// What whoever dials says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Which session it is; drawn at random when it begins.
+    pub session: u64,
+    /// Which connection of the session this is. Each has a higher number than those before, so that an old one that comes
+    /// late takes nobody's place.
+    pub epoch: u32,
+    /// What was received of the session; `None` if it begins.
+    pub received: Option<Received>,
+}
+
+/// What the controller answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// What was received of the session; `None` if it begins, whatever was asked for.
+    pub received: Option<Received>,
+}
+
+/// Says which session is to go over a connection, and hears how it goes on.
+///
+/// # Errors
+/// Why there is no session over this connection. One that was to be resumed may be over another.
+pub async fn open<S>(stream: &mut S, opening: &Opening, wait: Duration) -> Result<Opened, HandshakeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let opened = async {
+        say(stream, opening).await?;
+        hear(stream, FrameLimits::STRANGER).await
+    };
+    timeout(wait, opened).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
+}
+
+/// Hears which session is to go over a connection. The answer is due.
+///
+/// # Errors
+/// Why there is no session over this connection.
+pub async fn hear_opening<S: AsyncRead + Unpin>(stream: &mut S, wait: Duration) -> Result<Opening, HandshakeError> {
+    timeout(wait, hear(stream, FrameLimits::STRANGER)).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
+}
+
+/// Says how a session goes on that a peer has opened.
+///
+/// # Errors
+/// Why there is no session over this connection.
+pub async fn answer_opening<S>(stream: &mut S, opened: &Opened, wait: Duration) -> Result<(), HandshakeError>
+where
+    S: AsyncWrite + Unpin,
+{
+    timeout(wait, say(stream, opened)).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
+}
