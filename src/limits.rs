@@ -51,9 +51,18 @@ pub const ENGINE_EVENTS_MAX: usize = 1_024;
 /// Actors that are told of engines that come and go.
 pub(crate) const ENGINE_SUBSCRIBERS_MAX: usize = 1_024;
 
-/// Most distinct sets of engines that views may aim at before unused ones are forgotten: each is a bitmap
+/// Most distinct sets of engines that tasks may aim at before unused ones are forgotten: each is a bitmap
 /// of all engines.
 pub(crate) const TARGET_SETS_MAX: usize = 1024;
+
+/// Most queues of tasks that may run anywhere, beside the first: one for each client that has some, and for each function
+/// where not every engine has all. They count among [`TARGET_SETS_MAX`], and leave most of it to views. A function that
+/// finds no room is refused.
+pub(crate) const OPEN_SETS_MAX: usize = 256;
+
+/// Of these, how many there may be before no further client gets one for what others have a queue for: beyond it clients
+/// share. Engines take from clients in turn, so more would not be served sooner; the rest is for functions.
+pub(crate) const CLIENT_SETS_MAX: usize = 128;
 
 /// Most items that a `map` submits ahead of what was read, unless its `buffersize` says otherwise: at a
 /// microsecond a task a millisecond of work, so that the workers have something to do while the reader looks at

@@ -154,10 +154,11 @@ impl Ledger {
                 let engine = self.fleet.get(place);
                 (!engine.is_draining && engine.can_take(cost_ns, self.fleet.ahead())).then_some(place)
             }
-            Line::Set(super::queues::ANY) if !self.knowing.is_needed() => self.fleet.pick(None, cost_ns),
             Line::Set(set) => {
-                let Self { fleet, sets, .. } = self;
-                fleet.pick(Some(&sets.get(set).members), cost_ns)
+                let Self { fleet, sets, knowing, .. } = self;
+                let target = sets.get(set);
+                let is_for_all = target.is_of_any() && !knowing.is_needed();
+                fleet.pick((!is_for_all).then_some(&target.members), cost_ns)
             }
             Line::None => None,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What is expected of each kind of task.
 #[derive(Debug, Default)]
 pub(super) struct Estimates {
-    /// Mean run time in nanoseconds, by the key of the kind. As many entries as the program has tasks.
+    /// Mean run time in nanoseconds, by the key of the kind. As many entries as the programs of the engines have tasks.
     mean_ns: HashMap<u64, u64>,
 }
 

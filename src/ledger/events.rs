@@ -90,12 +90,12 @@ impl Ledger {
     pub fn on_join(&mut self, offer: EngineOffer) -> (EngineId, Vec<Order>) {
         let id = EngineId(self.next_engine);
         self.next_engine += 1;
-        let (is_local, tasks) = (offer.is_local, offer.tasks.clone());
+        let is_local = offer.is_local;
         let place = self.fleet.add(Engine::new(id, offer));
         if is_local {
             self.enlist(place, LOCAL);
         }
-        self.enlist_by_tasks(place, tasks);
+        self.enlist_by_tasks(place);
         let mut orders = Vec::new();
         self.refill(place, &mut orders);
         (id, orders)
@@ -251,7 +251,7 @@ impl Ledger {
         let mut in_sets = 0;
         for (number, set) in self.sets.iter() {
             let mut members = set.members.iter();
-            let only = members.next().filter(|_| members.next().is_none() && !set.is_open && number != LOCAL);
+            let only = members.next().filter(|_| members.next().is_none() && !set.is_open() && number != LOCAL);
             let only = only.map(|place| self.fleet.get(place as u32).id);
             match engines.iter_mut().find(|engine| Some(engine.id) == only) {
                 Some(engine) => engine.queued += set.queue.len(),
@@ -320,7 +320,7 @@ impl Ledger {
             stamp: 0,
         };
         if let Line::Set(set) = line {
-            self.sets.get_mut(set).tasks += 1;
+            self.sets.on_task_came(set, entry.id.client);
         }
         self.pending += count as usize;
         let slot = self.entries.insert(entry) as u32;
@@ -355,7 +355,7 @@ impl Ledger {
         self.unindex(slot);
         let entry = self.entries.remove(slot as usize);
         if let Line::Set(set) = entry.line {
-            self.sets.get_mut(set).tasks -= 1;
+            self.sets.on_task_gone(set, entry.id.client);
         }
         if entry.extras.is_some() {
             self.deadlines.remove(slot);

@@ -8,6 +8,7 @@ mod entry;
 mod events;
 mod pieces;
 mod knowing;
+mod shares;
 mod targets;
 mod dispatch;
 mod endings;

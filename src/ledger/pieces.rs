@@ -50,7 +50,7 @@ impl Ledger {
         entry.id = entry.id.plus(count);
         entry.count -= count;
         if let Line::Set(set) = front.line {
-            self.sets.get_mut(set).tasks += 1;
+            self.sets.on_task_came(set, front.id.client);
         }
         let front = self.entries.insert(front) as u32;
         self.index(slot);

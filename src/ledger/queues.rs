@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use super::bits::{Bits, Mask};
+use super::shares::{Share, Shares};
 use crate::limits::TARGET_SETS_MAX;
 use crate::task::EngineId;
 
@@ -88,13 +89,14 @@ pub(super) struct TargetSet {
     pub(super) queue: Queue,
     /// Tasks in the ledger that aim at this set.
     pub(super) tasks: usize,
-    /// What waits for it waits for the next engine, too, where there is none.
-    pub(super) is_open: bool,
+    /// Whose tasks these are that may run anywhere, if they are such: they wait for the next engine, too, where there is
+    /// none.
+    pub(super) share: Option<Share>,
     /// The view's own list; held, so that its address stays its own.
     named: Option<Arc<[EngineId]>>,
 }
 
-/// All engines that have every task of this program.
+/// All engines that have every task of this program; for the first client.
 pub(super) const ANY: u32 = 0;
 /// All engines of this process.
 pub(super) const LOCAL: u32 = 1;
@@ -105,17 +107,32 @@ pub(super) struct TargetSets {
     sets: Slab<TargetSet>,
     /// The view's list, by address: hashing 10 000 ids for each task would cost more than the task.
     by_address: HashMap<usize, u32>,
+    /// Whose the open sets are.
+    pub(super) shares: Shares,
     /// Sets with a task that waits.
     pub(super) waiting: Mask,
+}
+
+impl TargetSet {
+    /// Returns whether what waits for it waits for the next engine, too, where there is none.
+    pub(super) fn is_open(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Returns whether it is of all engines that have every task of this program.
+    pub(super) fn is_of_any(&self) -> bool {
+        self.share.is_some_and(|share| share.needs.is_none())
+    }
 }
 
 impl TargetSets {
     pub(super) fn new() -> Self {
         let mut sets = Slab::new();
-        let any = sets.insert(TargetSet { is_open: true, ..TargetSet::default() });
+        let share = Some(Share { needs: None, client: 0 });
+        let any = sets.insert(TargetSet { share, ..TargetSet::default() });
         let local = sets.insert(TargetSet::default());
         debug_assert_eq!((any, local), (ANY as usize, LOCAL as usize), "the two fixed sets come first");
-        Self { sets, by_address: HashMap::new(), waiting: Mask::default() }
+        Self { sets, by_address: HashMap::new(), shares: Shares::default(), waiting: Mask::default() }
     }
 
     pub(super) fn get(&self, set: u32) -> &TargetSet {
@@ -131,8 +148,27 @@ impl TargetSets {
     }
 
     /// Adds a set of engines that no view has named.
-    pub(super) fn add_open(&mut self) -> u32 {
-        self.sets.insert(TargetSet { is_open: true, ..TargetSet::default() }) as u32
+    pub(super) fn add_open(&mut self, share: Share) -> u32 {
+        self.sets.insert(TargetSet { share: Some(share), ..TargetSet::default() }) as u32
+    }
+
+    /// Returns whether there may be no more sets.
+    pub(super) fn is_full(&self) -> bool {
+        self.sets.len() >= TARGET_SETS_MAX
+    }
+
+    /// Forgets a set that has no tasks, rather of those that views have named.
+    pub(super) fn forget_unused(&mut self) -> Option<u32> {
+        let unused = self.sets.iter().find(|(_, set)| set.tasks == 0 && set.named.is_some());
+        let Some(unused) = unused.map(|(set, _)| set as u32) else { return self.forget_unused_share() };
+        if let Some(named) = self.remove(unused).named {
+            self.by_address.remove(&address_of(&named));
+        }
+        Some(unused)
+    }
+
+    pub(super) fn remove(&mut self, set: u32) -> TargetSet {
+        self.sets.remove(set as usize)
     }
 
     pub(super) fn find(&self, named: &Arc<[EngineId]>) -> Option<u32> {
@@ -141,15 +177,7 @@ impl TargetSets {
 
     /// Adds a set; forgets an unused one where there are too many. `Err` if all are in use.
     pub(super) fn add(&mut self, named: &Arc<[EngineId]>, members: Bits) -> Result<(u32, Option<u32>), ()> {
-        let mut forgotten = None;
-        if self.sets.len() >= TARGET_SETS_MAX {
-            let unused = self.sets.iter().find(|(_, set)| set.tasks == 0 && set.named.is_some());
-            let (old, _) = unused.ok_or(())?;
-            let set = self.sets.remove(old);
-            let named = set.named.ok_or(())?;
-            self.by_address.remove(&address_of(&named));
-            forgotten = Some(old as u32);
-        }
+        let forgotten = if self.is_full() { Some(self.forget_unused().ok_or(())?) } else { None };
         let set = TargetSet { members, named: Some(named.clone()), ..TargetSet::default() };
         let added = self.sets.insert(set) as u32;
         self.by_address.insert(address_of(named), added);

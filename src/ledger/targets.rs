@@ -5,18 +5,22 @@ use std::sync::Arc;
 use super::bits::Bits;
 use super::entry::Line;
 use super::events::Ledger;
+use super::knowing::Function;
 use super::orders::{Order, Request};
-use super::queues::LOCAL;
+use super::queues::{ANY, LOCAL};
 use crate::error::TaskError;
 use crate::limits::TARGET_SETS_MAX;
-use crate::task::{Attempt, EngineId, Target, TaskKind};
+use crate::task::{Attempt, EngineId, Target};
 
 impl Ledger {
     /// Finds the queue for a task, or why there is none.
     pub(super) fn line_for(&mut self, request: &Request) -> Result<Line, TaskError> {
         let needs_local = !request.kind.portable;
+        let function = Function::of(request);
         match &request.target {
-            Target::Any if !needs_local => self.knowing_set(request.kind).map(Line::Set),
+            // With one client, and engines that have everything, this is all that is asked.
+            Target::Any if !needs_local && self.has_any(function, request.id.client) => Ok(Line::Set(ANY)),
+            Target::Any if !needs_local => self.open_set(function, request.id.client).map(Line::Set),
             Target::Any if self.sets.get(LOCAL).members.is_empty() => Err(TaskError::NotPortable),
             Target::Any => Ok(Line::Set(LOCAL)),
             Target::One(engine) => {
@@ -25,14 +29,14 @@ impl Ledger {
                 if needs_local && !self.fleet.get(place).is_local {
                     return Err(TaskError::NotPortable);
                 }
-                self.fleet.get(place).check(request.kind)?;
+                self.fleet.get(place).check(function)?;
                 Ok(Line::Direct(place))
             }
-            Target::Of(engines) => self.set_for(engines, request.kind).map(Line::Set),
+            Target::Of(engines) => self.set_for(engines, function).map(Line::Set),
         }
     }
 
-    fn set_for(&mut self, engines: &Arc<[EngineId]>, kind: &TaskKind) -> Result<u32, TaskError> {
+    fn set_for(&mut self, engines: &Arc<[EngineId]>, function: Function) -> Result<u32, TaskError> {
         if engines.is_empty() {
             return Err(TaskError::NoEngines);
         }
@@ -44,11 +48,11 @@ impl Ledger {
         if members.is_empty() {
             return Err(gone(engines[0], Attempt(0)));
         }
-        if !kind.portable && members.iter().any(|place| !self.fleet.get(place as u32).is_local) {
+        if !function.kind.portable && members.iter().any(|place| !self.fleet.get(place as u32).is_local) {
             return Err(TaskError::NotPortable);
         }
-        if self.knowing.is_needed() {
-            members.iter().try_for_each(|place| self.fleet.get(place as u32).check(kind))?;
+        if self.knowing.is_needed_for(function) {
+            members.iter().try_for_each(|place| self.fleet.get(place as u32).check(function))?;
         }
         Ok(set)
     }
@@ -58,12 +62,16 @@ impl Ledger {
         let full = |()| TaskError::Overloaded { what: "sets of engines", limit: TARGET_SETS_MAX };
         let (set, forgotten) = self.sets.add(engines, Bits::default()).map_err(full)?;
         if let Some(old) = forgotten {
-            self.fleet.iter_mut().for_each(|engine| engine.sets.remove(old as usize));
+            self.on_set_forgotten(old);
         }
         for place in places {
             self.enlist(place, set);
         }
         Ok(set)
+    }
+
+    pub(super) fn on_set_forgotten(&mut self, set: u32) {
+        self.fleet.iter_mut().for_each(|engine| engine.sets.remove(set as usize));
     }
 
     pub(super) fn enlist(&mut self, place: u32, set: u32) {
@@ -81,7 +89,7 @@ impl Ledger {
     ) {
         self.sets.get_mut(set).members.remove(place as usize);
         // What may run anywhere waits for the next engine; what may run nowhere any more does not.
-        if self.sets.get(set).is_open || !self.sets.get(set).members.is_empty() {
+        if self.sets.get(set).is_open() || !self.sets.get(set).members.is_empty() {
             return;
         }
         self.sets.waiting.remove(set as usize);

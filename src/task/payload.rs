@@ -142,6 +142,10 @@ pub trait ErasedTask: Send {
     fn live(&self) -> u32 {
         self.count()
     }
+    /// Returns whether this very program lacks the function: then only engines of other programs may run it.
+    fn is_foreign(&self) -> bool {
+        false
+    }
     /// Takes all tasks out, to be run one after the other; `None` if it is a single one.
     fn as_chunk(&mut self) -> Option<Box<dyn ChunkRun>> {
         None
@@ -233,6 +237,14 @@ impl Payload {
     /// Returns whether there is nothing left but holes.
     pub fn is_void(&self) -> bool {
         self.live() == 0
+    }
+
+    /// Returns whether this very program lacks the function: then only engines of other programs may run it.
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            Self::Typed(task) => task.is_foreign(),
+            Self::Wire(_) => false,
+        }
     }
 
     /// Returns how many of the tasks are no holes.

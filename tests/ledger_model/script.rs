@@ -35,6 +35,7 @@ pub(crate) enum Event {
     /// An engine hears that it may go.
     HearDismissal,
     Submit {
+        client: u64,
         wishes: Vec<RawWish>,
     },
     SubmitAgain {
@@ -163,6 +164,8 @@ fn any_wish() -> impl Strategy<Value = RawWish> {
 /// An event that honest engines and callers cause.
 pub(crate) fn honest() -> BoxedStrategy<Event> {
     let engine = any::<u8>;
+    // One has the most, as one does; several others come and go.
+    let client = prop_oneof![2 => Just(7_u64), 1 => 0..6_u64];
     let count = || prop_oneof![Just(1), Just(2), Just(usize::MAX)];
     prop_oneof![
         3 => (1..=3_u32, prop::bool::weighted(0.7)).prop_map(|(slots, is_local)| Event::Join { slots, is_local }),
@@ -170,7 +173,7 @@ pub(crate) fn honest() -> BoxedStrategy<Event> {
         2 => engine().prop_map(|engine| Event::Retire { engine }),
         3 => Just(Event::HearRecall),
         3 => Just(Event::HearDismissal),
-        18 => prop::collection::vec(any_wish(), 1..5).prop_map(|wishes| Event::Submit { wishes }),
+        18 => (client, prop::collection::vec(any_wish(), 1..5)).prop_map(|(client, wishes)| Event::Submit { client, wishes }),
         2 => any::<u8>().prop_map(|task| Event::SubmitAgain { task }),
         6 => prop::collection::vec(any::<u8>(), 1..4).prop_map(|tasks| Event::Cancel { tasks }),
         1 => Just(Event::CancelAll),
@@ -260,9 +263,9 @@ impl World {
             Event::Retire { engine } => self.with_engine(*engine, Self::retire),
             Event::HearRecall => self.hear_recall(),
             Event::HearDismissal => self.hear_dismissal(),
-            Event::Submit { wishes } => {
+            Event::Submit { client, wishes } => {
                 let wishes: Vec<Wish> = wishes.iter().map(|raw| self.read_wish(raw)).collect();
-                self.submit(wishes);
+                self.submit_of(*client, wishes);
             }
             Event::SubmitAgain { task } => {
                 let Some(id) = choose(&self.known_ids(), *task) else { return };
@@ -321,7 +324,7 @@ impl World {
 
     /// Tasks in the ledger, and a few that were there once.
     fn known_ids(&self) -> Vec<TaskId> {
-        let past = (0..self.next_seq).rev().take(4).map(|seq| TaskId { client: 7, seq });
+        let past = self.submitted.iter().rev().take(4).copied();
         self.model.ids().into_iter().chain(past).collect::<BTreeSet<_>>().into_iter().collect()
     }
 

@@ -47,7 +47,8 @@ pub(crate) struct World {
     pub(crate) runs: Vec<(EngineId, TaskId)>,
     /// All other orders since then.
     pub(crate) effects: Vec<Effect>,
-    pub(super) next_seq: u64,
+    /// The tasks that were submitted, in order.
+    pub(super) submitted: Vec<TaskId>,
     accepted: u64,
     calls_made: usize,
     calls_dropped: usize,
@@ -75,7 +76,7 @@ impl World {
             kinds: BTreeMap::new(),
             runs: Vec::new(),
             effects: Vec::new(),
-            next_seq: 0,
+            submitted: Vec::new(),
             accepted: 0,
             calls_made: 0,
             calls_dropped: 0,
@@ -130,11 +131,14 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, wishes: Vec<Wish>) -> Vec<TaskId> {
-        let seqs = self.next_seq..;
-        self.next_seq += wishes.len() as u64;
-        let batch: Vec<(TaskId, Wish)> =
-            seqs.zip(wishes).map(|(seq, wish)| (TaskId { client: 7, seq }, wish)).collect();
-        let ids = batch.iter().map(|(id, _)| *id).collect();
+        self.submit_of(7, wishes)
+    }
+
+    pub(crate) fn submit_of(&mut self, client: u64, wishes: Vec<Wish>) -> Vec<TaskId> {
+        let seqs = self.submitted.len() as u64..;
+        let batch: Vec<(TaskId, Wish)> = seqs.zip(wishes).map(|(seq, wish)| (TaskId { client, seq }, wish)).collect();
+        let ids: Vec<TaskId> = batch.iter().map(|(id, _)| *id).collect();
+        self.submitted.extend(&ids);
         self.submit_as(batch);
         ids
     }
@@ -192,6 +196,8 @@ impl World {
         {
             let queue = match &task.line {
                 Line::Of(engines) => format!("{:p}", Arc::as_ptr(engines)),
+                // What may run anywhere is in turn with that of other clients.
+                Line::Any => format!("any of {}", assignment.id.client),
                 line => format!("{line:?}"),
             };
             let before = sim.last_started.insert(queue, task.nth);
