@@ -27,3 +27,13 @@ fn a_client_elsewhere_does_what_one_of_the_cluster_does() {
     assert_eq!(rc.load_balanced().map(square, 0..1_000).get().unwrap(), (0..1_000).map(|x| x * x).collect::<Vec<_>>());
     assert_eq!(rc.queue_status().get().unwrap().settled, 1_004);
 }
+
+#[test]
+fn engines_that_come_and_go_are_heard_of() {
+    let cluster = Cluster::threads(1).start().unwrap();
+    let (_directory, listening) = listening(&cluster);
+    let rc = Client::connect(listening.client_file()).get().unwrap();
+    let added = cluster.add_threads(1).get().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(rc.ids()[1..], added);
+}

@@ -114,27 +114,3 @@ fn arguments_and_results_that_panic_when_dropped_take_nobody_with_them() {
     assert_eq!(view.apply(panics(9)).get(), Ok(9));
     assert_eq!(rc.queue_status().get().unwrap().pending, 0);
 }
-
-#[test]
-fn calls_left_in_a_system_that_ends_first_harm_nobody() {
-    quiet();
-    let system = actix::System::new();
-    let gate = CommonGate::new("left");
-    let (cluster, waiting) = system.block_on(async {
-        let cluster = support::engines(1).start().unwrap();
-        let view = cluster.client().engine(0).unwrap();
-        drop(view.apply(gate.task()));
-        let waiting: Vec<_> = (0..10).map(|_| view.apply(takes_a_bomb(Bomb))).collect();
-        // Once this is answered the first one was sent: a scheduler that outlives its engine for a moment, as the arbiters
-        // end one after the other, would else say that this is lost.
-        cluster.client().record(waiting[9].id()).await.unwrap();
-        actix::System::current().stop();
-        (cluster, waiting)
-    });
-    system.run().unwrap();
-    for ar in &waiting {
-        assert_eq!(ar.get_timeout(std::time::Duration::from_secs(10)), Err(TaskError::Disconnected));
-    }
-    gate.open();
-    drop(cluster);
-}

@@ -127,13 +127,21 @@ fn a_value_that_nobody_wants_is_dropped_where_its_drop_may_panic() {
 
 #[test]
 fn callbacks_of_promises_run_on_a_few_threads_that_end_when_idle() {
+    static CALLING: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
     let (tell, told) = mpsc::channel();
     let mut promises = Vec::new();
     for i in 0..100 {
         let (promise, ar) = Promise::<u32>::new("with callbacks");
         for k in 0..3 {
             let tell = tell.clone();
-            ar.add_done_callback(move |ar| tell.send((ar.get(), k)).unwrap()).unwrap();
+            ar.add_done_callback(move |ar| {
+                // A thread that has just ended may still be listed, so those are counted that call.
+                MOST.fetch_max(CALLING.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                tell.send((ar.get(), k)).unwrap();
+                CALLING.fetch_sub(1, Ordering::SeqCst);
+            })
+            .unwrap();
         }
         ar.add_done_callback(|_| panic!("in a callback")).unwrap();
         promises.push((i, promise));
@@ -149,7 +157,7 @@ fn callbacks_of_promises_run_on_a_few_threads_that_end_when_idle() {
     called.sort_by_key(|(value, k)| (value.clone().unwrap(), *k));
     assert_eq!(called, (0..100).flat_map(|i| (0..3).map(move |k| (Ok(i), k))).collect::<Vec<_>>());
     let threads = || our_threads().into_iter().filter(|name| name.starts_with("cb-apart")).count();
-    assert!(threads() <= 8, "{}", threads());
+    assert!(MOST.load(Ordering::SeqCst) <= 8, "{MOST:?}");
     eventually("they end", || threads() == 0);
 }
 

@@ -68,7 +68,7 @@ impl ClientActors {
             stop: proxy.clone().recipient(),
             settled: store.clone().recipient(),
             record: proxy.clone().recipient(),
-            records: store.clone().recipient(),
+            records: proxy.clone().recipient(),
             fetch: proxy.clone().recipient(),
             purge: proxy.clone().recipient(),
             purge_client: store.clone().recipient(),

@@ -13,7 +13,7 @@ use super::trouble::ns;
 use crate::actors::Asked;
 use crate::error::Error;
 use crate::ledger::{QueueStatus, Request};
-use crate::messages::{FetchKept, GetRecord, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
+use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
 use crate::task::{EngineId, Extras, Record, Retries, Target, TaskId, TaskKind, WireCall};
 use crate::wire::clients::{Aim, Answer, FromClient, Question, Refusal, Submitted, Wish};
 use crate::wire::frame::{Lane, Message};
@@ -221,6 +221,10 @@ asked!(Stop, |proxy, Stop { pending }, tell, ctx| {
 asked!(Purge, |proxy, Purge, tell, ctx| {
     proxy.parts.store.do_send(Purge);
     proxy.ask(Question::Purge, Asker::Done(tell));
+});
+asked!(GetRecords, |proxy, GetRecords, tell, ctx| {
+    // By way of this mailbox, or it might overtake what was asked before.
+    proxy.parts.store.do_send(Asked::new(GetRecords, tell));
 });
 asked!(GetRecord, |proxy, GetRecord { task }, tell, ctx| {
     if task.client == proxy.parts.client {

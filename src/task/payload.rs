@@ -120,10 +120,6 @@ pub trait ErasedTask: Send {
     fn to_wire(&mut self) -> Option<WireCall> {
         None
     }
-    /// Returns whether this very program lacks the function: then only engines of other programs may run it.
-    fn is_foreign(&self) -> bool {
-        false
-    }
     /// Returns whether dropping the call runs code.
     fn needs_drop(&self) -> bool;
     /// Returns how many tasks it stands for; more than one if it is a [`Chunk`](super::Chunk).
@@ -227,11 +223,6 @@ impl Payload {
             Self::Typed(task) => task.punch(from, count).map(Self::Typed),
             Self::Wire(_) => None,
         }
-    }
-
-    /// Returns whether this very program lacks the function: then only engines of other programs may run it.
-    pub fn is_foreign(&self) -> bool {
-        matches!(self, Self::Typed(task) if task.is_foreign())
     }
 
     /// Returns whether there is nothing left but holes.

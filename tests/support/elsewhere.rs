@@ -1,26 +1,31 @@
 //! A controller that is a process of its own, and this program a client of it over TCP with TLS.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Mutex;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use callboard::prelude::*;
 use callboard::{Client, Dial, EngineId, Error, Limits, Listen, Policy, Reply};
+use tokio::sync::oneshot;
 
 use super::cluster::{CONTROLS, ENGINE, Engines};
 
 /// The controller. It ends with this.
 pub(super) struct Elsewhere {
     client: Client,
-    process: Option<Mutex<Process>>,
+    process: Option<Process>,
 }
 
 struct Process {
     child: Child,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    asks: Mutex<ChildStdin>,
+    askers: Askers,
 }
+
+/// Who waits for which answer.
+type Askers = Arc<Mutex<HashMap<usize, oneshot::Sender<String>>>>;
 
 /// What a line of the controller's begins with that is an answer.
 const ANSWER: &str = "answer: ";
@@ -30,6 +35,7 @@ impl Elsewhere {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let directory = super::common(&format!("controller-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let Engines { n, limits, policy, .. } = engines;
+        limits.check()?;
         let told = [n.to_string(), format!("{policy:?}"), bounds(limits), directory.to_string_lossy().into_owned()];
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(ENGINE)
@@ -39,13 +45,25 @@ impl Elsewhere {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (asks, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut process = Process { child, asks, answers };
-        let file = process.answer();
-        let connecting = Dial::with(file).limits(limits.clone()).connect();
+        let (asks, answers) = (Mutex::new(child.stdin.take().unwrap()), BufReader::new(child.stdout.take().unwrap()));
+        let (tell, told) = oneshot::channel();
+        let askers: Askers = Arc::new(Mutex::new([(0, tell)].into()));
+        let process = Process { child, asks, askers: askers.clone() };
+        std::thread::spawn(move || {
+            for line in answers.lines().map_while(Result::ok) {
+                // The test harness says something, too.
+                let Some((number, answer)) = line.split_once(ANSWER).and_then(|(_, line)| line.split_once(' ')) else {
+                    continue;
+                };
+                let asker = askers.lock().unwrap().remove(&number.parse().unwrap()).unwrap();
+                drop(asker.send(answer.into()));
+            }
+        });
+        let limits = limits.clone();
         // The tests may be in async code, where one must not wait.
-        let client = std::thread::spawn(move || connecting.get()).join().unwrap()?;
-        Ok(Self { client, process: Some(Mutex::new(process)) })
+        let connect = move || Dial::with(told.blocking_recv().unwrap()).limits(limits).connect().get();
+        let client = std::thread::spawn(connect).join().unwrap()?;
+        Ok(Self { client, process: Some(process) })
     }
 
     pub(super) fn client(&self) -> Client {
@@ -53,29 +71,32 @@ impl Elsewhere {
     }
 
     pub(super) fn add_threads(&self, n: usize) -> Reply<Vec<EngineId>> {
-        let ids = self.ask(&format!("add {n}")).map(|ids| self.seen(&ids));
-        Reply::new(std::future::ready(ids))
+        let (client, asked) = (self.client.clone(), self.ask(&format!("add {n}")));
+        Reply::new(async move {
+            let ids: Vec<_> = asked.await?.split(',').filter_map(|id| id.parse().ok()).map(EngineId).collect();
+            // The client hears of them soon.
+            client.wait_for_engines(client.len().max(ids.len())).await?;
+            while !ids.iter().all(|id| client.ids().contains(id)) {
+                std::thread::yield_now();
+            }
+            Ok(ids)
+        })
     }
 
     pub(super) fn remove_engines(&self, engines: Vec<EngineId>) -> Reply<()> {
         let ids: Vec<String> = engines.iter().map(|id| id.0.to_string()).collect();
-        let client = self.client.clone();
-        let removed = self.ask(&format!("remove {}", ids.join(",")));
-        if removed.is_ok() {
-            super::eventually("the client has heard of it", || engines.iter().all(|id| !client.ids().contains(id)));
-        }
-        Reply::new(std::future::ready(removed.map(drop)))
-    }
-
-    /// Waits until the client has heard of engines, which it does soon.
-    fn seen(&self, ids: &str) -> Vec<EngineId> {
-        let ids: Vec<EngineId> = ids.split(',').filter_map(|id| id.parse().ok()).map(EngineId).collect();
-        super::eventually("the client has heard of it", || ids.iter().all(|id| self.client.ids().contains(id)));
-        ids
+        let (client, asked) = (self.client.clone(), self.ask(&format!("remove {}", ids.join(","))));
+        Reply::new(async move {
+            asked.await?;
+            while engines.iter().any(|id| client.ids().contains(id)) {
+                std::thread::yield_now();
+            }
+            Ok(())
+        })
     }
 
     pub(super) fn shutdown(mut self, pending: Pending) -> Reply<()> {
-        let (tell, told) = tokio::sync::oneshot::channel();
+        let (tell, told) = oneshot::channel();
         let (client, process) = (self.client.clone(), self.process.take());
         std::thread::spawn(move || {
             let ended = client.shutdown(pending).get();
@@ -85,28 +106,24 @@ impl Elsewhere {
         Reply::new(async move { told.await.unwrap() })
     }
 
-    fn ask(&self, what: &str) -> Result<String, Error> {
-        let mut process = self.process.as_ref().unwrap().lock().unwrap();
-        writeln!(process.asks, "{what}").unwrap();
-        let answer = process.answer();
-        match answer.strip_prefix("error ") {
-            None => Ok(answer),
-            Some("stopped") => Err(Error::ClusterStopped),
-            Some(asked) => Err(Error::NoSuchEngine { asked: asked.parse().unwrap(), have: self.client.ids() }),
-        }
-    }
-}
-
-impl Process {
-    fn answer(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(self.answers.read_line(&mut line).unwrap() > 0, "the controller has ended");
-            // The test harness says something, too.
-            if let Some((_, answer)) = line.trim_end().split_once(ANSWER) {
-                return answer.into();
+    fn ask(&self, what: &str) -> Reply<String> {
+        // What was submitted before is there before: it comes another way. The tests may be in async code.
+        let asked = self.client.queue_status();
+        let _ = std::thread::spawn(move || asked.get()).join().unwrap();
+        static NUMBER: AtomicUsize = AtomicUsize::new(1);
+        let ((tell, told), number) = (oneshot::channel(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let process = self.process.as_ref().unwrap();
+        process.askers.lock().unwrap().insert(number, tell);
+        writeln!(process.asks.lock().unwrap(), "{number} {what}").unwrap();
+        let client = self.client.clone();
+        Reply::new(async move {
+            let answer = told.await.expect("the controller is there");
+            match answer.strip_prefix("error ") {
+                None => Ok(answer),
+                Some("stopped") => Err(Error::ClusterStopped),
+                Some(asked) => Err(Error::NoSuchEngine { asked: asked.parse().unwrap(), have: client.ids() }),
             }
-        }
+        })
     }
 }
 
@@ -116,10 +133,9 @@ impl Drop for Elsewhere {
     }
 }
 
-fn end(process: Option<Mutex<Process>>) {
-    let Some(process) = process else { return };
-    let Process { mut child, asks, answers } = process.into_inner().unwrap();
-    drop((asks, answers));
+fn end(process: Option<Process>) {
+    let Some(Process { mut child, asks, .. }) = process else { return };
+    drop(asks);
     // As with a cluster of this process, a thread that drives a runtime does not wait.
     if tokio::runtime::Handle::try_current().is_ok() {
         std::thread::spawn(move || child.wait());
@@ -151,28 +167,35 @@ pub(super) fn control() {
     let builder = callboard::Cluster::threads(n.parse().unwrap()).limits(limits).policy(policy);
     let cluster = builder.start().unwrap();
     let listening = cluster.listen(Listen::at("127.0.0.1:0").directory(directory)).unwrap();
-    answer(&listening.client_file().display().to_string());
+    answer("0", &listening.client_file().display().to_string());
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
-        let (what, of) = line.split_once(' ').unwrap();
+        let [number, what, of] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
         let ids = |of: &str| of.split(',').filter_map(|id| id.parse().ok()).map(EngineId).collect::<Vec<_>>();
-        let done = match what {
-            "add" => cluster.add_threads(of.parse().unwrap()).get(),
-            "remove" => cluster.remove_engines(ids(of)).get().map(|()| Vec::new()),
+        let asked = match what {
+            "add" => cluster.add_threads(of.parse().unwrap()),
+            "remove" => {
+                let removed = cluster.remove_engines(ids(of));
+                Reply::new(async move { removed.await.map(|()| Vec::new()) })
+            }
             other => panic!("{other}?"),
         };
-        answer(&match done {
-            Ok(ids) => ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(","),
-            Err(Error::NoSuchEngine { asked, .. }) => format!("error {asked}"),
-            Err(Error::ClusterStopped) => "error stopped".into(),
-            Err(other) => panic!("{other}"),
+        let number = number.to_string();
+        std::thread::spawn(move || {
+            let done = match asked.get() {
+                Ok(ids) => ids.iter().map(|id| id.0.to_string()).collect::<Vec<_>>().join(","),
+                Err(Error::NoSuchEngine { asked, .. }) => format!("error {asked}"),
+                Err(Error::ClusterStopped) => "error stopped".into(),
+                Err(other) => panic!("{other}"),
+            };
+            answer(&number, &done);
         });
     }
     drop(cluster);
     std::process::exit(0);
 }
 
-fn answer(what: &str) {
-    println!("{ANSWER}{what}");
+fn answer(number: &str, what: &str) {
+    println!("{ANSWER}{number} {what}");
     std::io::stdout().flush().unwrap();
 }
