@@ -202,7 +202,7 @@ impl Client {
     /// # Ok::<(), callboard::Error>(())
     /// ```
     pub fn on_engine_event(&self, to: Recipient<EngineEvent>) -> Reply<()> {
-        Reply::ask_for(&self.link.questions().subscribe, Subscribe { to })
+        self.ask_for(|questions| &questions.subscribe, Subscribe { to })
     }
 
     /// Waits until every task is settled that this client has submitted before.
@@ -221,10 +221,11 @@ impl Client {
     pub fn wait(&self) -> Reply<()> {
         let before = self.link.next_id();
         let (taken_in, settled) = self.behind_submissions(|questions| &questions.settled);
+        let link = self.link.clone();
         Reply::new(async move {
-            taken_in.await.map_err(|_| Error::ClusterStopped)?;
+            taken_in.await.map_err(|_| link.gone())?;
             let (tell, told) = oneshot::channel();
-            ask(&settled, AwaitSettled { before, tell }).await.map_err(|_| Error::ClusterStopped)?;
+            ask(&settled, AwaitSettled { before, tell }).await.map_err(|_| link.gone())?;
             // The sender is dropped when nothing is left.
             let _ = told.await;
             Ok(())
@@ -233,7 +234,7 @@ impl Client {
 
     /// Asks where the tasks are.
     pub fn queue_status(&self) -> Reply<QueueStatus> {
-        Reply::ask(&self.link.questions().status, GetStatus)
+        self.ask(|questions| &questions.status, GetStatus)
     }
 
     /// Asks what is remembered of a task.
@@ -241,15 +242,16 @@ impl Client {
     /// Answers [`Error::UnknownResult`] for a task that was never submitted, or whose record was removed.
     pub fn record(&self, task: TaskId) -> Reply<Record> {
         let (taken_in, record) = self.behind_submissions(|questions| &questions.record);
+        let link = self.link.clone();
         Reply::new(async move {
-            taken_in.await.map_err(|_| Error::ClusterStopped)?;
-            ask(&record, GetRecord { task }).await.map_err(|_| Error::ClusterStopped)?
+            taken_in.await.map_err(|_| link.gone())?;
+            ask(&record, GetRecord { task }).await.map_err(|_| link.gone())?
         })
     }
 
     /// Asks for the records of all settled tasks that are remembered, oldest first.
     pub fn records(&self) -> Reply<Vec<Record>> {
-        Reply::ask(&self.link.questions().records, GetRecords)
+        self.ask(|questions| &questions.records, GetRecords)
     }
 
     /// Asks for the value of a task that was submitted with [`keep`](crate::With::keep), by its id.
@@ -258,10 +260,11 @@ impl Client {
     /// for it any more. Waits for a task that is not settled.
     pub fn fetch<T: DeserializeOwned + Send + 'static>(&self, task: TaskId) -> Reply<T> {
         let (taken_in, fetch) = self.behind_submissions(|questions| &questions.fetch);
+        let link = self.link.clone();
         Reply::new(async move {
-            taken_in.await.map_err(|_| Error::ClusterStopped)?;
+            taken_in.await.map_err(|_| link.gone())?;
             loop {
-                match ask(&fetch, FetchKept { task }).await.map_err(|_| Error::ClusterStopped)?? {
+                match ask(&fetch, FetchKept { task }).await.map_err(|_| link.gone())?? {
                     Kept::Value(bytes) => return read_kept(task, &bytes),
                     Kept::Pending(settled) => drop(settled.await),
                 }
@@ -271,14 +274,33 @@ impl Client {
 
     /// Has the result store forget the records and kept values of settled tasks.
     pub fn purge(&self) -> Reply<()> {
-        Reply::ask(&self.link.questions().purge, Purge)
+        self.ask(|questions| &questions.purge, Purge)
     }
 
     /// Has the cluster accept nothing more; answered when every task is settled.
     ///
     /// The engines' threads end with the [`Cluster`](crate::Cluster).
     pub fn shutdown(&self, pending: Pending) -> Reply<()> {
-        Reply::ask(&self.link.questions().stop, Stop { pending })
+        self.ask(|questions| &questions.stop, Stop { pending })
+    }
+
+    fn ask<M>(&self, to: impl FnOnce(&Questions) -> &Recipient<Asked<M>>, message: M) -> Reply<M::Result>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let (told, link) = (ask(to(self.link.questions()), message), self.link.clone());
+        Reply::new(async move { told.await.map_err(|_| link.gone()) })
+    }
+
+    /// As `ask`, what may be refused.
+    fn ask_for<M, T>(&self, to: impl FnOnce(&Questions) -> &Recipient<Asked<M>>, message: M) -> Reply<T>
+    where
+        M: Message<Result = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (told, link) = (ask(to(self.link.questions()), message), self.link.clone());
+        Reply::new(async move { told.await.map_err(|_| link.gone())? })
     }
 
     /// Asks that what was submitted before is taken in; with it, where the question goes that waits for that.

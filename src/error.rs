@@ -18,7 +18,7 @@ use crate::task::{Attempt, EngineId, Lack, Status, TaskId};
 /// assert_eq!(error.to_string(), "no engine 7 here; engines are [0, 1]");
 /// # Ok::<(), callboard::Error>(())
 /// ```
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No engine has this id or stands at this place. Ask `client.ids()`.
@@ -111,6 +111,10 @@ pub enum Error {
     /// The cluster was shut down, or the program dropped it.
     #[error("the cluster was shut down; start another, or keep the Cluster alive as long as its clients")]
     ClusterStopped,
+    /// The controller cannot be reached at present. It is looked for; ask again once it is back, as
+    /// [`engine_events`](crate::Client::engine_events) tell.
+    #[error("the controller cannot be reached at present; ask again once it is back")]
+    Disconnected,
     /// Blocking here would stop the runtime or arbiter that this thread drives. Use `.await`.
     #[error("this thread drives an async runtime, which blocking would stop; use .await, or ask from spawn_blocking")]
     WouldBlock,

@@ -42,16 +42,6 @@ impl<T> Reply<T> {
         Self(Box::pin(answer))
     }
 
-    /// Asks an actor.
-    pub(crate) fn ask<M>(actor: &Recipient<Asked<M>>, message: M) -> Self
-    where
-        M: Message<Result = T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let told = ask(actor, message);
-        Self::new(async move { told.await.map_err(|_| Error::ClusterStopped) })
-    }
-
     /// Asks an actor that may refuse.
     pub(crate) fn ask_for<M>(actor: &Recipient<Asked<M>>, message: M) -> Self
     where

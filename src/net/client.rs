@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use actix::{Addr, System};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep_until};
 
-use super::dial::{Backoff, Dial, Dialler};
+use super::dial::{Backoff, Connection as Stream, Dial, Dialler, Session};
 use super::drawn;
 use crate::actors::Threads;
 use crate::apart;
@@ -19,9 +20,9 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::registry::Registry;
-use crate::remote::{BegunAnew, ClientActors, ControllerProxy, Gone, Leave, attend};
+use crate::remote::{Away, ClientActors, Connected, ControllerProxy, Gone, Leave, NOT_RESUMED, attend};
 use crate::wire::handshake::Role;
-use crate::wire::session::{SessionLimits, Speaker};
+use crate::wire::session::{Ending, SessionLimits};
 
 /// How long a client looks for its controller, by default: somebody waits for it.
 const SEARCH: Duration = Duration::from_secs(10);
@@ -100,32 +101,101 @@ struct Line {
 
 impl Line {
     async fn speak(self, limits: Limits, registry: Registry, threads: Arc<Threads>, tell: Tell, ended: Receiver<()>) {
-        let stream = match self.dialler.find(&mut Backoff::from_now()).await {
-            Ok(stream) => stream,
+        let (mut session, mut backoff) = (Session::begin(SESSION), Backoff::from_now());
+        let stream = match self.dialler.open(&mut session, &mut backoff).await {
+            Ok((stream, _)) => stream,
             // Who asked may have gone away.
             Err(error) => return drop(tell.send(Err(error))),
         };
         let (known, ready) = oneshot::channel();
         let actors = ClientActors::start(self.client, limits, registry, threads, known);
-        let connection = Connection { proxy: actors.proxy.clone(), ended: Mutex::new(ended), asker: self.asker };
+        let given_up = Arc::new(Notify::new());
+        let connection = Connection {
+            proxy: actors.proxy.clone(),
+            given_up: given_up.clone(),
+            ended: Mutex::new(ended),
+            asker: self.asker.clone(),
+        };
         let client = Client::connected(actors.link.clone(), self.client, Box::new(connection));
-        let speaker = Speaker::new(SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() });
-        actors.proxy.do_send(BegunAnew(speaker.clone()));
+        actors.proxy.do_send(Connected(session.speaker.clone()));
         actix::spawn(async move {
             let is_ready = ready.await.is_ok();
             drop(tell.send(if is_ready { Ok(client) } else { Err(Error::ClusterStopped) }));
         });
-        let (reader, writer) = tokio::io::split(stream);
-        let ending = attend(reader, writer, &speaker, &actors.proxy).await;
-        tracing::info!(%ending, "the session with the controller has ended");
+        let ending = self.keep(stream, session, &actors.proxy, &given_up).await;
+        tracing::info!(ending, "the client has no controller any more");
         let _ = actors.proxy.send(Gone).await;
         actors.end().await;
     }
+
+    /// Speaks with the controller, and looks for it where it is away, until one of the two has gone for good; returns why.
+    async fn keep(
+        &self,
+        mut stream: Box<dyn Stream>,
+        mut session: Session,
+        proxy: &Addr<ControllerProxy>,
+        given_up: &Notify,
+    ) -> String {
+        loop {
+            let (reader, writer) = tokio::io::split(stream);
+            let ending = attend(reader, writer, &session.speaker, proxy).await;
+            if session.speaker.has_ended() && !matches!(&ending, Ending::ClosedByPeer(why) if &**why == NOT_RESUMED) {
+                return ending.to_string();
+            }
+            tracing::info!(%ending, "the connection to the controller is lost");
+            let away = match ending {
+                Ending::Silent(silent) | Ending::Stalled(silent) => silent,
+                _ => Duration::ZERO,
+            };
+            // Whoever waits for results is told when the controller stays away. It is looked for all the same.
+            let mut backoff = Backoff::from_now();
+            let (mut deadline, mut is_given_up) = (Some(Instant::now() + AWAY.saturating_sub(away)), false);
+            stream = loop {
+                let opened = tokio::select! {
+                    opened = self.dialler.open(&mut session, &mut backoff) => opened,
+                    () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                        deadline = None;
+                        session.speaker.abandon(NOT_RESUMED);
+                        proxy.do_send(Away);
+                        if is_given_up {
+                            return "what the client had submitted last was not taken".into();
+                        }
+                        continue;
+                    }
+                    () = given_up.notified() => {
+                        // What it submitted is still said, if that can be said in time.
+                        is_given_up = true;
+                        if deadline.is_none() {
+                            return "the client has left".into();
+                        }
+                        continue;
+                    }
+                };
+                match opened {
+                    Ok((stream, true)) => break stream,
+                    Ok((stream, false)) => {
+                        proxy.do_send(Connected(session.speaker.clone()));
+                        break stream;
+                    }
+                    Err(Error::Unreachable { .. }) => backoff.begin_again(Duration::ZERO),
+                    Err(error) => return error.to_string(),
+                }
+            };
+        }
+    }
 }
+
+/// How long a controller may be away before results are lost that wait for it.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// The bounds of a client's session. That nothing is heard is noticed in time to look for the controller before it counts as
+/// away.
+const SESSION: SessionLimits = SessionLimits { lost_ms: 3_000, ..SessionLimits::LASTING };
 
 /// A client's connection. Dropped with its last clone, view and result: then it is given up.
 struct Connection {
     proxy: Addr<ControllerProxy>,
+    given_up: Arc<Notify>,
     /// Closed when all has ended.
     ended: Mutex<Receiver<()>>,
     asker: Arc<Mutex<Option<ThreadId>>>,
@@ -134,8 +204,11 @@ struct Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         *self.asker.lock() = Some(std::thread::current().id());
-        let proxy = self.proxy.clone();
-        apart::speak(move || proxy.do_send(Leave));
+        let (proxy, given_up) = (self.proxy.clone(), self.given_up.clone());
+        apart::speak(move || {
+            proxy.do_send(Leave);
+            given_up.notify_one();
+        });
         if may_block() {
             // What was submitted is said before the program may end.
             let _ = self.ended.lock().recv_timeout(GOODBYE);

@@ -1,25 +1,39 @@
 //! The controller's side of a client elsewhere.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::network::{Connection, Inner, Network};
-use crate::remote::{self, ClientProxy, ClientProxyParts, Gone, Goodbye};
+use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye};
+use crate::wire::handshake::Role;
+use crate::wire::opening::Opening;
 use crate::wire::session::{SessionLimits, Speaker};
+
+/// How long a client that was lost may take to come back to what waits for it. It is told of no more than 64 MiB then.
+const CLIENT_WAIT: Duration = Duration::from_secs(60);
+
+/// The clients that are there, or may come back: by their numbers, with the session of each.
+#[derive(Default)]
+pub(super) struct Clients(Mutex<HashMap<u64, (u64, Speaker)>>);
 
 impl Network {
     /// Speaks with a client from its first word to its last.
-    pub(super) async fn attend_client(&self, stream: Box<dyn Connection>, peer: SocketAddr, client: u64) {
-        let Inner { parts, link, sessions, ending, clients, .. } = &*self.0;
-        let speaker = Speaker::new(SessionLimits::default());
-        let Some(_number) = Number::take(client, clients) else {
-            tracing::warn!(%peer, "a client has the number of another that is there");
-            return;
-        };
-        let _session = sessions.begin();
-        let parts = ClientProxyParts { link: link.clone(), registry: parts.registry.clone(), speaker: speaker.clone() };
+    pub(super) async fn attend_client(
+        &self,
+        stream: Box<dyn Connection>,
+        peer: SocketAddr,
+        client: u64,
+        opening: Opening,
+    ) {
+        let Inner { parts, link, ending, clients, held, .. } = &*self.0;
+        // What waits for a client is bounded by its proxy, which knows whether it takes anything.
+        let speaker = Speaker::lasting(SessionLimits::LASTING);
+        let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
+        let _number = clients.take(client, opening.session, &speaker);
+        let parts = ClientProxyParts { link: link.clone(), registry: parts.registry.clone(), speaker };
         let proxy = ClientProxy::start_for(client, parts);
         let (mut over, told) = (ending.subscribe(), proxy.clone());
         let telling = actix::spawn(async move {
@@ -27,28 +41,36 @@ impl Network {
                 told.do_send(Goodbye);
             }
         });
-        let (reader, writer) = tokio::io::split(stream);
-        let ending = remote::attend(reader, writer, &speaker, &proxy).await;
+        let ending = session.attend(stream, &proxy, |_| CLIENT_WAIT).await;
         tracing::info!(%peer, %ending, "a client has gone");
         telling.abort();
         proxy.do_send(Gone);
     }
 }
 
-/// The number of a client that is there; no second one has it.
-struct Number<'a> {
-    number: u64,
-    clients: &'a Mutex<HashSet<u64>>,
+impl Clients {
+    /// Notes whose a number is now. A session that the same client had before is over: it has given it up.
+    fn take(&self, client: u64, session: u64, speaker: &Speaker) -> Number<'_> {
+        let before = self.0.lock().insert(client, (session, speaker.clone()));
+        if let Some((_, before)) = before {
+            before.abandon("the client has begun another session");
+        }
+        Number { clients: self, client, session }
+    }
 }
 
-impl<'a> Number<'a> {
-    fn take(number: u64, clients: &'a Mutex<HashSet<u64>>) -> Option<Self> {
-        clients.lock().insert(number).then_some(Self { number, clients })
-    }
+/// The number of a client that is there.
+struct Number<'a> {
+    clients: &'a Clients,
+    client: u64,
+    session: u64,
 }
 
 impl Drop for Number<'_> {
     fn drop(&mut self) {
-        self.clients.lock().remove(&self.number);
+        let mut clients = self.clients.0.lock();
+        if clients.get(&self.client).is_some_and(|(session, _)| *session == self.session) {
+            clients.remove(&self.client);
+        }
     }
 }

@@ -20,9 +20,10 @@ use super::{drawn, tls};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
-use crate::remote::{STOPPED, Serving, serve};
+use crate::remote::{Desk, NOT_RESUMED, STOPPED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
+use crate::wire::opening::{Opened, Opening, open};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// How long one attempt to connect may take.
@@ -169,42 +170,103 @@ impl Backoff {
         }
     }
 
-    /// Returns how long to wait now; `None` if that were too long.
-    fn next(&mut self, search: Duration) -> Option<Duration> {
+    /// Waits before the next time.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if that were too long.
+    async fn pause(&mut self, dialler: &Dialler, reason: String) -> Result<(), Error> {
         // Many that lost one controller do not come back all at once.
         let wait = self.wait.mul_f64(0.8 + 0.4 * (drawn() % 1_000) as f64 / 1_000.0);
         self.wait = (self.wait * 2).min(BACKOFF[1]);
-        (self.since.elapsed() + wait <= search).then_some(wait)
+        let (address, waited) = (dialler.address.as_str().into(), self.since.elapsed());
+        if waited + wait > dialler.search {
+            return Err(Error::Unreachable { address, waited, reason: reason.into() });
+        }
+        sleep(wait).await;
+        Ok(())
     }
 }
 
 /// Is an engine until the cluster lets it go.
 async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> {
     let mut backoff = Backoff::from_now();
+    let mut session = Session::begin(SessionLimits::LASTING);
+    let mut desk = None;
     loop {
-        let stream = dialler.find(&mut backoff).await?;
-        tracing::info!(address = dialler.address, "joined");
-        let joined = Instant::now();
-        let ending = work(stream, registry).await;
-        tracing::info!(%ending, "the session with the controller has ended");
+        let (stream, is_resumed) = dialler.open(&mut session, &mut backoff).await?;
+        let new = || {
+            let (registry, speaker, patience) = (registry.clone(), session.speaker.clone(), Limits::default().spin());
+            Desk::with(Serving { registry, speaker, witness: None, patience })
+        };
+        if !is_resumed {
+            // What another runs is left to itself: nobody waits for it.
+            desk = None;
+        }
+        tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
+        let (reader, writer) = tokio::io::split(stream);
+        let began = Instant::now();
+        let ending = desk.get_or_insert_with(new).serve(reader, writer).await;
+        tracing::info!(%ending, "the connection to the controller has ended");
         match ending {
             Ending::Closed(_) => return Ok(()),
             Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),
-            Ending::ClosedByPeer(reason) => return Err(dialler.refused(reason)),
-            _lost => backoff.begin_again(joined.elapsed()),
+            Ending::ClosedByPeer(reason) if &*reason != NOT_RESUMED => return Err(dialler.refused(reason)),
+            _lost => backoff.begin_again(began.elapsed()),
         }
     }
 }
 
-/// Runs what comes, until the session ends.
-async fn work(stream: Box<dyn Connection>, registry: &Arc<Registry>) -> Ending {
-    let speaker = Speaker::new(SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() });
-    let (reader, writer) = tokio::io::split(stream);
-    let serving = Serving { registry: registry.clone(), speaker, witness: None, patience: Limits::default().spin() };
-    serve(reader, writer, serving).await
+/// A session that outlives its connections, for who dials.
+pub(super) struct Session {
+    number: u64,
+    /// Connections that it had, or was to have.
+    epoch: u32,
+    limits: SessionLimits,
+    pub(super) speaker: Speaker,
+}
+
+impl Session {
+    pub(super) fn begin(limits: SessionLimits) -> Self {
+        Self { number: drawn(), epoch: 0, limits, speaker: Speaker::lasting(limits) }
+    }
 }
 
 impl Dialler {
+    /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on.
+    pub(super) async fn open(
+        &self,
+        session: &mut Session,
+        backoff: &mut Backoff,
+    ) -> Result<(Box<dyn Connection>, bool), Error> {
+        loop {
+            if session.epoch > 0 && session.speaker.has_ended() {
+                *session = Session::begin(session.limits);
+            }
+            let mut stream = self.find(backoff).await?;
+            session.epoch += 1;
+            let received = (session.epoch > 1).then(|| session.speaker.suspend());
+            let opening = Opening { session: session.number, epoch: session.epoch, received };
+            let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
+            let error = match open(&mut stream, &opening, wait).await {
+                Ok(Opened { received: None }) if session.epoch == 1 => return Ok((stream, false)),
+                Ok(Opened { received: None }) => {
+                    // The controller has given the session up. Its number is free.
+                    session.speaker.abandon(NOT_RESUMED);
+                    let Session { number, epoch, limits, .. } = *session;
+                    *session = Session { number, epoch, ..Session::begin(limits) };
+                    return Ok((stream, false));
+                }
+                Ok(Opened { received: Some(theirs) }) => match session.speaker.resume(theirs) {
+                    Ok(()) => return Ok((stream, true)),
+                    Err(error) => error.to_string(),
+                },
+                Err(error) => error.to_string(),
+            };
+            tracing::info!(%error, "the session could not be opened");
+            backoff.pause(self, error).await?;
+        }
+    }
+
     /// Dials until the controller is found.
     pub(super) async fn find(&self, backoff: &mut Backoff) -> Result<Box<dyn Connection>, Error> {
         loop {
@@ -213,11 +275,7 @@ impl Dialler {
                 Err(Failed::ForGood(reason)) => return Err(self.refused(reason.into())),
                 Err(Failed::ForNow(reason)) => reason,
             };
-            let Some(wait) = backoff.next(self.search) else {
-                let (address, waited) = (self.address.as_str().into(), backoff.since.elapsed());
-                return Err(Error::Unreachable { address, waited, reason: reason.into() });
-            };
-            sleep(wait).await;
+            backoff.pause(self, reason).await?;
         }
     }
 

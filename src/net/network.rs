@@ -1,6 +1,5 @@
 //! The controller's side: lets in who belongs here, and has a gateway stand for each engine.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -16,17 +15,21 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::clients::Clients;
 use super::gate::{Metered, STRANGER_WAIT};
+use super::held::HeldSessions;
 use super::listen::{Listen, Listening, Shared};
 use super::tls;
+use super::vigil::Vigil;
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
 use crate::ledger::EngineOffer;
 use crate::limits::HANDSHAKE_MS_MAX;
-use crate::remote::{self, Begun, Fate, Gateway, GatewayParts, Lost, Process};
+use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::task::TaskTable;
 use crate::views::LinkParts;
 use crate::wire::handshake::{self, Hello, Role};
+use crate::wire::opening::{Opened, Opening, answer_opening, hear_opening};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// What comes to a cluster over the network. Its arbiter is started when it first listens.
@@ -42,8 +45,9 @@ pub(super) struct Inner {
     arbiters: Mutex<Vec<Arbiter>>,
     /// Changed when every task is settled: clients are told.
     pub(super) ending: watch::Sender<()>,
-    /// The clients that are there, by their numbers.
-    pub(super) clients: Mutex<HashSet<u64>>,
+    pub(super) clients: Clients,
+    pub(super) held: HeldSessions,
+    vigil: Vigil,
 }
 
 /// How many peers are spoken with.
@@ -75,7 +79,14 @@ impl Drop for Session<'_> {
     }
 }
 
-/// How long engines have to hear that the cluster ends.
+/// How long an engine whose connection has ended may take to come back. One that has died does not, and what it had waits
+/// for so long.
+const ENGINE_WAIT: Duration = Duration::from_secs(1);
+
+/// The same where we stood still ourselves: it may have dialled in vain, and waits before it dials again.
+const ENGINE_WAIT_AWAKE: Duration = Duration::from_secs(10);
+
+/// How long engines and clients have to hear that the cluster ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Network {
@@ -94,7 +105,9 @@ impl Network {
             sessions,
             arbiters,
             ending,
-            clients: Mutex::default(),
+            clients: Clients::default(),
+            held: HeldSessions::default(),
+            vigil: Vigil::new(),
         }))
     }
 
@@ -105,7 +118,10 @@ impl Network {
         let (network, accepting) = (self.clone(), shared.clone());
         arbiter.spawn(async move {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => network.accept(&listener, &accepting).await,
+                Ok(listener) => tokio::select! {
+                    () = network.accept(&listener, &accepting) => {}
+                    () = network.0.vigil.keep() => {}
+                },
                 Err(error) => tracing::error!(%error, "nobody can be listened to"),
             }
         });
@@ -147,12 +163,7 @@ impl Network {
             Ok(Ok((stream, hello, tasks))) => {
                 // On its own: whoever is cut off as a stranger from now on is not this one.
                 let network = self.clone();
-                drop(actix::spawn(async move {
-                    match hello.role {
-                        Role::Client => network.attend_client(stream, peer, hello.incarnation).await,
-                        _ => network.attend(stream, peer, tasks).await,
-                    }
-                }));
+                drop(actix::spawn(async move { network.open(stream, peer, hello, tasks).await }));
                 return;
             }
             Ok(Err(reason)) => reason,
@@ -188,15 +199,35 @@ impl Network {
         Ok((stream, theirs, tasks))
     }
 
+    /// Has a peer speak with who stands for it: the one that did, if it comes back, else a new one.
+    async fn open(&self, mut stream: Box<dyn Connection>, peer: SocketAddr, hello: Hello, tasks: Option<TaskTable>) {
+        let Ok(opening) = hear_opening(&mut stream, STRANGER_WAIT).await else { return };
+        let Err(mut stream) = self.0.held.hand_over(hello.role, opening, stream) else { return };
+        if answer_opening(&mut stream, &Opened { received: None }, STRANGER_WAIT).await.is_err() {
+            return;
+        }
+        let _session = self.0.sessions.begin();
+        match hello.role {
+            Role::Client => self.attend_client(stream, peer, hello.incarnation, opening).await,
+            _ => self.attend_engine(stream, peer, opening, tasks).await,
+        }
+    }
+
     /// Speaks with an engine from its joining to its end.
-    async fn attend(&self, stream: Box<dyn Connection>, peer: SocketAddr, tasks: Option<TaskTable>) {
-        let Inner { parts, scheduler, link, sessions, .. } = &*self.0;
-        let _session = sessions.begin();
-        let speaker = Speaker::new(SessionLimits { outbound_bytes_max: usize::MAX, ..SessionLimits::default() });
+    async fn attend_engine(
+        &self,
+        stream: Box<dyn Connection>,
+        peer: SocketAddr,
+        opening: Opening,
+        tasks: Option<TaskTable>,
+    ) {
+        let Inner { parts, scheduler, link, held, vigil, .. } = &*self.0;
+        let speaker = Speaker::lasting(SessionLimits::LASTING);
+        let Some(mut session) = held.begin(Role::Engine, opening, speaker.clone()) else { return };
         let parts = GatewayParts {
             scheduler: scheduler.clone(),
             finished: parts.finished.clone(),
-            speaker: speaker.clone(),
+            speaker,
             offer: EngineOffer { slots: 1, is_local: false, tasks: tasks.map(Arc::new) },
             fate: Arc::new(Fate::default()),
             process: Arc::new(Elsewhere),
@@ -206,8 +237,13 @@ impl Network {
             tasks_max: None,
         };
         let (gateway, _) = Gateway::join(parts);
-        let (reader, writer) = tokio::io::split(stream);
-        let ending = remote::attend(reader, writer, &speaker, &gateway).await;
+        let wait = |ending: &Ending| match ending {
+            _ if vigil.slept_lately() => ENGINE_WAIT_AWAKE,
+            // It was away for long already.
+            Ending::Silent(_) | Ending::Stalled(_) => Duration::ZERO,
+            _ => ENGINE_WAIT,
+        };
+        let ending = session.attend(stream, &gateway, wait).await;
         tracing::info!(%peer, %ending, "an engine has gone");
         let cause = match ending {
             Ending::Closed(reason) | Ending::ClosedByPeer(reason) => reason,

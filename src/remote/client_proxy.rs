@@ -15,6 +15,7 @@ use super::answers::{answered, refused};
 use super::attend::Said;
 use super::conversation::AIMS_MAX;
 use super::functions::{Named, named};
+use super::slowness::Slowness;
 use super::trouble::{ns, put, told};
 use super::{Gone, STOPPED};
 use crate::actors::{Counted, Lane as Told, LaneStream, tell};
@@ -44,6 +45,7 @@ pub(crate) struct ClientProxy {
     questions: usize,
     /// How its tasks ended.
     settled: Arc<Told<Ended>>,
+    slowness: Slowness,
 }
 
 /// What it is made of.
@@ -105,15 +107,21 @@ impl ClientProxy {
             behind: VecDeque::new(),
             questions: 0,
             settled: Told::new(),
+            slowness: Slowness::default(),
         };
         proxy.start()
     }
 
-    fn say(&self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
-        self.parts.speaker.say_or_end(lane, encode(what, buffers));
+    fn say(&mut self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
+        let (message, speaker) = (encode(what, buffers), &self.parts.speaker);
+        if self.slowness.is_too_slow(message.bytes(), speaker.waiting(Lane::Bulk) + speaker.waiting(Lane::Control)) {
+            tracing::warn!(client = self.client, "a client takes nothing of what is said to it, and is cut off");
+            return speaker.abandon("slow consumer: nothing was taken of what was said");
+        }
+        speaker.say_or_end(lane, message);
     }
 
-    fn say_engines(&self) {
+    fn say_engines(&mut self) {
         self.say(Lane::Control, &ToClient::Engines(self.parts.link.roster.ids()), Vec::new());
     }
 
@@ -229,19 +237,19 @@ impl ClientProxy {
         Ok(())
     }
 
-    fn say_answer(&self, number: u64, answer: Result<clients::Answer, clients::Refusal>, buffers: Vec<Bytes>) {
+    fn say_answer(&mut self, number: u64, answer: Result<clients::Answer, clients::Refusal>, buffers: Vec<Bytes>) {
         // Whoever hears that tasks are settled finds them so.
         self.tell_settled();
         self.say(Lane::Bulk, &ToClient::Answer(number, answer), buffers);
     }
 
-    fn tell_settled(&self) {
+    fn tell_settled(&mut self) {
         while let Some(batch) = self.settled.take() {
             self.tell(batch);
         }
     }
 
-    fn tell(&self, batch: Vec<Ended>) {
+    fn tell(&mut self, batch: Vec<Ended>) {
         let mut parcel = Parcel::default();
         for ended in batch {
             let settled = settled(ended, &mut parcel.buffers);

@@ -53,7 +53,7 @@ pub(crate) struct ControllerProxyParts {
 /// A session with the controller has begun: what was said in others is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Begun(pub(crate) Speaker);
+pub(crate) struct Connected(pub(crate) Speaker);
 
 /// The controller cannot be reached. Whoever waits for it is told.
 #[derive(Message)]
@@ -230,10 +230,10 @@ impl Handler<Said> for ControllerProxy {
     }
 }
 
-impl Handler<Begun> for ControllerProxy {
+impl Handler<Connected> for ControllerProxy {
     type Result = ();
 
-    fn handle(&mut self, msg: Begun, _: &mut Context<Self>) {
+    fn handle(&mut self, msg: Connected, _: &mut Context<Self>) {
         if self.conversation.is_some() {
             self.lose_all();
         }

@@ -36,30 +36,46 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Serving { registry, speaker, witness, patience } = serving;
-    let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
-    let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
-    let parts = EngineParts {
-        registry,
-        finished,
-        handed_back: uplink.clone().recipient(),
-        threads: threads.clone(),
-        patience,
-        witness,
-    };
-    let mut desk = Desk { parts, threads, uplink, engine: None };
-    run(reader, writer, &speaker, |heard| desk.on_heard(heard)).await
+    Desk::with(serving).serve(reader, writer).await
 }
 
-/// Hands on what the controller says.
-struct Desk {
+/// An engine of another process, for one session: hands on what the controller says.
+pub(crate) struct Desk {
     parts: EngineParts,
     threads: Arc<Threads>,
     uplink: Addr<Uplink>,
     engine: Option<Addr<Engine>>,
+    speaker: Speaker,
 }
 
 impl Desk {
+    /// Makes it on the present arbiter. Its engine starts when it is told that it has joined.
+    pub(crate) fn with(serving: Serving) -> Self {
+        let Serving { registry, speaker, witness, patience } = serving;
+        let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
+        let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
+        let parts = EngineParts {
+            registry,
+            finished,
+            handed_back: uplink.clone().recipient(),
+            threads: threads.clone(),
+            patience,
+            witness,
+        };
+        Self { parts, threads, uplink, engine: None, speaker }
+    }
+
+    /// Runs what the controller sends over this connection; returns why that has ended. In a session that lasts it may go
+    /// on over another: what runs meanwhile goes on, and its outcomes wait.
+    pub(crate) async fn serve<R, W>(&mut self, reader: R, writer: W) -> Ending
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let speaker = self.speaker.clone();
+        run(reader, writer, &speaker, |heard| self.on_heard(heard)).await
+    }
+
     fn on_heard(&mut self, heard: Heard) -> Result<(), Box<str>> {
         let Heard { message, .. } = heard;
         match (decode(&message)?, &self.engine) {

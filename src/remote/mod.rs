@@ -12,6 +12,7 @@ mod functions;
 mod answers;
 mod conversation;
 mod trouble;
+mod slowness;
 mod client_proxy;
 mod controller_proxy;
 mod client_actors;
@@ -23,11 +24,14 @@ mod simulation;
 /// Why a session ends in good order.
 pub(crate) const STOPPED: &str = "the engine was stopped";
 
-pub(crate) use attend::attend;
+/// Why a session ends whose peer has not come back in time.
+pub(crate) const NOT_RESUMED: &str = "it was not resumed in time";
+
+pub(crate) use attend::{Said, attend};
 pub(crate) use client_actors::ClientActors;
 pub(crate) use client_proxy::{ClientProxy, ClientProxyParts, Goodbye};
-pub(crate) use controller_proxy::{Away, Begun as BegunAnew, ControllerProxy, ControllerProxyParts, Gone, Leave};
-pub(crate) use engine::{Serving, serve};
+pub(crate) use controller_proxy::{Away, Connected, ControllerProxy, Gone, Leave};
+pub(crate) use engine::{Desk, Serving, serve};
 pub(crate) use fate::{Begun, Fate, Process};
 pub(crate) use gateway::{Gateway, GatewayParts, Lost};
 pub(crate) use mark::Mark;

@@ -23,7 +23,7 @@ pub(crate) struct Link {
     next_seq: AtomicU64,
     parts: LinkParts,
     /// What lasts as long as the link, where the controller is elsewhere.
-    _connection: Option<Box<dyn Send + Sync>>,
+    connection: Option<Box<dyn Send + Sync>>,
 }
 
 /// Where the actors of a cluster are reached.
@@ -55,13 +55,13 @@ impl Link {
     pub(crate) fn new(parts: LinkParts) -> Arc<Self> {
         // Random, so that ids stay unique over restarts and among clients that know nothing of each other.
         let client = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
-        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, _connection: None })
+        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, connection: None })
     }
 
     /// As `new`, to a controller elsewhere that knows the client by this number.
     #[cfg(all(unix, feature = "remote"))]
     pub(crate) fn connected(parts: LinkParts, client: u64, connection: Box<dyn Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, _connection: Some(connection) })
+        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, connection: Some(connection) })
     }
 
     pub(crate) fn roster(&self) -> &Roster {
@@ -70,6 +70,12 @@ impl Link {
 
     pub(crate) fn questions(&self) -> &Questions {
         &self.parts.questions
+    }
+
+    /// Says why there is no answer: whoever was asked is gone, or cannot be reached.
+    pub(crate) fn gone(&self) -> Error {
+        let is_away = self.connection.is_some() && !self.parts.roster.is_closed();
+        if is_away { Error::Disconnected } else { Error::ClusterStopped }
     }
 
     pub(crate) fn patience(&self) -> Duration {

@@ -30,7 +30,7 @@ const TASKS: FrameLimits = FrameLimits { header_bytes_max: 1 << 20, buffers_max:
 const TEXT_BYTES_MAX: usize = 512;
 
 /// What a peer is. One is never taken for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Hands out tasks.

@@ -48,16 +48,25 @@ impl SessionLimits {
     }
 }
 
+impl SessionLimits {
+    /// Those of a session with a process of this machine.
+    const ONE: Self = Self {
+        frames: FrameLimits::PEER,
+        beat_ms: 1_000,
+        lost_ms: 5_000,
+        write_stall_ms: 10_000,
+        window_bytes: 8 << 20,
+        outbound_bytes_max: 64 << 20,
+    };
+
+    /// Those of a session that outlives its connections, where what waits is bounded by who says it: outcomes of tasks that
+    /// were sent, and tasks that were admitted.
+    pub(crate) const LASTING: Self = Self { outbound_bytes_max: usize::MAX, ..Self::ONE };
+}
+
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self {
-            frames: FrameLimits::PEER,
-            beat_ms: 1_000,
-            lost_ms: 5_000,
-            write_stall_ms: 10_000,
-            window_bytes: 8 << 20,
-            outbound_bytes_max: 64 << 20,
-        }
+        Self::ONE
     }
 }
 

@@ -4,8 +4,10 @@
 mod cluster;
 #[cfg(all(unix, feature = "remote"))]
 mod elsewhere;
+mod forwarder;
 
 pub use cluster::{Cluster, DIALS, Engines, engine, engines};
+pub use forwarder::Forwarder;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,168 @@
+//! Sessions that outlive their connections, on the controller's side: whose each is, and how a peer comes back to its own.
+//!
+//! One task owns a session. A peer that has lost its connection dials again, shows who it is as anybody, and names the
+//! session; its new connection is handed to the owner, who has the session go on over it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use actix::prelude::*;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::gate::STRANGER_WAIT;
+use super::network::Connection;
+use crate::remote::{NOT_RESUMED, Said, attend};
+use crate::wire::handshake::Role;
+use crate::wire::opening::{Opened, Opening, answer_opening};
+use crate::wire::retained::Received;
+use crate::wire::session::{Ending, Speaker};
+
+/// The sessions that there are, by what their peers are and the numbers that these gave them.
+#[derive(Default)]
+pub(super) struct HeldSessions(Mutex<HashMap<(Role, u64), Entry>>);
+
+struct Entry {
+    /// Which connection of the session came last.
+    epoch: u32,
+    next: mpsc::Sender<Comeback>,
+}
+
+/// A peer has come back, over another connection.
+pub(super) struct Comeback {
+    stream: Box<dyn Connection>,
+    /// What it has received.
+    received: Received,
+}
+
+/// Connections of one session that its owner has not taken: the last one counts, and others are given up.
+const COMEBACKS_MAX: usize = 4;
+
+/// A session, for its owner. Nobody comes back to it once this is dropped.
+pub(super) struct HeldSession<'a> {
+    all: &'a HeldSessions,
+    key: (Role, u64),
+    next: mpsc::Receiver<Comeback>,
+    pub(super) speaker: Speaker,
+}
+
+impl HeldSessions {
+    /// Hands a connection to the owner of the session that its peer had; gives it back where there is none.
+    pub(super) fn hand_over(
+        &self,
+        role: Role,
+        opening: Opening,
+        stream: Box<dyn Connection>,
+    ) -> Result<(), Box<dyn Connection>> {
+        let Some(received) = opening.received else { return Err(stream) };
+        let mut all = self.0.lock();
+        let Some(entry) = all.get_mut(&(role, opening.session)) else { return Err(stream) };
+        if opening.epoch <= entry.epoch {
+            // It was on its way for long: another has taken its place. Dropping it ends it.
+            return Ok(());
+        }
+        entry.epoch = opening.epoch;
+        // Where there is no room its peer dials again.
+        drop(entry.next.try_send(Comeback { stream, received }));
+        Ok(())
+    }
+
+    /// Begins a session; `None` if its number is another's.
+    pub(super) fn begin(&self, role: Role, opening: Opening, speaker: Speaker) -> Option<HeldSession<'_>> {
+        let (tell, next) = mpsc::channel(COMEBACKS_MAX);
+        let key = (role, opening.session);
+        let mut all = self.0.lock();
+        if all.contains_key(&key) {
+            return None;
+        }
+        all.insert(key, Entry { epoch: opening.epoch, next: tell });
+        Some(HeldSession { all: self, key, next, speaker })
+    }
+}
+
+impl HeldSession<'_> {
+    /// Speaks with the peer over this connection, and over those with which it comes back, until the session ends or the
+    /// peer stays away for longer than `wait` says; returns how it ended.
+    pub(super) async fn attend<A>(
+        &mut self,
+        first: Box<dyn Connection>,
+        actor: &Addr<A>,
+        wait: impl Fn(&Ending) -> Duration,
+    ) -> Ending
+    where
+        A: Actor<Context = Context<A>> + Handler<Said>,
+    {
+        match self.attend_all(first, actor, wait).await {
+            Err(ending) => ending,
+            Ok(never) => match never {},
+        }
+    }
+
+    async fn attend_all<A>(
+        &mut self,
+        first: Box<dyn Connection>,
+        actor: &Addr<A>,
+        wait: impl Fn(&Ending) -> Duration,
+    ) -> Result<Infallible, Ending>
+    where
+        A: Actor<Context = Context<A>> + Handler<Said>,
+    {
+        let mut stream = first;
+        loop {
+            let (reader, writer) = tokio::io::split(stream);
+            let ending = tokio::select! {
+                biased;
+                // It may be back before the end of its old connection is noticed here. That is dropped then.
+                Some(comeback) = self.next.recv() => match self.resume(comeback).await {
+                    Ok(resumed) => {
+                        stream = resumed;
+                        continue;
+                    }
+                    Err(ending) => ending,
+                },
+                ending = attend(reader, writer, &self.speaker, actor) => ending,
+            };
+            stream = self.wait_for_comeback(ending, &wait).await?;
+        }
+    }
+
+    /// Waits until the peer is back; else returns how the session ended.
+    async fn wait_for_comeback(
+        &mut self,
+        mut ending: Ending,
+        wait: &impl Fn(&Ending) -> Duration,
+    ) -> Result<Box<dyn Connection>, Ending> {
+        while !self.speaker.has_ended() {
+            let Ok(Some(comeback)) = timeout(wait(&ending), self.next.recv()).await else {
+                self.speaker.abandon(NOT_RESUMED);
+                break;
+            };
+            match self.resume(comeback).await {
+                Ok(stream) => return Ok(stream),
+                Err(lost) => ending = lost,
+            }
+        }
+        Err(ending)
+    }
+
+    async fn resume(&self, comeback: Comeback) -> Result<Box<dyn Connection>, Ending> {
+        let Comeback { mut stream, received } = comeback;
+        let opened = Opened { received: Some(self.speaker.suspend()) };
+        answer_opening(&mut stream, &opened, STRANGER_WAIT).await.map_err(|_| Ending::Lost)?;
+        match self.speaker.resume(received) {
+            Ok(()) => Ok(stream),
+            Err(error) => {
+                self.speaker.abandon(error.to_string());
+                Err(Ending::Protocol(error.to_string().into()))
+            }
+        }
+    }
+}
+
+impl Drop for HeldSession<'_> {
+    fn drop(&mut self) {
+        self.all.0.lock().remove(&self.key);
+    }
+}
