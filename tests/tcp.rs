@@ -10,11 +10,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
-use callboard::{Blob, Dial, Error, Listen, Listening, Status};
+use callboard::{Blob, Dial, EngineEvent, Error, Listen, Listening, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 mod support;
-use support::{CommonGate, descriptors, eventually};
+use support::{CommonCount, CommonGate, Forwarder, descriptors, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -185,6 +185,92 @@ fn an_engine_that_stands_still_is_lost_and_comes_back_as_another() {
     assert_eq!(rc.load_balanced().apply(square(3)).get_timeout(PATIENCE), Ok(9));
 }
 
+/// A cluster without engines, with a stretch of network on the way there.
+fn listens_behind(network: &Forwarder) -> Listens {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Cluster::without_engines().start().unwrap();
+    let listen = Listen::at("127.0.0.1:0").directory(directory.path()).reached_at(network.address());
+    let listening = cluster.listen(listen).unwrap();
+    network.forward_to(listening.address());
+    Listens { cluster, listening, directory }
+}
+
+/// Counts itself; must not run twice.
+#[task]
+fn once(x: u64, filler: Vec<u8>) -> (u64, Vec<u8>) {
+    CommonCount::new("once").add();
+    (x, filler)
+}
+
+fn an_engine_whose_connection_is_lost_again_and_again_stays_the_same_and_runs_nothing_twice() {
+    let network = Forwarder::start();
+    let Listens { cluster, listening, directory: _directory } = listens_behind(&network);
+    let rc = cluster.client();
+    let _engine = dial(&listening.engine_file());
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let view = rc.engine(0).unwrap();
+    let filler = |x: u64| vec![x as u8; x as usize % 5_000];
+    let napping = view.apply(nap("cut".into(), 1_000));
+    let all: Vec<_> = (0..500).map(|x| view.apply(once(x, filler(x)))).collect();
+    CommonGate::new("cut").pass();
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(100));
+        network.cut();
+    }
+    assert_eq!(napping.get_timeout(PATIENCE), Ok(1_000));
+    for (x, ar) in (0..).zip(all) {
+        assert_eq!(ar.get_timeout(PATIENCE), Ok((x, filler(x))));
+        assert_eq!(ar.metadata().attempt.0, 1);
+    }
+    assert_eq!((CommonCount::new("once").get(), rc.ids()), (500, vec![callboard::EngineId(0)]));
+    assert_eq!(rc.queue_status().get().unwrap().late_outcomes, 0);
+}
+
+fn an_engine_that_stays_away_is_lost_and_comes_back_as_another() {
+    let network = Forwarder::start();
+    let Listens { cluster, listening, directory: _directory } = listens_behind(&network);
+    let rc = cluster.client();
+    let mut events = rc.engine_events();
+    let _engine = dial(&listening.engine_file());
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let (lost, again) = (rc.engine(0).unwrap().apply(nap("away".into(), 300)), rc.load_balanced());
+    CommonGate::new("away").pass();
+    let again = again.with().retries_on_loss(1).apply(square(5));
+    network.close();
+    let error = lost.get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(&error, TaskError::EngineLost { cause, .. } if cause.contains("the connection ended")), "{error}");
+    // What it made of the task meanwhile is not wanted any more.
+    std::thread::sleep(Duration::from_millis(300));
+    network.open();
+    assert_eq!(again.get_timeout(PATIENCE), Ok(25));
+    let events: Vec<_> = (0..3).map(|_| events.recv_timeout(PATIENCE).unwrap().unwrap()).collect();
+    let [EngineEvent::Joined { engine: first }, EngineEvent::Left { .. }, EngineEvent::Joined { engine: second }] =
+        &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((first.0, second.0, rc.ids()), (0, 1, vec![*second]));
+}
+
+fn a_controller_that_stood_still_blames_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut controller, mut lines) = controller("127.0.0.1:0", directory.path());
+    lines.next().unwrap();
+    let engine = dial(&directory.path().join("callboard-engine.json"));
+    assert_eq!(lines.next().unwrap(), "Ok(144)");
+    kill_process(Pid::from_child(&controller), Signal::STOP).unwrap();
+    // Longer than it takes an engine to give the connection up.
+    std::thread::sleep(Duration::from_secs(8));
+    kill_process(Pid::from_child(&controller), Signal::CONT).unwrap();
+    let mut input = controller.stdin.take().unwrap();
+    writeln!(input, "what is there?").unwrap();
+    assert_eq!(lines.next().unwrap(), "[0] Ok(144)", "the same");
+    drop(input);
+    assert!(controller.wait().unwrap().success());
+    let (status, said) = engine.end();
+    assert!(status.success(), "{status}: {said}");
+}
+
 /// Is a controller until its input ends; says where it listens, and what its engines make of a task.
 fn listen_and_work(address: &str, directory: &str) {
     let cluster = Cluster::without_engines().start().unwrap();
@@ -192,7 +278,13 @@ fn listen_and_work(address: &str, directory: &str) {
     println!("{}", listening.address());
     let squared = cluster.client().load_balanced().apply(square(12)).get_timeout(PATIENCE);
     println!("{squared:?}");
-    let _ = std::io::stdin().read_line(&mut String::new());
+    for _ in std::io::stdin().lines() {
+        // An engine that is coming back is given its time.
+        std::thread::sleep(Duration::from_secs(7));
+        let rc = cluster.client();
+        let squared = rc.load_balanced().apply(square(12)).get_timeout(PATIENCE);
+        println!("{:?} {squared:?}", rc.ids());
+    }
 }
 
 fn controller(address: &str, directory: &Path) -> (Child, impl Iterator<Item = String>) {
@@ -494,6 +586,9 @@ fn main() {
         plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only,
         an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on,
         an_engine_that_stands_still_is_lost_and_comes_back_as_another,
+        an_engine_whose_connection_is_lost_again_and_again_stays_the_same_and_runs_nothing_twice,
+        an_engine_that_stays_away_is_lost_and_comes_back_as_another,
+        a_controller_that_stood_still_blames_nobody,
         engines_find_a_controller_that_was_killed_and_started_again,
         whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
         a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Addr, Arbiter, ArbiterHandle};
 use parking_lot::{Condvar, Mutex};
@@ -79,9 +79,12 @@ impl Drop for Session<'_> {
     }
 }
 
-/// How long an engine whose connection has ended may take to come back. One that has died does not, and what it had waits
-/// for so long.
-const ENGINE_WAIT: Duration = Duration::from_secs(1);
+/// How long an engine whose connection has ended may take to come back, beside the way: it dials at once. One that has died
+/// does not, and what it had waits for so long.
+const ENGINE_WAIT: Duration = Duration::from_millis(500);
+
+/// The same with the way, at most.
+const ENGINE_WAIT_MAX: Duration = Duration::from_secs(3);
 
 /// The same where we stood still ourselves: it may have dialled in vain, and waits before it dials again.
 const ENGINE_WAIT_AWAKE: Duration = Duration::from_secs(10);
@@ -157,13 +160,14 @@ impl Network {
 
     /// Finds out who has connected. It is a stranger until then.
     async fn greet(&self, stream: TcpStream, peer: SocketAddr, number: u64, shared: &Arc<Shared>) {
+        let came = Instant::now();
         let greeted = timeout(STRANGER_WAIT, self.welcome(stream, shared)).await;
         shared.gate.leave(number);
         let reason = match greeted {
             Ok(Ok((stream, hello, tasks))) => {
                 // On its own: whoever is cut off as a stranger from now on is not this one.
                 let network = self.clone();
-                drop(actix::spawn(async move { network.open(stream, peer, hello, tasks).await }));
+                drop(actix::spawn(async move { network.open(stream, peer, came, hello, tasks).await }));
                 return;
             }
             Ok(Err(reason)) => reason,
@@ -200,7 +204,14 @@ impl Network {
     }
 
     /// Has a peer speak with who stands for it: the one that did, if it comes back, else a new one.
-    async fn open(&self, mut stream: Box<dyn Connection>, peer: SocketAddr, hello: Hello, tasks: Option<TaskTable>) {
+    async fn open(
+        &self,
+        mut stream: Box<dyn Connection>,
+        peer: SocketAddr,
+        came: Instant,
+        hello: Hello,
+        tasks: Option<TaskTable>,
+    ) {
         let Ok(opening) = hear_opening(&mut stream, STRANGER_WAIT).await else { return };
         let Err(mut stream) = self.0.held.hand_over(hello.role, opening, stream) else { return };
         if answer_opening(&mut stream, &Opened { received: None }, STRANGER_WAIT).await.is_err() {
@@ -209,7 +220,7 @@ impl Network {
         let _session = self.0.sessions.begin();
         match hello.role {
             Role::Client => self.attend_client(stream, peer, hello.incarnation, opening).await,
-            _ => self.attend_engine(stream, peer, opening, tasks).await,
+            _ => self.attend_engine(stream, peer, came, opening, tasks).await,
         }
     }
 
@@ -218,6 +229,7 @@ impl Network {
         &self,
         stream: Box<dyn Connection>,
         peer: SocketAddr,
+        came: Instant,
         opening: Opening,
         tasks: Option<TaskTable>,
     ) {
@@ -237,11 +249,13 @@ impl Network {
             tasks_max: None,
         };
         let (gateway, _) = Gateway::join(parts);
+        // What it takes to come back is what it took to come.
+        let back = (ENGINE_WAIT + 4 * came.elapsed()).min(ENGINE_WAIT_MAX);
         let wait = |ending: &Ending| match ending {
             _ if vigil.slept_lately() => ENGINE_WAIT_AWAKE,
             // It was away for long already.
             Ending::Silent(_) | Ending::Stalled(_) => Duration::ZERO,
-            _ => ENGINE_WAIT,
+            _ => back,
         };
         let ending = session.attend(stream, &gateway, wait).await;
         tracing::info!(%peer, %ending, "an engine has gone");

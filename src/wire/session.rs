@@ -112,9 +112,10 @@ impl From<FrameError> for Ending {
 
 impl From<std::io::Error> for Ending {
     fn from(error: std::io::Error) -> Self {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
         match error.kind() {
-            // A peer that died with bytes of ours unread.
-            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Self::Lost,
+            // A peer that died with bytes of ours unread, or without the last word that TLS has for it.
+            ConnectionReset | BrokenPipe | UnexpectedEof => Self::Lost,
             kind => Self::Failed(kind),
         }
     }
