@@ -4,6 +4,7 @@ mod bench;
 mod controller;
 mod huge_pages;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -89,7 +90,12 @@ fn main() -> ExitCode {
 
 /// Has what happens told on standard error.
 fn log(level: tracing::Level) {
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
