@@ -12,7 +12,7 @@ use callboard::{Client, Listen};
 /// The sum of the primes below `n`, and in which process it was computed.
 #[task]
 fn sum_of_primes(n: u64) -> (u64, u32) {
-    let is_prime = |x: &u64| (2..).take_while(|d| d * d <= *x).all(|d| x % d != 0);
+    let is_prime = |x: &u64| (2..).take_while(|d| d * d <= *x).all(|d| !x.is_multiple_of(d));
     ((2..n).filter(is_prime).sum(), std::process::id())
 }
 
