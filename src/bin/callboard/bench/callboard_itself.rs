@@ -100,7 +100,10 @@ fn dialled(engines: usize, how: fn(Listen) -> Listen) -> Fallible<Started> {
     let listening = cluster.listen(how(Listen::at("127.0.0.1:0").directory(&directory)))?;
     let mut dialling = Dialling { processes: Vec::new(), directory: Some(directory) };
     for _ in 0..engines {
-        let engine = Command::new(std::env::current_exe()?).arg("engine").arg(listening.engine_file()).spawn()?;
+        let engine = Command::new(std::env::current_exe()?)
+            .args(["engine", "--log", "error"])
+            .arg(listening.engine_file())
+            .spawn()?;
         dialling.processes.push(engine);
     }
     cluster.client().wait_for_engines(engines).get_timeout(Duration::from_secs(20))?;
