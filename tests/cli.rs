@@ -71,7 +71,7 @@ fn latency_is_given_by_quantile_beside_every_yardstick() {
     let mut beside = systems(&unpinned);
     beside.dedup();
     let callboard = ["callboard-threads", "channel_pingpong", "callboard-processes", "unix_pingpong"];
-    let over_tcp = ["callboard-tcp", "callboard-tcp-plain", "tcp_pingpong"];
+    let over_tcp = ["callboard-tcp", "callboard-tcp-plain", "callboard-tcp-client", "tcp_pingpong"];
     assert_eq!(beside, [&callboard[..], &over_tcp, &["rayon", "spawn_blocking", "sync_arbiter"]].concat());
     let ours: Vec<&str> = lines.iter().take(3).map(|line| line["params"]["quantile"].as_str().unwrap()).collect();
     assert_eq!(ours, ["p50", "p90", "p99"]);

@@ -30,7 +30,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             Ok(quantiles(system, &params, times))
         })
     };
-    let [threads, processes, tcp, plain_tcp] = callboard_itself::ALL;
+    let [threads, processes, tcp, plain_tcp, elsewhere] = callboard_itself::ALL;
     let ping_pong = |ends: Ends| -> Contender {
         Box::new(move || {
             let times = on_plain_thread(move || ping_pong::times(ends, WARM_UP, trips))?;
@@ -46,6 +46,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         bare::<UnixStream>(trips),
         takes_calls(tcp, Ends::Anywhere),
         takes_calls(plain_tcp, Ends::Anywhere),
+        takes_calls(elsewhere, Ends::Anywhere),
         bare::<TcpStream>(trips),
     ]);
     contenders.extend(YARDSTICKS.into_iter().map(|yardstick| takes_calls(yardstick, Ends::Anywhere)));

@@ -19,11 +19,12 @@ type Map = Box<dyn Fn(usize) -> Fallible<usize>>;
 /// How to set a system up, with so many threads.
 type SetUp = fn(usize) -> Fallible<Map>;
 
-const SYSTEMS: [(&str, SetUp); 6] = [
+const SYSTEMS: [(&str, SetUp); 7] = [
     (Engines::Threads.name(), |engines| callboard_map(Engines::Threads, engines)),
     (Engines::Processes.name(), |engines| callboard_map(Engines::Processes, engines)),
     (Engines::Tcp.name(), |engines| callboard_map(Engines::Tcp, engines)),
     (Engines::PlainTcp.name(), |engines| callboard_map(Engines::PlainTcp, engines)),
+    (Engines::Elsewhere.name(), |engines| callboard_map(Engines::Elsewhere, engines)),
     ("rayon", rayon_map),
     ("serial", serial_map),
 ];

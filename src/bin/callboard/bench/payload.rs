@@ -53,6 +53,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
             of(UnixStream::BULK, Box::new(move || bare_socket::bulk::<UnixStream>(bytes, 2 * trips))),
             echo(Engines::Tcp),
             echo(Engines::PlainTcp),
+            echo(Engines::Elsewhere),
             of(TcpStream::BULK, Box::new(move || bare_socket::bulk::<TcpStream>(bytes, 2 * trips))),
         ]);
     }
