@@ -85,7 +85,7 @@ impl<T: Counted + Send + 'static> Lane<T> {
     }
 
     /// Returns how many items wait to be taken.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.inner.lock().len
     }
 

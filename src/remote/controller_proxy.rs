@@ -71,9 +71,13 @@ impl ControllerProxy {
         Self { parts, conversation: None, subscribers: Subscribers::default(), ready: Some(ready) }
     }
 
-    /// Takes in what views pushed before the message at hand.
+    /// Takes in what views pushed before the message at hand; what they push meanwhile holds it up no longer.
     pub(super) fn take_in(&mut self, ctx: &mut Context<Self>) {
-        while let Some(batch) = self.parts.submissions.take() {
+        let mut before = self.parts.submissions.len();
+        while before > 0
+            && let Some(batch) = self.parts.submissions.take()
+        {
+            before = before.saturating_sub(batch.len());
             Handler::handle(self, Submit { batch }, ctx);
         }
     }
