@@ -41,6 +41,37 @@ pub(crate) const BLOBS_MAX: usize = 1_024;
 #[cfg(feature = "remote")]
 pub(crate) const HANDSHAKE_MS_MAX: u64 = 10_000;
 
+/// Functions that one client elsewhere may name: some are kept for as long as the program runs, and one client is not to use
+/// up the room for that of all.
+#[cfg(feature = "remote")]
+pub(crate) const CLIENT_FUNCTIONS_MAX: usize = 2_000;
+
+/// Engines in all the sets together that one client elsewhere aims at; 4 bytes each.
+#[cfg(feature = "remote")]
+pub(crate) const AIMED_ENGINES_MAX: usize = 4 << 20;
+
+/// Engines that a controller may tell a client of: more than let themselves be reached, and few enough to be told again.
+#[cfg(feature = "remote")]
+pub(crate) const ENGINES_TOLD_MAX: usize = 1 << 16;
+
+/// Longest label of a task that comes from a client elsewhere, in bytes: it is kept with the task's record.
+#[cfg(feature = "remote")]
+pub(crate) const LABEL_BYTES_MAX: usize = 4 << 10;
+
+/// Longest reason for a cancel that comes from a client elsewhere, in bytes: each of the tasks gets it, and there may be a
+/// million.
+#[cfg(feature = "remote")]
+pub(crate) const CANCEL_REASON_BYTES_MAX: usize = 1 << 10;
+
+/// Questions of one client elsewhere that are not answered, and as many wishes that wait for calls; each is a few hundred
+/// bytes, if it is no long cancel.
+#[cfg(feature = "remote")]
+pub(crate) const QUESTIONS_MAX: usize = 4_096;
+
+/// What one client elsewhere wants done behind calls that have not come, in bytes: two cancels of a map in a million pieces.
+#[cfg(feature = "remote")]
+pub(crate) const BEHIND_BYTES_MAX: usize = 32 << 20;
+
 /// Names that may be taken on one engine by what is pushed there: far more than a program names by hand, and
 /// few enough that one that makes up names is told before it fills the memory.
 pub const PUSHED_NAMES_MAX: usize = 4_096;

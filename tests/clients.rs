@@ -65,6 +65,32 @@ fn a_client_elsewhere_does_what_one_of_the_cluster_does() {
 }
 
 #[test]
+fn items_that_cannot_be_encoded_are_told_here_and_left_nowhere_else() {
+    fn only_even<S: serde::Serializer>(x: &u64, to: S) -> Result<S::Ok, S::Error> {
+        if x.is_multiple_of(2) { to.serialize_u64(*x) } else { Err(serde::ser::Error::custom("it is odd")) }
+    }
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Even(#[serde(serialize_with = "only_even")] u64);
+    #[task]
+    fn double(x: Even) -> u64 {
+        2 * x.0
+    }
+    let there = elsewhere(2);
+    let rc = there.connect();
+    for items in [vec![1, 3, 5], vec![1], vec![1, 2, 3, 3, 4, 6, 7], vec![2, 4]] {
+        let results = rc.load_balanced().map(double, items.iter().map(|x| Even(*x))).results();
+        for (x, result) in items.iter().zip(results.unwrap()) {
+            match result {
+                Ok(value) => assert_eq!(value, 2 * x),
+                Err(error) => assert!(x % 2 == 1 && error.to_string().contains("it is odd"), "{x}: {error}"),
+            }
+        }
+        let pending = || there.cluster.client().queue_status().get().unwrap().pending;
+        eventually("nothing of them is pending", || pending() == 0);
+    }
+}
+
+#[test]
 fn clients_have_ids_of_their_own_and_each_sees_its_own_work() {
     let there = elsewhere(1);
     let [first, second] = [there.connect(), there.connect()];

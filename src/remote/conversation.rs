@@ -32,6 +32,8 @@ pub(super) struct Conversation {
     calls: Parcel<Submitted>,
     /// How many calls were put there since the start.
     submitted: u64,
+    /// What comes behind the highest number of a task that was.
+    end: u64,
     /// Who waits for the answer to which question.
     askers: HashMap<u64, Asker>,
     next_question: u64,
@@ -57,6 +59,7 @@ impl Conversation {
             next_aim: 0,
             calls: Parcel::default(),
             submitted: 0,
+            end: 0,
             askers: HashMap::new(),
             next_question: 0,
         }
@@ -65,6 +68,16 @@ impl Conversation {
     /// Returns the function of this key, if it was called.
     pub(super) fn kind(&self, key: u64) -> Option<&'static TaskKind> {
         self.kinds.get(&key).copied()
+    }
+
+    /// Returns whether tasks up to these were submitted.
+    pub(super) fn has_said(&self, first: u64, count: u32) -> bool {
+        first.checked_add(count.into()).is_some_and(|end| end <= self.end)
+    }
+
+    /// Returns whether nothing more is said or heard.
+    pub(super) fn is_over(&self) -> bool {
+        self.speaker.is_closed()
     }
 
     pub(super) fn close(&self, reason: impl Into<Box<str>>) {
@@ -97,6 +110,7 @@ impl Conversation {
             chunksize: chunksize.map_or(0, Into::into),
             arguments: Encoded::put(inline, blobs, &mut self.calls.buffers),
         };
+        self.end = self.end.max(id.seq + u64::from(count));
         self.calls.bytes += submitted.text_bytes();
         self.calls.items.push(submitted);
         self.submitted += 1;
