@@ -156,6 +156,9 @@ pub struct Limits {
     pub engine_restarts_max: u32,
     /// See `engine_restarts_max`; in seconds.
     pub engine_restart_window_s: u64,
+    /// Engines and clients elsewhere that are spoken with, or may come back; one more is refused. Each costs a descriptor, two
+    /// buffers of 64 KiB and what TLS needs: 10 000 are some 2 GB.
+    pub sessions_max: usize,
     /// How long an idle thread looks for work before it sleeps, in microseconds. Waking a sleeping thread
     /// costs 30 us and more; looking costs the processor meanwhile. 0 sleeps at once.
     pub spin_us: u64,
@@ -178,6 +181,7 @@ impl Default for Limits {
             stop_wait_ms_max: 5_000,
             engine_restarts_max: 5,
             engine_restart_window_s: 60,
+            sessions_max: 10_000,
             spin_us: 50,
         }
     }
@@ -195,6 +199,7 @@ impl Limits {
             ("limits.engine_outstanding_max", self.engine_outstanding_max as usize),
             ("limits.callbacks_pending_max", self.callbacks_pending_max),
             ("limits.callback_threads_max", self.callback_threads_max),
+            ("limits.sessions_max", self.sessions_max),
         ];
         match counts.iter().find(|(_, count)| *count == 0) {
             Some((what, _)) => Err(Error::Zero { what }),

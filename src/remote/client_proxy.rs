@@ -41,6 +41,8 @@ pub(crate) struct ClientProxy {
     /// How its tasks ended.
     settled: Arc<Told<Ended>>,
     slowness: Slowness,
+    /// It broke the protocol.
+    has_lied: bool,
 }
 
 /// What it is made of.
@@ -96,6 +98,7 @@ impl ClientProxy {
             questions: 0,
             settled: Told::new(),
             slowness: Slowness::default(),
+            has_lied: false,
         };
         proxy.start()
     }
@@ -272,12 +275,13 @@ impl Handler<Said> for ClientProxy {
 
     fn handle(&mut self, msg: Said, ctx: &mut Context<Self>) {
         let Said { message, credit } = msg;
-        if self.parts.speaker.is_closed() {
-            // Behind a lie nothing counts.
+        if self.has_lied {
+            // Nothing counts behind that.
             return;
         }
         if let Err(reason) = self.on_said(&message, ctx) {
             tracing::warn!(%reason, "a client broke the protocol");
+            self.has_lied = true;
             self.parts.speaker.close(format!("protocol: {reason}"));
         }
         drop(credit);

@@ -233,14 +233,14 @@ impl Handler<Said> for ControllerProxy {
 
     fn handle(&mut self, msg: Said, _: &mut Context<Self>) {
         let Said { message, credit } = msg;
-        if self.conversation.as_ref().is_some_and(Conversation::is_over) {
-            // Behind a lie nothing counts.
+        if self.conversation.as_ref().is_some_and(Conversation::has_broken) {
+            // Nothing counts behind that.
             return;
         }
         if let Err(reason) = self.on_said(&message) {
             tracing::warn!(%reason, "the controller broke the protocol");
-            if let Some(conversation) = &self.conversation {
-                conversation.close(format!("protocol: {reason}"));
+            if let Some(conversation) = &mut self.conversation {
+                conversation.break_off(&reason);
             }
         }
         drop(credit);

@@ -37,6 +37,7 @@ pub(super) struct Conversation {
     /// Who waits for the answer to which question.
     askers: HashMap<u64, Asker>,
     next_question: u64,
+    has_broken: bool,
 }
 
 /// Sets of engines that a client may aim at, at once; a view that was not used for long is told again.
@@ -62,6 +63,7 @@ impl Conversation {
             end: 0,
             askers: HashMap::new(),
             next_question: 0,
+            has_broken: false,
         }
     }
 
@@ -75,9 +77,15 @@ impl Conversation {
         first.checked_add(count.into()).is_some_and(|end| end <= self.end)
     }
 
-    /// Returns whether nothing more is said or heard.
-    pub(super) fn is_over(&self) -> bool {
-        self.speaker.is_closed()
+    /// The controller broke the protocol.
+    pub(super) fn break_off(&mut self, reason: &str) {
+        self.has_broken = true;
+        self.close(format!("protocol: {reason}"));
+    }
+
+    /// Returns whether it did.
+    pub(super) fn has_broken(&self) -> bool {
+        self.has_broken
     }
 
     pub(super) fn close(&self, reason: impl Into<Box<str>>) {

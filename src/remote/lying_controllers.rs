@@ -34,7 +34,7 @@ async fn lie_to_one(listener: TcpListener, lie: Says) -> Ending {
     let hello = Hello { role: Role::Controller, cluster: CLUSTER, incarnation: 1, build: 0 };
     welcome(&mut stream, &hello, &[Role::Client], PATIENCE).await.unwrap();
     hear_opening(&mut stream, PATIENCE).await.unwrap();
-    answer_opening(&mut stream, &Opened { received: None }, PATIENCE).await.unwrap();
+    answer_opening(&mut stream, &Opened::Begun, PATIENCE).await.unwrap();
     let speaker = Speaker::lasting(SessionLimits::LASTING);
     speaker.say(Lane::Control, encode(&ToClient::Engines(vec![EngineId(0)]), Vec::new())).unwrap();
     let hear = |heard: Heard| {
