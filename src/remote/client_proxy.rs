@@ -105,7 +105,8 @@ impl ClientProxy {
 
     fn say(&mut self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
         let (message, speaker) = (encode(what, buffers), &self.parts.speaker);
-        if self.slowness.is_too_slow(message.bytes(), speaker.waiting(Lane::Bulk) + speaker.waiting(Lane::Control)) {
+        let waiting = speaker.waiting(Lane::Bulk) + speaker.waiting(Lane::Control);
+        if self.slowness.is_too_slow(message.bytes(), waiting, speaker.written()) {
             tracing::warn!(client = self.client, "a client takes nothing of what is said to it, and is cut off");
             return speaker.abandon("slow consumer: nothing was taken of what was said");
         }
