@@ -156,8 +156,8 @@ pub struct Limits {
     pub engine_restarts_max: u32,
     /// See `engine_restarts_max`; in seconds.
     pub engine_restart_window_s: u64,
-    /// Engines and clients elsewhere that are spoken with, or may come back; one more is refused. Each costs a descriptor, two
-    /// buffers of 64 KiB and what TLS needs: 10 000 are some 2 GB.
+    /// Engines and clients elsewhere that are spoken with, or may come back; one more is refused. Each costs a descriptor, a
+    /// buffer of 64 KiB and what TLS keeps: of 10 000 the buffers alone are 650 MB.
     pub sessions_max: usize,
     /// How long an idle thread looks for work before it sleeps, in microseconds. Waking a sleeping thread
     /// costs 30 us and more; looking costs the processor meanwhile. 0 sleeps at once.

@@ -37,7 +37,10 @@ impl Behind {
 
     /// Takes the next wish out, if it is behind no more than so many calls.
     pub(super) fn next(&mut self, submitted: u64) -> Option<Wish> {
-        let Waits { wish, bytes, .. } = self.wishes.pop_front_if(|waits| waits.behind <= submitted)?;
+        if self.wishes.front()?.behind > submitted {
+            return None;
+        }
+        let Waits { wish, bytes, .. } = self.wishes.pop_front()?;
         self.bytes -= bytes;
         Some(wish)
     }
