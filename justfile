@@ -37,6 +37,8 @@ torture: && fuzz
     CALLBOARD_CASES=1000 cargo test --release --lib simulation -- --nocapture
     CALLBOARD_CASES=100000 cargo test --release --test frames --test nearly_right
     CALLBOARD_CASES=10000 cargo test --release --test tcp strangers
+    CALLBOARD_CASES=20 cargo test --release --test half_open
+    CALLBOARD_CASES=10 cargo test --release --test floods
 
 # Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.
 fuzz:

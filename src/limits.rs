@@ -41,6 +41,37 @@ pub(crate) const BLOBS_MAX: usize = 1_024;
 #[cfg(feature = "remote")]
 pub(crate) const HANDSHAKE_MS_MAX: u64 = 10_000;
 
+/// Functions that one client elsewhere may name: some are kept for as long as the program runs, and one client is not to use
+/// up the room for that of all.
+#[cfg(feature = "remote")]
+pub(crate) const CLIENT_FUNCTIONS_MAX: usize = 2_000;
+
+/// Engines in all the sets together that one client elsewhere aims at; 4 bytes each.
+#[cfg(feature = "remote")]
+pub(crate) const AIMED_ENGINES_MAX: usize = 4 << 20;
+
+/// Engines that a controller may tell a client of: more than let themselves be reached, and few enough to be told again.
+#[cfg(feature = "remote")]
+pub(crate) const ENGINES_TOLD_MAX: usize = 1 << 16;
+
+/// Longest label of a task that comes from a client elsewhere, in bytes: it is kept with the task's record.
+#[cfg(feature = "remote")]
+pub(crate) const LABEL_BYTES_MAX: usize = 4 << 10;
+
+/// Longest reason for a cancel that comes from a client elsewhere, in bytes: each of the tasks gets it, and there may be a
+/// million.
+#[cfg(feature = "remote")]
+pub(crate) const CANCEL_REASON_BYTES_MAX: usize = 1 << 10;
+
+/// Questions of one client elsewhere that are not answered, and as many wishes that wait for calls; each is a few hundred
+/// bytes, if it is no long cancel.
+#[cfg(feature = "remote")]
+pub(crate) const QUESTIONS_MAX: usize = 4_096;
+
+/// What one client elsewhere wants done behind calls that have not come, in bytes: two cancels of a map in a million pieces.
+#[cfg(feature = "remote")]
+pub(crate) const BEHIND_BYTES_MAX: usize = 32 << 20;
+
 /// Names that may be taken on one engine by what is pushed there: far more than a program names by hand, and
 /// few enough that one that makes up names is told before it fills the memory.
 pub const PUSHED_NAMES_MAX: usize = 4_096;
@@ -125,6 +156,9 @@ pub struct Limits {
     pub engine_restarts_max: u32,
     /// See `engine_restarts_max`; in seconds.
     pub engine_restart_window_s: u64,
+    /// Engines and clients elsewhere that are spoken with, or may come back; one more is refused. Each costs a descriptor, a
+    /// buffer of 64 KiB and what TLS keeps: of 10 000 the buffers alone are 650 MB.
+    pub sessions_max: usize,
     /// How long an idle thread looks for work before it sleeps, in microseconds. Waking a sleeping thread
     /// costs 30 us and more; looking costs the processor meanwhile. 0 sleeps at once.
     pub spin_us: u64,
@@ -147,6 +181,7 @@ impl Default for Limits {
             stop_wait_ms_max: 5_000,
             engine_restarts_max: 5,
             engine_restart_window_s: 60,
+            sessions_max: 10_000,
             spin_us: 50,
         }
     }
@@ -164,6 +199,7 @@ impl Limits {
             ("limits.engine_outstanding_max", self.engine_outstanding_max as usize),
             ("limits.callbacks_pending_max", self.callbacks_pending_max),
             ("limits.callback_threads_max", self.callback_threads_max),
+            ("limits.sessions_max", self.sessions_max),
         ];
         match counts.iter().find(|(_, count)| *count == 0) {
             Some((what, _)) => Err(Error::Zero { what }),

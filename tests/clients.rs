@@ -3,11 +3,12 @@
 #![cfg(all(unix, feature = "remote"))]
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
-use callboard::{Blob, Client, Dial, EngineEvent, EngineId, Error, Listen, Listening, Status};
+use callboard::{Blob, Client, Dial, EngineEvent, EngineId, Error, Limits, Listen, Listening, Status};
 
 mod support;
 use support::{Forwarder, Gate, descriptors, eventually, our_threads};
@@ -33,7 +34,11 @@ struct Elsewhere {
 }
 
 fn elsewhere(engines: usize) -> Elsewhere {
-    let (cluster, network) = (Cluster::threads(engines).start().unwrap(), Forwarder::start());
+    elsewhere_within(engines, Limits::default())
+}
+
+fn elsewhere_within(engines: usize, limits: Limits) -> Elsewhere {
+    let (cluster, network) = (Cluster::threads(engines).limits(limits).start().unwrap(), Forwarder::start());
     let directory = tempfile::tempdir().unwrap();
     let listen = Listen::at("127.0.0.1:0").directory(directory.path()).reached_at(network.address());
     let listening = cluster.listen(listen).unwrap();
@@ -62,6 +67,32 @@ fn a_client_elsewhere_does_what_one_of_the_cluster_does() {
     let added = there.cluster.add_threads(1).get().unwrap();
     assert_eq!(events.recv_timeout(PATIENCE).unwrap(), Some(EngineEvent::Joined { engine: added[0] }));
     assert_eq!(rc.ids()[3..], added);
+}
+
+#[test]
+fn items_that_cannot_be_encoded_are_told_here_and_left_nowhere_else() {
+    fn only_even<S: serde::Serializer>(x: &u64, to: S) -> Result<S::Ok, S::Error> {
+        if x.is_multiple_of(2) { to.serialize_u64(*x) } else { Err(serde::ser::Error::custom("it is odd")) }
+    }
+    #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    struct Even(#[serde(serialize_with = "only_even")] u64);
+    #[task]
+    fn double(x: Even) -> u64 {
+        2 * x.0
+    }
+    let there = elsewhere(2);
+    let rc = there.connect();
+    for items in [vec![1, 3, 5], vec![1], vec![1, 2, 3, 3, 4, 6, 7], vec![2, 4]] {
+        let results = rc.load_balanced().map(double, items.iter().map(|x| Even(*x))).results();
+        for (x, result) in items.iter().zip(results.unwrap()) {
+            match result {
+                Ok(value) => assert_eq!(value, 2 * x),
+                Err(error) => assert!(x % 2 == 1 && matches!(error, TaskError::Undecodable { .. }), "{x}: {error}"),
+            }
+        }
+        let pending = || there.cluster.client().queue_status().get().unwrap().pending;
+        eventually("nothing of them is pending", || pending() == 0);
+    }
 }
 
 #[test]
@@ -242,4 +273,66 @@ fn what_is_wrong_with_a_connection_is_said_with_what_to_do() {
     let told = refused(Dial::with(&file));
     assert!(told.contains("take the file that it writes"), "{told}");
     assert_eq!(there.connect().ids(), [EngineId(0)]);
+}
+
+/// Copies a connection file and changes what it says of its role, not its certificate.
+fn disguised(file: &Path, to: &str, role: &str) -> PathBuf {
+    let to = file.with_file_name(to);
+    let mut content: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    content["role"] = role.into();
+    std::fs::copy(file, &to).unwrap();
+    std::fs::write(&to, content.to_string()).unwrap();
+    to
+}
+
+#[test]
+fn whoever_says_to_be_what_its_certificate_does_not_say_is_refused() {
+    let there = elsewhere(1);
+    let (engine, client) = (there.listening.engine_file(), there.listening.client_file());
+    let before = there.listening.refused();
+    let began = Instant::now();
+    let refused = Client::connect(disguised(&engine, "disguised.json", "client")).get().unwrap_err();
+    assert!(matches!(&refused, Error::Refused { reason, .. } if reason.contains("Client")), "{refused}");
+    let refused = callboard::run_engine(disguised(&client, "disguised.json", "engine")).unwrap_err();
+    assert!(matches!(&refused, Error::Refused { reason, .. } if reason.contains("Engine")), "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(2), "at once");
+    eventually("each tried once", || there.listening.refused() == before + 2);
+    assert_eq!((there.cluster.client().len(), there.connect().len()), (1, 1));
+    for file in [&engine, &client] {
+        // Whoever poses as the controller makes its certificates with a key that may make none.
+        let posing = tempfile::tempdir().unwrap();
+        std::fs::rename(disguised(file, "posing.json", "controller"), posing.path().join("callboard-controller.json"))
+            .unwrap();
+        let impostor = Cluster::without_engines().start().unwrap();
+        let listen = Listen::at("127.0.0.1:0").directory(posing.path());
+        let Ok(listening) = impostor.listen(listen) else { continue };
+        there.network.cut();
+        there.network.forward_to(listening.address());
+        let refused = Client::connect(&client).get().unwrap_err().to_string();
+        assert!(refused.contains("is not the controller of this file"), "{refused}");
+        let refused = callboard::run_engine(&engine).unwrap_err().to_string();
+        assert!(refused.contains("is not the controller of this file"), "{refused}");
+        there.network.forward_to(there.listening.address());
+    }
+    assert_eq!(there.connect().load_balanced().apply(square(2)).get_timeout(PATIENCE), Ok(4));
+}
+
+#[test]
+fn beyond_the_number_of_sessions_a_peer_is_refused_with_what_to_do() {
+    let mut limits = Limits::default();
+    limits.sessions_max = 2;
+    let there = elsewhere_within(1, limits);
+    let [first, second] = [there.connect(), there.connect()];
+    let refused = Client::connect(there.listening.client_file()).get().unwrap_err();
+    assert!(matches!(&refused, Error::Refused { reason, .. } if reason.contains("limits.sessions_max")), "{refused}");
+    let refused = callboard::run_engine(there.listening.engine_file()).unwrap_err();
+    assert!(matches!(&refused, Error::Refused { reason, .. } if reason.contains("limits.sessions_max")), "{refused}");
+    // Who is in comes back over another connection.
+    there.network.cut();
+    for rc in [&first, &second] {
+        assert_eq!(rc.load_balanced().apply(square(3)).get_timeout(PATIENCE), Ok(9));
+    }
+    drop(first);
+    let third = Client::connect(there.listening.client_file()).get().unwrap();
+    assert_eq!(third.load_balanced().apply(square(4)).get_timeout(PATIENCE), Ok(16));
 }

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 const WAIT: Duration = Duration::from_secs(3);
 
+const WELCOME: [Role; 2] = [Role::Engine, Role::Client];
+
 /// A table that is not sent to a peer of the same build.
 static NO_TASKS: std::sync::LazyLock<TaskTable> = std::sync::LazyLock::new(TaskTable::default);
 
@@ -26,7 +28,7 @@ async fn each_hears_who_the_other_is_and_what_follows_is_left_to_them() {
     let (controller, engine) = (hello(Role::Controller, 7), hello(Role::Engine, 7));
     let (heard_here, heard_there) = tokio::join!(
         async {
-            let heard = welcome(&mut here, &controller, &[Role::Engine], WAIT).await;
+            let heard = welcome(&mut here, &controller, &WELCOME, WAIT).await;
             here.write_all(b"next").await.unwrap();
             heard
         },
@@ -48,7 +50,7 @@ async fn whoever_does_not_belong_here_is_refused_and_told_why() {
         let (mut here, mut there) = duplex(1_000);
         let ours = hello(Role::Controller, 7);
         let (refused, told) =
-            tokio::join!(welcome(&mut here, &ours, &[Role::Engine], WAIT), join(&mut there, &theirs, &NO_TASKS, WAIT));
+            tokio::join!(welcome(&mut here, &ours, &WELCOME, WAIT), join(&mut there, &theirs, &NO_TASKS, WAIT));
         assert_eq!(told, Err(HandshakeError::Refused(expected.to_string().into())));
         assert_eq!(refused, Err(expected));
     }
@@ -69,12 +71,12 @@ async fn a_stranger_is_seen_by_its_first_bytes() {
         let (mut here, mut there) = duplex(1_000);
         there.write_all(&bytes).await.unwrap();
         there.shutdown().await.unwrap();
-        assert_eq!(welcome(&mut here, &hello(Role::Controller, 7), &[Role::Engine], WAIT).await, Err(expected));
+        assert_eq!(welcome(&mut here, &hello(Role::Controller, 7), &WELCOME, WAIT).await, Err(expected));
     }
     // One that says nothing.
     let (mut here, _silent) = duplex(1_000);
     let began = Instant::now();
-    let late = welcome(&mut here, &hello(Role::Controller, 7), &[Role::Engine], WAIT).await;
+    let late = welcome(&mut here, &hello(Role::Controller, 7), &WELCOME, WAIT).await;
     assert_eq!((late, began.elapsed()), (Err(HandshakeError::TimedOut(WAIT)), WAIT));
 }
 
@@ -90,7 +92,7 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
     let (controller, engine) = (hello(Role::Controller, 7), Hello { build: 3, ..hello(Role::Engine, 7) });
     let tasks = TaskTable::of([square::kind(), &other]);
     let (heard, _) =
-        tokio::join!(welcome(&mut here, &controller, &[Role::Engine], WAIT), join(&mut there, &engine, &tasks, WAIT));
+        tokio::join!(welcome(&mut here, &controller, &WELCOME, WAIT), join(&mut there, &engine, &tasks, WAIT));
     assert_eq!(heard, Ok((engine.clone(), Some(tasks.clone()))));
 
     // More than is taken, and not in order.
@@ -99,7 +101,7 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
     for (tasks, told) in [(twice, "not in order"), (too_many, "over the limit")] {
         let (mut here, mut there) = duplex(1_000);
         let greeted = async {
-            let heard = welcome(&mut here, &controller, &[Role::Engine], WAIT).await;
+            let heard = welcome(&mut here, &controller, &WELCOME, WAIT).await;
             drop(here);
             heard
         };
@@ -112,16 +114,21 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
 #[tokio::test(start_paused = true)]
 async fn whoever_dials_opens_a_session_and_hears_what_the_controller_has_of_it() {
     let (mut here, mut there) = duplex(1_000);
-    let received = Some(Received { control: u64::MAX, bulk: 3 });
-    let opening = Opening { session: u64::MAX, epoch: 7, received };
-    for opened in [Opened { received }, Opened { received: None }] {
+    let received = Received { control: u64::MAX, bulk: 3 };
+    let opening = Opening { session: u64::MAX, epoch: 7, received: Some(received) };
+    let cases = [
+        (Opened::Begun, Ok(None)),
+        (Opened::Resumed(received), Ok(Some(received))),
+        (Opened::Refused("there is no room".into()), Err(HandshakeError::Refused("there is no room".into()))),
+    ];
+    for (opened, expected) in cases {
         let answered = async {
             let heard = hear_opening(&mut here, WAIT).await;
             answer_opening(&mut here, &opened, WAIT).await.unwrap();
             heard
         };
         let (heard, answer) = tokio::join!(answered, open(&mut there, &opening, WAIT));
-        assert_eq!((heard, answer), (Ok(opening), Ok(opened)));
+        assert_eq!((heard, answer), (Ok(opening), expected));
     }
     let began = Instant::now();
     assert_eq!(hear_opening(&mut here, WAIT).await, Err(HandshakeError::TimedOut(WAIT)));

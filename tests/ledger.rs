@@ -498,6 +498,20 @@ fn a_task_that_is_submitted_again_runs_once() {
 }
 
 #[test]
+fn a_cancel_of_more_tasks_than_there_are_gives_up_those_that_are_there() {
+    let mut world = World::new(&Limits::default());
+    let ids = submit(&mut world, 5, &SHORT, &Target::Any);
+    let beyond = Span { first: TaskId { client: ids[0].client + 1, seq: 0 }, count: u32::MAX };
+    assert!(world.ledger.on_cancel(&[beyond; 1_000], "so").is_empty());
+    let orders = world.ledger.on_cancel(&[Span { first: ids[1], count: u32::MAX }; 1_000], "so");
+    let settled = orders.iter().filter_map(|order| match order {
+        Order::Settle { tasks, .. } => Some(tasks.first),
+        _ => None,
+    });
+    assert_eq!(settled.collect::<Vec<_>>(), ids[1..]);
+}
+
+#[test]
 fn of_a_cancel_and_a_finish_the_first_to_reach_the_store_wins() {
     // The outcome was at the store, but the ledger has not heard of it.
     let (mut world, engine) = world_with_engine(1, 1);

@@ -4,13 +4,19 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::{Buf, Bytes};
-use callboard::task::{Attempt, EngineId, Span, Stream, TaskId, TaskTable};
+use callboard::ledger::QueueStatus;
+use callboard::task::{Attempt, EngineId, Lack, Span, Status, Stream, TaskId, TaskTable};
+use callboard::wire::clients::{
+    Aim, Answer, FromClient, Function, Manner, Question, Refusal, Remembered, Returned, Settled, Submitted, ToClient,
+    Trouble, Wish,
+};
 use callboard::wire::frame::{FrameLimits, Lane, Message};
 use callboard::wire::handshake::{Hello, Role};
 use callboard::wire::outgoing::Outgoing;
 use callboard::wire::protocol::{Body, Call, Encoded, End, Fault, FromEngine, Made, Print, ToEngine, decode, encode};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use serde::de::DeserializeOwned;
 
 mod fuzzed;
 
@@ -18,7 +24,23 @@ const ID: TaskId = TaskId { client: 0x1234_5678_9abc_def0, seq: 77 };
 
 /// Messages of every kind that travels.
 fn messages() -> Vec<Message> {
-    let inline = |bytes: &'static [u8]| Encoded { bytes: Body::Inline(Bytes::from_static(bytes)), blobs: vec![] };
+    [of_engines(), of_clients()].concat()
+}
+
+fn inline(bytes: &'static [u8]) -> Encoded {
+    Encoded { bytes: Body::Inline(Bytes::from_static(bytes)), blobs: vec![] }
+}
+
+/// In two buffers.
+fn beside() -> Encoded {
+    Encoded { bytes: Body::Buffer(1), blobs: vec![0, 1] }
+}
+
+fn buffers() -> Vec<Bytes> {
+    vec![Bytes::from(vec![5; 20_000]), Bytes::from_static(b"small")]
+}
+
+fn of_engines() -> Vec<Message> {
     let call = |arguments| Call {
         id: ID,
         count: 3,
@@ -35,10 +57,7 @@ fn messages() -> Vec<Message> {
     let faults: Vec<(u32, Fault)> = (0..).zip(faults.into_iter().chain([Fault::Unknown])).collect();
     let to = [
         ToEngine::Joined(EngineId(3)),
-        ToEngine::Run(vec![
-            call(inline(b"\x01\0\0\0\x07\x01\0\0\0\x08")),
-            call(Encoded { bytes: Body::Buffer(1), blobs: vec![0, 1] }),
-        ]),
+        ToEngine::Run(vec![call(inline(b"\x01\0\0\0\x07\x01\0\0\0\x08")), call(beside())]),
         ToEngine::Revoke(vec![ID, ID.plus(1)]),
         ToEngine::Recall,
         ToEngine::Stop,
@@ -52,8 +71,78 @@ fn messages() -> Vec<Message> {
         FromEngine::Back(vec![(Span { first: ID, count: 9 }, Attempt(4))]),
         FromEngine::Printed(Print { task: Some((ID, Attempt(1))), stream: Stream::Stderr, text: "a line\n".into() }),
     ];
-    let buffers = || vec![Bytes::from(vec![5; 20_000]), Bytes::from_static(b"small")];
     to.iter().map(|said| encode(said, buffers())).chain(from.iter().map(|said| encode(said, buffers()))).collect()
+}
+
+fn of_clients() -> Vec<Message> {
+    let function = Function { name: "square".into(), version: 1, fingerprint: u64::MAX, is_idempotent: true };
+    let call = |aim, arguments| Submitted {
+        id: ID,
+        count: 2,
+        key: u64::MAX,
+        aim,
+        retries: (1, u16::MAX),
+        label: Some("night run".into()),
+        deadline_ns: Some(1 << 40),
+        is_kept: true,
+        chunksize: 3,
+        arguments,
+    };
+    let (span, manner, reason) = (Span { first: ID, count: 9 }, Manner::Force, "enough".into());
+    let from = [
+        FromClient::Functions(vec![function.clone(); 2]),
+        FromClient::Engines(7, vec![EngineId(0), EngineId(300)]),
+        FromClient::Submit(vec![
+            call(Aim::Any, inline(b"\x01\0\0\0\x07\x01\0\0\0\x08")),
+            call(Aim::One(EngineId(3)), beside()),
+            call(Aim::Of(7), inline(b"")),
+        ]),
+        FromClient::Behind(1 << 40, Wish::Cancel { tasks: vec![span], reason, manner }),
+        FromClient::Behind(3, Wish::Answer(5, Question::Fetch(ID))),
+        FromClient::Behind(3, Wish::Answer(6, Question::CancelAll)),
+    ];
+    let settled = |outcome| Settled {
+        id: ID,
+        count: 2,
+        key: u64::MAX,
+        attempt: Attempt(1),
+        engine: Some(EngineId(3)),
+        ran_ns: Some(1 << 40),
+        outcome,
+        printed: vec![(ID, Stream::Stdout, "a line\n".into())],
+    };
+    let lost = Trouble::EngineLost(EngineId(3), Attempt(1), "signal 9".into());
+    let unknown = Trouble::Unknown(EngineId(3), "square".into(), Lack::Differs);
+    let troubles = (0..).zip([lost, unknown.clone(), Trouble::TimedOut(1 << 40), Trouble::Evicted]).collect();
+    let remembered = Remembered {
+        id: ID,
+        function,
+        label: None,
+        status: Status::Done,
+        engine: Some(EngineId(3)),
+        attempt: Attempt(1),
+        submitted_ago_ns: 1 << 50,
+        started_ago_ns: Some(1 << 40),
+        completed_ago_ns: None,
+        stdout: "a line\n".into(),
+        stderr: "".into(),
+    };
+    let to = [
+        ToClient::Engines(vec![EngineId(0), EngineId(300)]),
+        ToClient::Joined(EngineId(301)),
+        ToClient::Left(EngineId(300), "signal 9".into()),
+        ToClient::Ending,
+        ToClient::Settled(vec![
+            settled(Ok(Returned::One(beside()))),
+            settled(Ok(Returned::Each { values: inline(b"\0\0\0\0"), troubles })),
+            settled(Err(Trouble::Overloaded("tasks".into(), 1 << 40))),
+        ]),
+        ToClient::Answer(0, Ok(Answer::Status(QueueStatus::default()))),
+        ToClient::Answer(1, Ok(Answer::Record(Box::new(remembered)))),
+        ToClient::Answer(2, Ok(Answer::Kept(Body::Buffer(0)))),
+        ToClient::Answer(3, Err(Refusal::Task(ID, unknown))),
+    ];
+    from.iter().map(|said| encode(said, buffers())).chain(to.iter().map(|said| encode(said, buffers()))).collect()
 }
 
 /// All of them as a stream.
@@ -153,14 +242,20 @@ fn what_is_right_passes() {
     messages().iter().for_each(|message| fuzzed::envelope(&message.header));
 }
 
+/// Takes a message, and not the same with more behind it.
+fn takes_no_more<T: DeserializeOwned>(message: &Message) -> bool {
+    let more = (1..3).map(|more| [&message.header[..], &vec![0; more]].concat());
+    let mut more = more.map(|header| Message { header: header.into(), buffers: message.buffers.clone() });
+    decode::<T>(message).is_ok() && more.all(|message| decode::<T>(&message).is_err())
+}
+
 #[test]
 fn what_is_not_understood_to_its_last_byte_is_refused() {
-    for message in messages() {
-        for more in 1..3 {
-            let header = [&message.header[..], &vec![0; more]].concat();
-            let message = Message { header: header.into(), buffers: message.buffers.clone() };
-            assert!(decode::<ToEngine>(&message).is_err() && decode::<FromEngine>(&message).is_err());
-        }
+    for message in of_engines() {
+        assert!(takes_no_more::<ToEngine>(&message) || takes_no_more::<FromEngine>(&message));
+    }
+    for message in of_clients() {
+        assert!(takes_no_more::<FromClient>(&message) || takes_no_more::<ToClient>(&message));
     }
 }
 

@@ -169,8 +169,15 @@ impl Handler<Watch> for ResultStore {
 
     fn handle(&mut self, msg: Watch, _: &mut Context<Self>) {
         for watched in msg.batch {
-            // The second waiter of one id settles as it is dropped.
-            drop(self.waiting.insert(watched));
+            let (count, weight) = (watched.count, watched.weight);
+            if let Some(second) = self.waiting.insert(watched) {
+                // Before anybody is woken, as always.
+                let mut released = Released::default();
+                released.add(count, weight);
+                self.admission.release(released);
+                // The second waiter of one id settles as it is dropped.
+                drop(second);
+            }
         }
     }
 }

@@ -49,11 +49,19 @@ impl Roster {
 
     /// Makes these the engines that there are: whoever follows hears what that changes.
     #[cfg(feature = "remote")]
-    pub(crate) fn become_of(&self, engines: Vec<EngineId>) {
+    pub(crate) fn become_of(&self, mut engines: Vec<EngineId>) {
+        // Each is found at once, and comes behind the others.
+        engines.sort_unstable();
         let before = self.ids();
-        let gone = before.iter().filter(|id| !engines.contains(id));
+        let gone = before.iter().filter(|id| engines.binary_search(id).is_err());
         gone.for_each(|id| self.remove(*id, "the controller was away when it left, or is away"));
         engines.into_iter().for_each(|id| self.add(id));
+    }
+
+    /// Returns how many engines there are.
+    #[cfg(feature = "remote")]
+    pub(crate) fn len(&self) -> usize {
+        self.ids.read().len()
     }
 
     /// Tells whoever follows that no engine joins any more.

@@ -86,6 +86,18 @@ impl Waiting {
             }
             return;
         }
+        if tasks.count as usize > self.tasks.len() {
+            // Whoever tells of them may name more tasks than there are.
+            let mut parts: Vec<Span> = self.spans().filter_map(|span| span.common(tasks)).collect();
+            parts.sort_unstable_by_key(|part| part.first);
+            for part in parts {
+                if let Some(row) = self.find(part.first).filter(|&row| is_good(&self.tasks[row as usize])) {
+                    let part = self.cut(row, part);
+                    each(self, part);
+                }
+            }
+            return;
+        }
         let mut next = Some(tasks.first);
         while let Some(task) = next.filter(|&task| tasks.contains(task)) {
             let Some(row) = self.find(task) else {
@@ -274,6 +286,24 @@ mod tests {
         assert!(complete(&mut waiting, 1, None).is_none());
         waiting.insert(watched(1, None));
         assert!(complete(&mut waiting, 1, Some(Attempt(1))).is_some());
+    }
+
+    #[test]
+    fn an_outcome_of_more_tasks_than_wait_is_of_those_that_do() {
+        let mut waiting = Waiting::default();
+        for (seq, count) in [(3, 1), (10, 5), (20, 1)] {
+            waiting.insert(Watched { count, ..watched(seq, None) });
+        }
+        waiting.expect(id(3).into(), Attempt(2));
+        let mut won = Vec::new();
+        waiting.complete(Span { first: id(0), count: u32::MAX }, Some(Attempt(1)), |watched| won.push(watched.span()));
+        let span = |seq, count| Span { first: id(seq), count };
+        assert_eq!(won, [span(10, 5), span(20, 1)]);
+        waiting.insert(Watched { count: 9, ..watched(30, None) });
+        let mut won = Vec::new();
+        waiting.complete(span(0, 35), None, |watched| won.push(watched.span()));
+        assert_eq!(won, [span(3, 1), span(30, 5)]);
+        assert_eq!(waiting.get(id(35)).map(Watched::span), Some(span(35, 4)));
     }
 
     #[test]

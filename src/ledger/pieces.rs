@@ -64,6 +64,13 @@ impl Ledger {
     /// Returns the entries that have tasks of the span.
     pub(super) fn slots_in(&self, span: Span) -> Vec<u32> {
         let mut slots = Vec::new();
+        if span.count as usize > self.entries.len() {
+            // Whoever cancels may name more tasks than there are.
+            let in_it = self.entries.iter().filter(|(_, entry)| entry.span().common(span).is_some());
+            slots.extend(in_it.map(|(slot, _)| slot as u32));
+            slots.sort_unstable_by_key(|&slot| self.entry(slot).id);
+            return slots;
+        }
         let mut at = 0;
         while at < span.count {
             let task = span.first.plus(at);

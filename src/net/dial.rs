@@ -23,7 +23,7 @@ use crate::registry::Registry;
 use crate::remote::{Desk, NOT_RESUMED, STOPPED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
-use crate::wire::opening::{Opened, Opening, open};
+use crate::wire::opening::{Opening, open};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// How long one attempt to connect may take.
@@ -248,18 +248,19 @@ impl Dialler {
             let opening = Opening { session: session.number, epoch: session.epoch, received };
             let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
             let error = match open(&mut stream, &opening, wait).await {
-                Ok(Opened { received: None }) if session.epoch == 1 => return Ok((stream, false)),
-                Ok(Opened { received: None }) => {
+                Ok(None) if session.epoch == 1 => return Ok((stream, false)),
+                Ok(None) => {
                     // The controller has given the session up. Its number is free.
                     session.speaker.abandon(NOT_RESUMED);
                     let Session { number, epoch, limits, .. } = *session;
                     *session = Session { number, epoch, ..Session::begin(limits) };
                     return Ok((stream, false));
                 }
-                Ok(Opened { received: Some(theirs) }) => match session.speaker.resume(theirs) {
+                Ok(Some(theirs)) => match session.speaker.resume(theirs) {
                     Ok(()) => return Ok((stream, true)),
                     Err(error) => error.to_string(),
                 },
+                Err(HandshakeError::Refused(reason)) => return Err(self.refused(reason)),
                 Err(error) => error.to_string(),
             };
             tracing::info!(%error, "the session could not be opened");

@@ -149,7 +149,7 @@ impl HeldSession<'_> {
 
     async fn resume(&self, comeback: Comeback) -> Result<Box<dyn Connection>, Ending> {
         let Comeback { mut stream, received } = comeback;
-        let opened = Opened { received: Some(self.speaker.suspend()) };
+        let opened = Opened::Resumed(self.speaker.suspend());
         answer_opening(&mut stream, &opened, STRANGER_WAIT).await.map_err(|_| Ending::Lost)?;
         match self.speaker.resume(received) {
             Ok(()) => Ok(stream),

@@ -58,12 +58,17 @@ pub(super) struct Sessions {
 }
 
 /// One of them.
-pub(super) struct Session<'a>(&'a Sessions);
+struct Session<'a>(&'a Sessions);
 
 impl Sessions {
-    pub(super) fn begin(&self) -> Session<'_> {
-        *self.count.lock() += 1;
-        Session(self)
+    /// Counts one more; `None` if there are so many already.
+    fn begin(&self, max: usize) -> Option<Session<'_>> {
+        let mut count = self.count.lock();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Session(self))
     }
 
     /// Waits until none is left.
@@ -214,10 +219,16 @@ impl Network {
     ) {
         let Ok(opening) = hear_opening(&mut stream, STRANGER_WAIT).await else { return };
         let Err(mut stream) = self.0.held.hand_over(hello.role, opening, stream) else { return };
-        if answer_opening(&mut stream, &Opened { received: None }, STRANGER_WAIT).await.is_err() {
+        let max = self.0.link.limits.sessions_max;
+        let Some(_session) = self.0.sessions.begin(max) else {
+            tracing::warn!(%peer, max, "a peer was refused: there are as many as there may be");
+            let reason = format!("it speaks with {max} engines and clients already; raise limits.sessions_max there");
+            drop(answer_opening(&mut stream, &Opened::Refused(reason.into()), STRANGER_WAIT).await);
+            return;
+        };
+        if answer_opening(&mut stream, &Opened::Begun, STRANGER_WAIT).await.is_err() {
             return;
         }
-        let _session = self.0.sessions.begin();
         match hello.role {
             Role::Client => self.attend_client(stream, peer, hello.incarnation, opening).await,
             _ => self.attend_engine(stream, peer, came, opening, tasks).await,

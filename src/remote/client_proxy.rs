@@ -3,28 +3,27 @@
 //!
 //! It is on an arbiter of the network's, beside its session.
 
-use std::collections::{HashMap, VecDeque};
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
 
 use super::answers::{answered, refused};
 use super::attend::Said;
-use super::conversation::AIMS_MAX;
-use super::functions::{Named, named};
+use super::behind::Behind;
+use super::claims::Claims;
 use super::slowness::Slowness;
 use super::trouble::{ns, put, told};
 use super::{Gone, STOPPED};
 use crate::actors::{Counted, Lane as Told, LaneStream, tell};
+use crate::catch::shortened;
 use crate::ledger::Request;
+use crate::limits::{CANCEL_REASON_BYTES_MAX, QUESTIONS_MAX};
 use crate::messages::{Aftermath, Cancel, EngineEvent, Manner, Settle, Submission, Waiter};
 use crate::registry::Registry;
-use crate::task::{EngineId, Extras, Outcome, Payload, Relayed, Retries, Run, Span, Target, TaskId, WireCall};
+use crate::task::{Outcome, Run, TaskId};
 use crate::views::{LinkParts, weight_of};
-use crate::wire::clients::{self, Aim, FromClient, Settled, Submitted, ToClient, Wish};
+use crate::wire::clients::{self, FromClient, Settled, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Body, Parcel, decode, encode};
 use crate::wire::session::Speaker;
@@ -33,19 +32,17 @@ use crate::wire::session::Speaker;
 pub(crate) struct ClientProxy {
     client: u64,
     parts: ClientProxyParts,
-    /// Functions that it has named, by their keys.
-    functions: HashMap<u64, Named>,
-    /// Engines that it aims at, by its numbers.
-    aims: HashMap<u32, Arc<[EngineId]>>,
+    claims: Claims,
     /// How many calls were taken in.
     submitted: u64,
-    /// What is to be done behind calls that have not come.
-    behind: VecDeque<(u64, Wish)>,
+    behind: Behind,
     /// How many questions are not answered.
     questions: usize,
     /// How its tasks ended.
     settled: Arc<Told<Ended>>,
     slowness: Slowness,
+    /// It broke the protocol.
+    has_lied: bool,
 }
 
 /// What it is made of.
@@ -56,12 +53,6 @@ pub(crate) struct ClientProxyParts {
     pub(crate) registry: Arc<Registry>,
     pub(crate) speaker: Speaker,
 }
-
-/// Questions of one client that are not answered; each is a few hundred bytes.
-const QUESTIONS_MAX: usize = 4_096;
-
-/// Functions that one client may name; with 300 bytes each some 3 MB.
-const FUNCTIONS_MAX: usize = 10_000;
 
 /// How tasks of the client ended.
 struct Ended {
@@ -101,20 +92,21 @@ impl ClientProxy {
         let proxy = Self {
             client,
             parts,
-            functions: HashMap::new(),
-            aims: HashMap::new(),
+            claims: Claims::of(client),
             submitted: 0,
-            behind: VecDeque::new(),
+            behind: Behind::default(),
             questions: 0,
             settled: Told::new(),
             slowness: Slowness::default(),
+            has_lied: false,
         };
         proxy.start()
     }
 
     fn say(&mut self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
         let (message, speaker) = (encode(what, buffers), &self.parts.speaker);
-        if self.slowness.is_too_slow(message.bytes(), speaker.waiting(Lane::Bulk) + speaker.waiting(Lane::Control)) {
+        let waiting = speaker.waiting(Lane::Bulk) + speaker.waiting(Lane::Control);
+        if self.slowness.is_too_slow(message.bytes(), waiting, speaker.written()) {
             tracing::warn!(client = self.client, "a client takes nothing of what is said to it, and is cut off");
             return speaker.abandon("slow consumer: nothing was taken of what was said");
         }
@@ -127,64 +119,25 @@ impl ClientProxy {
 
     fn on_said(&mut self, message: &Message, ctx: &mut Context<Self>) -> Result<(), Box<str>> {
         match decode(message)? {
-            FromClient::Functions(functions) => {
-                for function in functions {
-                    let named = named(function, &self.parts.registry)?;
-                    self.functions.insert(named.kind.key, named);
-                }
-                if self.functions.len() > FUNCTIONS_MAX {
-                    return Err(format!("it calls more than {FUNCTIONS_MAX} functions").into());
-                }
-            }
-            FromClient::Engines(number, engines) if number < AIMS_MAX => {
-                self.aims.insert(number, engines.into());
-            }
-            FromClient::Engines(..) => return Err("it aims at too many sets of engines".into()),
+            FromClient::Functions(functions) => self.claims.name(functions, &self.parts.registry)?,
+            FromClient::Engines(number, engines) => self.claims.aim(number, engines)?,
             FromClient::Submit(calls) => {
                 self.submitted += calls.len() as u64;
-                let taken: Result<Vec<_>, _> = calls.into_iter().map(|call| self.take_in(call, message)).collect();
-                self.submit(taken?);
+                let mut taken = Vec::with_capacity(calls.len());
+                for call in calls {
+                    self.claims.requests(call, message, |request, bytes| {
+                        taken.push(submission(request, bytes, &self.settled));
+                    })?;
+                }
+                self.submit(taken);
                 self.catch_up(ctx)?;
             }
             FromClient::Behind(submitted, wish) => {
-                if self.behind.len() >= QUESTIONS_MAX {
-                    return Err("it wants too much at once".into());
-                }
-                self.behind.push_back((submitted, wish));
+                self.behind.put(submitted, wish)?;
                 self.catch_up(ctx)?;
             }
         }
         Ok(())
-    }
-
-    /// Makes of a call what a view makes.
-    fn take_in(&self, call: Submitted, message: &Message) -> Result<Submission, Box<str>> {
-        let Submitted { id, count, key, aim, retries, label, deadline_ns, is_kept, chunksize, arguments } = call;
-        if id.client != self.client {
-            return Err("it submits a task by another client's number".into());
-        }
-        let Named { kind, is_ours } = *self.functions.get(&key).ok_or("it calls a function that it has not named")?;
-        let (inline, blobs) = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
-        let bytes = inline.len() + blobs.iter().map(Bytes::len).sum::<usize>();
-        let relayed = Relayed::new(kind, WireCall { key, count, inline, blobs });
-        let relayed = relayed.ok_or_else(|| format!("what came are not the arguments of {count} tasks"))?;
-        let payload = Payload::Typed(Box::new(if is_ours { relayed } else { relayed.foreign() }));
-        let target = match aim {
-            Aim::Any => Target::Any,
-            Aim::One(engine) => Target::One(engine),
-            Aim::Of(number) => {
-                Target::Of(self.aims.get(&number).ok_or("it aims at engines of no such number")?.clone())
-            }
-        };
-        let (errors, losses) = retries;
-        let deadline = deadline_ns.map(Duration::from_nanos);
-        let extras =
-            Extras { label: label.map(Into::into), deadline, keep: is_kept, chunksize: NonZeroU32::new(chunksize) };
-        let extras = (extras != Extras::default()).then(|| Arc::new(extras));
-        let waiting = Arc::new(Waiting { first: id, key, settled: self.settled.clone() });
-        let request = Request { id, kind, payload, target, retries: Retries { errors, losses }, extras };
-        let weight = weight_of(bytes).max(count);
-        Ok(Submission { request, weight, waiter: Some(Waiter::new(waiting, 0, count)) })
     }
 
     /// Hands over what admission lets in; the rest is settled as refused.
@@ -206,15 +159,10 @@ impl ClientProxy {
 
     /// Does what was to be done behind calls that have come.
     fn catch_up(&mut self, ctx: &mut Context<Self>) -> Result<(), Box<str>> {
-        while self.behind.front().is_some_and(|(behind, _)| *behind <= self.submitted)
-            && let Some((_, wish)) = self.behind.pop_front()
-        {
+        while let Some(wish) = self.behind.next(self.submitted) {
             match wish {
                 Wish::Cancel { tasks, reason, manner } => {
-                    let is_own = |span: &Span| span.first.client == self.client && span.count > 0;
-                    if !tasks.iter().all(is_own) {
-                        return Err("it cancels another client's tasks".into());
-                    }
+                    let (tasks, reason) = (self.claims.own(tasks)?, shortened(&reason, CANCEL_REASON_BYTES_MAX).into());
                     let manner = match manner {
                         clients::Manner::Ask => Manner::Ask,
                         clients::Manner::Force => Manner::Force,
@@ -266,6 +214,13 @@ impl ClientProxy {
             self.say(Lane::Bulk, &ToClient::Settled(parcel.items), parcel.buffers);
         }
     }
+}
+
+/// Makes of a request what a view makes; who waits is the client.
+fn submission(request: Request, bytes: usize, settled: &Arc<Told<Ended>>) -> Submission {
+    let (first, count, key) = (request.id, request.payload.count(), request.kind.key);
+    let waiting = Arc::new(Waiting { first, key, settled: settled.clone() });
+    Submission { request, weight: weight_of(bytes).max(count), waiter: Some(Waiter::new(waiting, 0, count)) }
 }
 
 fn settled(ended: Ended, buffers: &mut Vec<Bytes>) -> Settled {
@@ -321,8 +276,13 @@ impl Handler<Said> for ClientProxy {
 
     fn handle(&mut self, msg: Said, ctx: &mut Context<Self>) {
         let Said { message, credit } = msg;
+        if self.has_lied {
+            // Nothing counts behind that.
+            return;
+        }
         if let Err(reason) = self.on_said(&message, ctx) {
             tracing::warn!(%reason, "a client broke the protocol");
+            self.has_lied = true;
             self.parts.speaker.close(format!("protocol: {reason}"));
         }
         drop(credit);

@@ -16,6 +16,7 @@ use super::conversation::Conversation;
 use super::trouble::{About, printed, take};
 use crate::actors::{CallbackCounts, Callbacks, Lane as Outcomes, LaneStream, ResultStore, Roster, Subscribers};
 use crate::error::TaskError;
+use crate::limits::ENGINES_TOLD_MAX;
 use crate::messages::{Cancel, Completion, Discard, LoseAll, Settled, Submission, Submit, Watch};
 use crate::registry::Registry;
 use crate::task::{Moment, TaskId};
@@ -100,13 +101,17 @@ impl ControllerProxy {
                 conversation.on_answer(number, answer, message, &self.parts)?;
             }
             ToClient::Engines(engines) => {
+                within_bounds(engines.len())?;
                 self.parts.roster.become_of(engines);
                 if let Some(ready) = self.ready.take() {
                     // Who connected may have gone away.
                     let _ = ready.send(());
                 }
             }
-            ToClient::Joined(engine) => self.parts.roster.add(engine),
+            ToClient::Joined(engine) => {
+                within_bounds(self.parts.roster.len() + 1)?;
+                self.parts.roster.add(engine);
+            }
             ToClient::Left(engine, cause) => self.parts.roster.remove(engine, &cause),
             ToClient::Ending => self.parts.roster.close(),
         }
@@ -117,7 +122,8 @@ impl ControllerProxy {
         let clients::Settled { id, count, key, attempt, engine, ran_ns, outcome, printed: texts } = settled;
         let kind = self.conversation.as_ref().and_then(|conversation| conversation.kind(key));
         let kind = kind.ok_or("a task settled whose function was not called")?;
-        if count == 0 || id.client != self.parts.client {
+        let is_said = self.conversation.as_ref().is_some_and(|conversation| conversation.has_said(id.seq, count));
+        if count == 0 || id.client != self.parts.client || !is_said {
             return Err("tasks settled that are not this client's".into());
         }
         let about = About { task: id, name: kind.short_name(), attempt };
@@ -135,6 +141,13 @@ impl ControllerProxy {
         }
         self.parts.store.do_send(LoseAll);
     }
+}
+
+fn within_bounds(engines: usize) -> Result<(), Box<str>> {
+    if engines > ENGINES_TOLD_MAX {
+        return Err(format!("there are {engines} engines, of at most {ENGINES_TOLD_MAX}").into());
+    }
+    Ok(())
 }
 
 impl Actor for ControllerProxy {
@@ -224,10 +237,14 @@ impl Handler<Said> for ControllerProxy {
 
     fn handle(&mut self, msg: Said, _: &mut Context<Self>) {
         let Said { message, credit } = msg;
+        if self.conversation.as_ref().is_some_and(Conversation::has_broken) {
+            // Nothing counts behind that.
+            return;
+        }
         if let Err(reason) = self.on_said(&message) {
             tracing::warn!(%reason, "the controller broke the protocol");
-            if let Some(conversation) = &self.conversation {
-                conversation.close(format!("protocol: {reason}"));
+            if let Some(conversation) = &mut self.conversation {
+                conversation.break_off(&reason);
             }
         }
         drop(credit);

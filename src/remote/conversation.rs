@@ -32,9 +32,12 @@ pub(super) struct Conversation {
     calls: Parcel<Submitted>,
     /// How many calls were put there since the start.
     submitted: u64,
+    /// What comes behind the highest number of a task that was.
+    end: u64,
     /// Who waits for the answer to which question.
     askers: HashMap<u64, Asker>,
     next_question: u64,
+    has_broken: bool,
 }
 
 /// Sets of engines that a client may aim at, at once; a view that was not used for long is told again.
@@ -57,14 +60,32 @@ impl Conversation {
             next_aim: 0,
             calls: Parcel::default(),
             submitted: 0,
+            end: 0,
             askers: HashMap::new(),
             next_question: 0,
+            has_broken: false,
         }
     }
 
     /// Returns the function of this key, if it was called.
     pub(super) fn kind(&self, key: u64) -> Option<&'static TaskKind> {
         self.kinds.get(&key).copied()
+    }
+
+    /// Returns whether tasks up to these were submitted.
+    pub(super) fn has_said(&self, first: u64, count: u32) -> bool {
+        first.checked_add(count.into()).is_some_and(|end| end <= self.end)
+    }
+
+    /// The controller broke the protocol.
+    pub(super) fn break_off(&mut self, reason: &str) {
+        self.has_broken = true;
+        self.close(format!("protocol: {reason}"));
+    }
+
+    /// Returns whether it did.
+    pub(super) fn has_broken(&self) -> bool {
+        self.has_broken
     }
 
     pub(super) fn close(&self, reason: impl Into<Box<str>>) {
@@ -97,6 +118,7 @@ impl Conversation {
             chunksize: chunksize.map_or(0, Into::into),
             arguments: Encoded::put(inline, blobs, &mut self.calls.buffers),
         };
+        self.end = self.end.max(id.seq + u64::from(count));
         self.calls.bytes += submitted.text_bytes();
         self.calls.items.push(submitted);
         self.submitted += 1;

@@ -9,6 +9,9 @@ mod mark;
 mod sent;
 mod engine;
 mod functions;
+mod numbers;
+mod claims;
+mod behind;
 mod answers;
 mod conversation;
 mod trouble;
@@ -18,6 +21,10 @@ mod controller_proxy;
 mod client_actors;
 #[cfg(test)]
 mod lies;
+#[cfg(test)]
+mod lying_clients;
+#[cfg(test)]
+mod lying_controllers;
 #[cfg(test)]
 mod simulation;
 

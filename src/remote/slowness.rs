@@ -10,29 +10,48 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// For how long a peer may take nothing while more than that waits.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
+/// For how long a peer may acknowledge nothing while more than that waits: a gigabyte that is on its way as one message takes
+/// as long at 150 Mbit/s.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// How far a peer has come with what is said to it.
 #[derive(Debug, Default)]
 pub(super) struct Slowness {
     said: usize,
-    /// What it had taken when it was last seen to take something, and when that was.
-    taken: usize,
-    seen: Option<Instant>,
+    written: Pace,
+    acknowledged: Pace,
+}
+
+/// A number that is to change, and since when it has not.
+#[derive(Debug, Default)]
+struct Pace {
+    last: u64,
+    since: Option<Instant>,
+}
+
+impl Pace {
+    /// Returns for how long the number has been this one.
+    fn stands(&mut self, number: u64, now: Instant) -> Duration {
+        if number != self.last {
+            (self.last, self.since) = (number, None);
+        }
+        now - *self.since.get_or_insert(now)
+    }
 }
 
 impl Slowness {
-    /// Notes that so many bytes are to be said, while others wait; returns whether it is too slow for that.
-    pub(super) fn is_too_slow(&mut self, bytes: usize, waiting: usize) -> bool {
-        let taken = self.said.saturating_sub(waiting);
+    /// Notes that so many bytes are to be said while others wait to be acknowledged, of which the connection has taken
+    /// `written` since the session began; returns whether the peer is too slow for that.
+    pub(super) fn is_too_slow(&mut self, bytes: usize, waiting: usize, written: u64) -> bool {
+        let acknowledged = self.said.saturating_sub(waiting) as u64;
         self.said += bytes;
-        if waiting + bytes <= WAITING_BYTES_MAX {
-            (self.taken, self.seen) = (taken, None);
+        if waiting == 0 {
+            (self.written.since, self.acknowledged.since) = (None, None);
             return false;
         }
         let now = Instant::now();
-        if taken > self.taken || self.seen.is_none() {
-            (self.taken, self.seen) = (taken, Some(now));
-        }
-        self.seen.is_some_and(|seen| now - seen > STANDSTILL)
+        let (stands, is_silent) = (self.written.stands(written, now), self.acknowledged.stands(acknowledged, now));
+        waiting + bytes > WAITING_BYTES_MAX && (stands > STANDSTILL || is_silent > SILENCE)
     }
 }
 
@@ -40,15 +59,31 @@ impl Slowness {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn only_who_takes_nothing_of_much_for_a_while_is_too_slow() {
-        const MIB: usize = 1 << 20;
-        let (mut taking, mut standing) = (Slowness::default(), Slowness::default());
-        for round in 0..100 {
-            assert!(!taking.is_too_slow(10 * MIB, round * 9 * MIB), "it takes a little");
-            let waiting = round * MIB;
-            assert_eq!(standing.is_too_slow(MIB, waiting), round > 64 + 10, "{round}");
+    const MIB: usize = 1 << 20;
+
+    /// Says a mebibyte ten times a second; returns at which time it was too slow. `peer` tells what waits and what was
+    /// written.
+    async fn too_slow_at(peer: impl Fn(usize) -> (usize, u64)) -> Option<usize> {
+        let mut slowness = Slowness::default();
+        for round in 0..1_500 {
+            let (waiting, written) = peer(round);
+            if slowness.is_too_slow(MIB, waiting, written) {
+                return Some(round);
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_who_takes_nothing_of_much_for_a_while_is_too_slow() {
+        assert_eq!(too_slow_at(|round| (round * MIB, 0)).await, Some(64), "it has stood since the first");
+        assert_eq!(too_slow_at(|round| (round * MIB, round.min(60) as u64)).await, Some(71), "it stood a second ago");
+        assert_eq!(too_slow_at(|round| (200 * MIB + round * MIB / 2, round as u64)).await, None, "it takes a little");
+        let late = |round| (200 * MIB + round % 500 * MIB, round as u64);
+        assert_eq!(too_slow_at(late).await, None, "a message of 500 MiB is on its way");
+        let never = |round| (round * MIB, round as u64);
+        assert_eq!(too_slow_at(never).await, Some(602), "it acknowledges nothing");
+        assert_eq!(too_slow_at(|round| (round % 60 * MIB, 0)).await, None, "it is not much");
     }
 }

@@ -27,7 +27,7 @@ pub const VERSIONS: (u16, u16) = (1, 1);
 const TASKS: FrameLimits = FrameLimits { header_bytes_max: 1 << 20, buffers_max: 0, buffer_bytes_max: 0 };
 
 /// Longest text that a peer may give as a reason, in bytes.
-const TEXT_BYTES_MAX: usize = 512;
+pub(super) const TEXT_BYTES_MAX: usize = 512;
 
 /// What a peer is. One is never taken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

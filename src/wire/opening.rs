@@ -10,8 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::frame::FrameLimits;
-use super::handshake::{HandshakeError, hear, say};
+use super::handshake::{HandshakeError, TEXT_BYTES_MAX, hear, say};
 use super::retained::Received;
+use crate::catch::shortened;
 
 /// What whoever dials says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,23 +27,32 @@ pub struct Opening {
 }
 
 /// What the controller answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opened {
-    /// What was received of the session; `None` if it begins, whatever was asked for.
-    pub received: Option<Received>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Opened {
+    /// The session begins, whatever was asked for.
+    Begun,
+    /// It goes on; so much was received of it.
+    Resumed(Received),
+    /// There is none, and why.
+    Refused(Box<str>),
 }
 
-/// Says which session is to go over a connection, and hears how it goes on.
+/// Says which session is to go over a connection, and hears how it goes on: what the controller has received of it, if it
+/// goes on.
 ///
 /// # Errors
 /// Why there is no session over this connection. One that was to be resumed may be over another.
-pub async fn open<S>(stream: &mut S, opening: &Opening, wait: Duration) -> Result<Opened, HandshakeError>
+pub async fn open<S>(stream: &mut S, opening: &Opening, wait: Duration) -> Result<Option<Received>, HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let opened = async {
         say(stream, opening).await?;
-        hear(stream, FrameLimits::STRANGER).await
+        match hear(stream, FrameLimits::STRANGER).await? {
+            Opened::Begun => Ok(None),
+            Opened::Resumed(received) => Ok(Some(received)),
+            Opened::Refused(reason) => Err(HandshakeError::Refused(shortened(&reason, TEXT_BYTES_MAX).into())),
+        }
     };
     timeout(wait, opened).await.unwrap_or(Err(HandshakeError::TimedOut(wait)))
 }

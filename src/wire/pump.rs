@@ -1,5 +1,6 @@
 //! What drives a session: bytes in, bytes out, until one of the two ends.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -89,11 +90,15 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection
             }
             continue;
         }
+        let is_bulk = write.bulk() > 0;
         while write.has_remaining() {
             match timeout(stall, writer.write_buf(&mut write)).await {
                 Err(_) => return Ending::Stalled(stall),
                 Ok(Err(error)) => return error.into(),
                 Ok(Ok(0)) => return Ending::Lost,
+                Ok(Ok(count)) if is_bulk => {
+                    connection.speaker.0.written.fetch_add(count as u64, Ordering::Relaxed);
+                }
                 Ok(Ok(_)) => {}
             }
         }

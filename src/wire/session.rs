@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -164,6 +165,8 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// There is something to write, or the end.
     pub(super) wake: Notify,
+    /// Bytes that connections took, of what went with bulk.
+    pub(super) written: AtomicU64,
     pub(super) limits: SessionLimits,
 }
 
@@ -230,7 +233,7 @@ impl Speaker {
             epoch: 0,
             lasting,
         };
-        Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), limits }))
+        Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), written: AtomicU64::new(0), limits }))
     }
 
     /// Says something. It is sent in the order of its lane.
@@ -281,6 +284,12 @@ impl Speaker {
         self.0.state.lock().waiting(lane)
     }
 
+    /// Returns how many bytes connections took since the session began, beside beats and the like: it stands where a peer takes
+    /// nothing, or gives no credit.
+    pub fn written(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
+
     /// Returns whether nothing can be said any more.
     pub fn is_closed(&self) -> bool {
         let state = self.0.state.lock();
@@ -324,7 +333,7 @@ impl Drop for Credit {
         if self.bytes == 0 {
             return;
         }
-        let Shared { state, wake, limits } = &*self.session.0;
+        let Shared { state, wake, limits, .. } = &*self.session.0;
         let mut state = state.lock();
         if state.epoch != self.epoch {
             return;

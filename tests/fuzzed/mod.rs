@@ -6,10 +6,13 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use callboard::wire::clients::{Answer, FromClient, Returned, ToClient};
 use callboard::wire::frame::{FrameLimits, Lane, Message};
 use callboard::wire::handshake::{Hello, Role, join, welcome};
 use callboard::wire::incoming::Incoming;
 use callboard::wire::protocol::{FromEngine, ToEngine, decode, encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt, duplex};
 
 /// Reads a stream in pieces, whose length the first byte says.
@@ -58,16 +61,28 @@ pub fn envelope(bytes: &[u8]) {
     read_on(&Message { header: bytes.to_vec().into(), buffers });
 }
 
-/// Reads a message as either side does. What can be read is written and read again as the same.
+/// Reads a message as each side does. What can be read is written and read again as the same.
 fn read_on(message: &Message) {
-    let same = |said: &dyn Debug, again: Result<String, Box<str>>| assert_eq!(again, Ok(format!("{said:?}")));
-    if let Ok(said) = decode::<ToEngine>(message) {
-        same(&said, decode::<ToEngine>(&encode(&said, Vec::new())).map(|again| format!("{again:?}")));
-        if let ToEngine::Run(calls) = said {
-            calls.into_iter().for_each(|call| drop(call.arguments.take(&message.buffers)));
-        }
+    if let Some(ToEngine::Run(calls)) = read::<ToEngine>(message) {
+        calls.into_iter().for_each(|call| drop(call.arguments.take(&message.buffers)));
     }
-    if let Ok(said) = decode::<FromEngine>(message) {
-        same(&said, decode::<FromEngine>(&encode(&said, Vec::new())).map(|again| format!("{again:?}")));
+    read::<FromEngine>(message);
+    if let Some(FromClient::Submit(calls)) = read::<FromClient>(message) {
+        calls.into_iter().for_each(|call| drop(call.arguments.take(&message.buffers)));
     }
+    match read::<ToClient>(message) {
+        Some(ToClient::Settled(settled)) => settled.into_iter().for_each(|settled| match settled.outcome {
+            Ok(Returned::One(values) | Returned::Each { values, .. }) => drop(values.take(&message.buffers)),
+            Err(_) => {}
+        }),
+        Some(ToClient::Answer(_, Ok(Answer::Kept(body)))) => drop(body.take(&message.buffers)),
+        _ => {}
+    }
+}
+
+fn read<T: Debug + Serialize + DeserializeOwned>(message: &Message) -> Option<T> {
+    let said = decode::<T>(message).ok()?;
+    let again = decode::<T>(&encode(&said, Vec::new())).map(|again| format!("{again:?}"));
+    assert_eq!(again, Ok(format!("{said:?}")));
+    Some(said)
 }

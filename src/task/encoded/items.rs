@@ -142,6 +142,12 @@ impl Items {
         self.count
     }
 
+    /// Returns how long they are.
+    #[cfg(any(feature = "remote", test))]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len() + self.blobs.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// Returns how many of them there are.
     pub(crate) fn live(&self) -> u32 {
         self.count - self.nothings

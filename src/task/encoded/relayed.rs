@@ -43,8 +43,8 @@ impl Relayed {
         Self { kind, calls: Calls::of(items), is_foreign: false }
     }
 
-    fn part(&self, items: Items) -> Box<dyn ErasedTask> {
-        Box::new(Self { kind: self.kind, calls: Calls::of(items), is_foreign: self.is_foreign })
+    fn part(&self, items: Items) -> Self {
+        Self { kind: self.kind, calls: Calls::of(items), is_foreign: self.is_foreign }
     }
 }
 
@@ -58,6 +58,33 @@ impl Relayed {
             _ => Calls::of(Items::new(inline, blobs, count).filter(|items| items.count() > 0)?),
         };
         Some(Self { kind, calls, is_foreign: false })
+    }
+
+    /// Parts it where there is nothing in a place: `each` gets what is between, and how many are before it.
+    pub(crate) fn into_parts(mut self, mut each: impl FnMut(u32, Self)) {
+        let mut items = match &mut self.calls {
+            Calls::Many(items, _) if items.live() < items.count() => std::mem::take(items),
+            _ => return each(0, self),
+        };
+        let (holes, mut at): (Vec<u32>, _) = (items.nothings().collect(), 0);
+        for hole in holes {
+            if let Some(front) = items.split_front(hole - at).filter(|front| front.count() > 0) {
+                each(at, self.part(front));
+            }
+            items.take();
+            at = hole + 1;
+        }
+        if items.count() > 0 {
+            each(at, self.part(items));
+        }
+    }
+
+    /// Returns how long it is.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.calls {
+            Calls::One { inline, blobs } => inline.len() + blobs.iter().map(Bytes::len).sum::<usize>(),
+            Calls::Many(items, _) => items.bytes(),
+        }
     }
 
     /// Says that this very program has no such function.
@@ -124,14 +151,14 @@ impl ErasedTask for Relayed {
         let Calls::Many(items, _) = &mut self.calls else { return None };
         let front = items.split_front(count)?;
         self.calls = Calls::of(std::mem::take(items));
-        Some(self.part(front))
+        Some(Box::new(self.part(front)))
     }
 
     fn punch(&mut self, from: u32, count: u32) -> Option<Box<dyn ErasedTask>> {
         let Calls::Many(items, _) = &mut self.calls else { return None };
         let taken = items.punch(from, count)?;
         self.calls = Calls::of(std::mem::take(items));
-        Some(self.part(taken))
+        Some(Box::new(self.part(taken)))
     }
 
     fn live(&self) -> u32 {

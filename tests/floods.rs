@@ -1,0 +1,183 @@
+//! Strangers without end, while a cluster works: connections that say nothing, or anything, and handshakes by a certificate
+//! of another cluster. Whoever belongs here joins, and tasks run; how fast is a figure that is printed, not judged.
+//!
+//! With a `main` of its own: engines and strangers are this very program. The strangers take computing time, too: so the
+//! figure is compared with that beside processes which do nothing but take as much. `CALLBOARD_CASES` is how many seconds
+//! each is measured.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use callboard::prelude::*;
+use callboard::{Client, Dial, Listen, Listening};
+
+mod support;
+use support::{descriptors, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[task]
+fn nothing() {}
+
+#[task]
+fn pid() -> u32 {
+    std::process::id()
+}
+
+/// What tells this program to be strangers, at an address and with a file of another cluster.
+const FLOODS: &str = "--floods";
+
+/// What tells this program to take computing time.
+const SPINS: &str = "--spins";
+
+/// How many processes there are of the strangers.
+const STRANGERS: usize = 4;
+
+/// Processes that are killed with this.
+struct Processes(Vec<Child>);
+
+impl Processes {
+    /// Starts this program as often, with less to say on the processors than others.
+    fn start(n: usize, arguments: &[&str]) -> Self {
+        let start = |_| {
+            let mut command = Command::new("nice");
+            command.args(["-n", "10"]).arg(std::env::current_exe().unwrap()).args(arguments);
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        };
+        Self((0..n).map(start).collect())
+    }
+
+    /// Returns the computing time that they took.
+    fn computed(&self) -> Duration {
+        let ticks = |child: &Child| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+            fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>()
+        };
+        Duration::from_millis(self.0.iter().map(ticks).sum::<u64>() * 10)
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Connects without end: a third each are silent, say half a hello, say what makes no sense; two hundred at a time.
+fn connect_without_end(address: &str) {
+    let hello = [&[0x16, 3, 1, 2, 0][..], &[1, 0, 1, 0xfc, 3, 3]].concat();
+    let mut open = VecDeque::new();
+    for how in 0.. {
+        let Ok(mut stream) = TcpStream::connect(address) else { continue };
+        let said: &[u8] = [&b""[..], &hello, &[0xff; 40_000]][how % 3];
+        let _ = stream.write_all(said);
+        open.push_back(stream);
+        if open.len() > 200 {
+            open.pop_front();
+        }
+    }
+}
+
+/// Makes handshakes without end, with a certificate that is not taken.
+fn greet_without_end(file: &str) {
+    loop {
+        let _ = Dial::with(file).search_for(Duration::ZERO).run_engine();
+    }
+}
+
+/// Returns how many tasks run in a second, measured for a while.
+fn tasks_per_s(rc: &Client, seconds: u64) -> f64 {
+    const TASKS: usize = 2_000;
+    let view = rc.load_balanced();
+    let (began, mut done) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(seconds) {
+        view.map(|()| nothing(), vec![(); TASKS]).get_timeout(PATIENCE).unwrap();
+        done += TASKS;
+    }
+    done as f64 / began.elapsed().as_secs_f64()
+}
+
+/// A file of another cluster that trusts the authority of this one: its handshakes cost most.
+fn impostor(listening: &Listening, directory: &Path) -> String {
+    let theirs = Cluster::without_engines().start().unwrap();
+    let elsewhere = theirs.listen(Listen::at("127.0.0.1:0").directory(directory)).unwrap();
+    let read = |path| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap();
+    let (ours, mut file) = (read(listening.engine_file()), read(elsewhere.engine_file()));
+    file["address"] = ours["address"].clone();
+    file["cluster"] = ours["cluster"].clone();
+    file["tls"]["authority"] = ours["tls"]["authority"].clone();
+    std::fs::write(elsewhere.engine_file(), file.to_string()).unwrap();
+    elsewhere.engine_file().display().to_string()
+}
+
+fn main() {
+    if let Some(file) = std::env::var_os(support::DIALS) {
+        let ended = callboard::run_engine(file);
+        std::process::exit(ended.is_err().into());
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [floods, address, file] if floods == FLOODS => {
+            std::thread::scope(|scope| {
+                scope.spawn(|| connect_without_end(address));
+                scope.spawn(|| greet_without_end(file));
+            });
+        }
+        [spins] if spins == SPINS => loop {
+            std::hint::spin_loop();
+        },
+        _ => work_in_a_flood(),
+    }
+}
+
+fn work_in_a_flood() {
+    let seconds = std::env::var("CALLBOARD_CASES").map_or(2, |cases| cases.parse().unwrap());
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let cluster = Cluster::threads(1).start().unwrap();
+    let listening = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path())).unwrap();
+    let rc = Client::connect(listening.client_file()).get().unwrap();
+    let here = cluster.client();
+    let file = impostor(&listening, elsewhere.path());
+    tasks_per_s(&here, 1);
+    let (before, alone) = (descriptors(), tasks_per_s(&here, seconds));
+
+    let spinning = Processes::start(STRANGERS, &[SPINS]);
+    let beside = tasks_per_s(&here, seconds);
+    let spun = spinning.computed();
+    drop(spinning);
+
+    let flood = Processes::start(STRANGERS, &[FLOODS, &listening.address().to_string(), &file]);
+    eventually("so many came that some were cut off", || listening.refused() > 200);
+    let (refused, computed) = (listening.refused(), flood.computed());
+    let flooded = tasks_per_s(&here, seconds);
+    let (refused, computed) = (listening.refused() - refused, flood.computed() - computed);
+    println!(
+        "tasks a second: {alone:.0} alone; {beside:.0} beside processes that compute ({spun:?}); {flooded:.0} in a flood of {:.0} \
+         strangers a second (which computed {computed:?}): {:.0} % and {:.0} %",
+        refused as f64 / seconds as f64,
+        100.0 * flooded / alone,
+        100.0 * flooded / beside
+    );
+    // Who belongs here joins, and works.
+    let began = Instant::now();
+    let mut engine = Command::new(std::env::current_exe().unwrap());
+    let engine = Processes(vec![engine.env(support::DIALS, listening.engine_file()).spawn().unwrap()]);
+    here.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    println!("an engine joined within {:?} meanwhile", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    let pids = rc.all().apply(pid()).get_timeout(PATIENCE).unwrap();
+    assert_eq!(pids, [std::process::id(), engine.0[0].id()]);
+    assert!(Client::connect(listening.client_file()).get().is_ok(), "so does a client");
+    drop((flood, engine));
+    eventually("no descriptor is left", || descriptors() <= before + 2);
+}
