@@ -206,7 +206,9 @@ impl ClientProxy {
 
     /// Does what was to be done behind calls that have come.
     fn catch_up(&mut self, ctx: &mut Context<Self>) -> Result<(), Box<str>> {
-        while let Some((_, wish)) = self.behind.pop_front_if(|(behind, _)| *behind <= self.submitted) {
+        while self.behind.front().is_some_and(|(behind, _)| *behind <= self.submitted)
+            && let Some((_, wish)) = self.behind.pop_front()
+        {
             match wish {
                 Wish::Cancel { tasks, reason, manner } => {
                     let is_own = |span: &Span| span.first.client == self.client && span.count > 0;
