@@ -7,16 +7,11 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix::System;
-use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::time::{Instant, sleep};
 
 use super::connection_file::ConnectionFile;
-use super::{drawn, tls};
+use super::tls;
+use super::way::{Connection, Failed, Tcp, Way};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
@@ -25,9 +20,6 @@ use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
 use crate::wire::opening::{Opened, Opening, open};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
-
-/// How long one attempt to connect may take.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
 const SEARCH: Duration = Duration::from_secs(60);
@@ -128,26 +120,17 @@ impl Dial {
         let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
         let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
         let hello = Hello { role, cluster: file.cluster(), incarnation, build: registry.build() };
-        Ok(Dialler { address: file.address.clone(), search, secured, hello, tasks: registry.table() })
+        Ok(Dialler { address: file.address.clone(), search, way: Tcp { secured }, hello, tasks: registry.table() })
     }
 }
 
 /// Whom to dial, and as what.
-pub(super) struct Dialler {
-    address: String,
-    search: Duration,
-    /// With what TLS is spoken, and the name of the controller's certificate; `None` for plain TCP.
-    secured: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    hello: Hello,
-    tasks: TaskTable,
-}
-
-/// Why a controller was not come to.
-enum Failed {
-    /// It may be there the next time.
-    ForNow(String),
-    /// It will be the same the next time.
-    ForGood(String),
+pub(super) struct Dialler<W = Tcp> {
+    pub(super) address: String,
+    pub(super) search: Duration,
+    pub(super) way: W,
+    pub(super) hello: Hello,
+    pub(super) tasks: TaskTable,
 }
 
 /// How long one has dialled, and how long one waits before the next time.
@@ -174,9 +157,9 @@ impl Backoff {
     ///
     /// # Errors
     /// [`Error::Unreachable`] if that were too long.
-    async fn pause(&mut self, dialler: &Dialler, reason: String) -> Result<(), Error> {
+    async fn pause<W: Way>(&mut self, dialler: &Dialler<W>, reason: String) -> Result<(), Error> {
         // Many that lost one controller do not come back all at once.
-        let wait = self.wait.mul_f64(0.8 + 0.4 * (drawn() % 1_000) as f64 / 1_000.0);
+        let wait = self.wait.mul_f64(0.8 + 0.4 * (dialler.way.draw() % 1_000) as f64 / 1_000.0);
         self.wait = (self.wait * 2).min(BACKOFF[1]);
         let (address, waited) = (dialler.address.as_str().into(), self.since.elapsed());
         if waited + wait > dialler.search {
@@ -190,7 +173,7 @@ impl Backoff {
 /// Is an engine until the cluster lets it go.
 async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> {
     let mut backoff = Backoff::from_now();
-    let mut session = Session::begin(SessionLimits::LASTING);
+    let mut session = dialler.session(SessionLimits::LASTING);
     let mut desk = None;
     loop {
         let (stream, is_resumed) = dialler.open(&mut session, &mut backoff).await?;
@@ -226,12 +209,17 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn begin(limits: SessionLimits) -> Self {
-        Self { number: drawn(), epoch: 0, limits, speaker: Speaker::lasting(limits) }
+    fn of(number: u64, limits: SessionLimits) -> Self {
+        Self { number, epoch: 0, limits, speaker: Speaker::lasting(limits) }
     }
 }
 
-impl Dialler {
+impl<W: Way> Dialler<W> {
+    /// Makes a session that is to begin.
+    pub(super) fn session(&self, limits: SessionLimits) -> Session {
+        Session::of(self.way.draw(), limits)
+    }
+
     /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on.
     pub(super) async fn open(
         &self,
@@ -240,7 +228,7 @@ impl Dialler {
     ) -> Result<(Box<dyn Connection>, bool), Error> {
         loop {
             if session.epoch > 0 && session.speaker.has_ended() {
-                *session = Session::begin(session.limits);
+                *session = self.session(session.limits);
             }
             let mut stream = self.find(backoff).await?;
             session.epoch += 1;
@@ -253,7 +241,7 @@ impl Dialler {
                     // The controller has given the session up. Its number is free.
                     session.speaker.abandon(NOT_RESUMED);
                     let Session { number, epoch, limits, .. } = *session;
-                    *session = Session { number, epoch, ..Session::begin(limits) };
+                    *session = Session { epoch, ..Session::of(number, limits) };
                     return Ok((stream, false));
                 }
                 Ok(Opened { received: Some(theirs) }) => match session.speaker.resume(theirs) {
@@ -284,18 +272,7 @@ impl Dialler {
     }
 
     async fn dial(&self) -> Result<Box<dyn Connection>, Failed> {
-        let for_now = |error: std::io::Error| Failed::ForNow(error.to_string());
-        let connected = timeout(CONNECT_WAIT, TcpStream::connect(&*self.address)).await;
-        let stream = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(for_now)?;
-        stream.set_nodelay(true).map_err(for_now)?;
-        let mut stream: Box<dyn Connection> = match &self.secured {
-            Some((config, name)) => {
-                let secured = timeout(CONNECT_WAIT, secured(stream, config.clone(), name.clone())).await;
-                Box::new(secured.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(of_tls)?)
-            }
-            None if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) => Box::new(stream),
-            None => return Err(Failed::ForGood("plain TCP is spoken on loopback only; take a file with keys".into())),
-        };
+        let mut stream = self.way.connect(&self.address).await?;
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
         match handshake::join(&mut stream, &self.hello, &self.tasks, wait).await {
             Ok(_) => Ok(stream),
@@ -304,58 +281,5 @@ impl Dialler {
             }
             Err(error) => Err(Failed::ForGood(error.to_string())),
         }
-    }
-}
-
-/// A connection, with TLS or without.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
-
-/// Makes a connection secure, to the controller of this name only.
-async fn secured(
-    stream: TcpStream,
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
-    // In TLS 1.3 whoever dials hears only with the first answer that its certificate was not taken.
-    if stream.fill_buf().await?.is_empty() {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(stream)
-}
-
-/// Whether whoever listens says by it that a certificate is not taken. A signature that is not the authority's is told as a
-/// `DecryptError`.
-fn is_about_certificates(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::CertificateRequired
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError
-    )
-}
-
-/// Says what an error of TLS means: what is wrong with a certificate stays wrong.
-fn of_tls(error: std::io::Error) -> Failed {
-    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(problem)) => Failed::ForGood(format!(
-            "whoever listens there is not the controller of this file ({problem:?}); take the file that it writes"
-        )),
-        Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => Failed::ForGood(format!(
-            "the controller does not take this file's certificate ({alert:?}); take the file that it writes now"
-        )),
-        Some(rustls::Error::InvalidMessage(_)) => {
-            Failed::ForGood("whoever listens there speaks no TLS, and is no controller".into())
-        }
-        _ => Failed::ForNow(error.to_string()),
     }
 }
