@@ -11,6 +11,7 @@ mod listen;
 mod held;
 mod network;
 mod vigil;
+mod peers;
 mod way;
 mod dial;
 mod client;
