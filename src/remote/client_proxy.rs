@@ -22,7 +22,9 @@ use crate::actors::{Counted, Lane as Told, LaneStream, tell};
 use crate::ledger::Request;
 use crate::messages::{Aftermath, Cancel, EngineEvent, Manner, Settle, Submission, Waiter};
 use crate::registry::Registry;
-use crate::task::{EngineId, Extras, Outcome, Payload, Relayed, Retries, Run, Span, Target, TaskId, WireCall};
+use crate::task::{
+    EngineId, ErasedTask, Extras, Outcome, Payload, Relayed, Retries, Run, Span, Target, TaskId, WireCall,
+};
 use crate::views::{LinkParts, weight_of};
 use crate::wire::clients::{self, Aim, FromClient, Settled, Submitted, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
@@ -167,6 +169,8 @@ impl ClientProxy {
         let (inline, blobs) = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
         let bytes = inline.len() + blobs.iter().map(Bytes::len).sum::<usize>();
         let relayed = Relayed::new(kind, WireCall { key, count, inline, blobs });
+        // Nothing in the place of a task is a task that was cancelled on its way through the ledger, and settles nowhere else.
+        let relayed = relayed.filter(|relayed| relayed.live() == count);
         let relayed = relayed.ok_or_else(|| format!("what came are not the arguments of {count} tasks"))?;
         let payload = Payload::Typed(Box::new(if is_ours { relayed } else { relayed.foreign() }));
         let target = match aim {
