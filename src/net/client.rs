@@ -90,18 +90,25 @@ fn start(dial: Dial, tell: Tell) -> Result<(), Error> {
 }
 
 /// Who waits for a client, or why there is none.
-type Tell = oneshot::Sender<Result<Client, Error>>;
+pub(super) type Tell = oneshot::Sender<Result<Client, Error>>;
 
 /// One client, and whom it speaks with.
-struct Line<W = Tcp> {
-    dialler: Dialler<W>,
-    client: u64,
+pub(super) struct Line<W = Tcp> {
+    pub(super) dialler: Dialler<W>,
+    pub(super) client: u64,
     /// Who has given up the client, and waits for its end.
-    asker: Arc<Mutex<Option<ThreadId>>>,
+    pub(super) asker: Arc<Mutex<Option<ThreadId>>>,
 }
 
 impl<W: Way> Line<W> {
-    async fn speak(self, limits: Limits, registry: Registry, threads: Arc<Threads>, tell: Tell, ended: Receiver<()>) {
+    pub(super) async fn speak(
+        self,
+        limits: Limits,
+        registry: Registry,
+        threads: Arc<Threads>,
+        tell: Tell,
+        ended: Receiver<()>,
+    ) {
         let (mut session, mut backoff) = (self.dialler.session(SESSION), Backoff::from_now());
         let stream = match self.dialler.open(&mut session, &mut backoff).await {
             Ok((stream, _)) => stream,

@@ -101,7 +101,9 @@ impl Dial {
         let registry = Arc::new(Registry::auto()?);
         let engines = self.engines;
         let dialler = self.dialler(Role::Engine, std::process::id().into(), &registry)?;
-        let be_one = || System::new().block_on(stay(&dialler, &registry));
+        let patience = Limits::default().spin();
+        let new = |speaker| Desk::with(Serving { registry: registry.clone(), speaker, witness: None, patience });
+        let be_one = || System::new().block_on(stay(&dialler, new));
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..engines).map(|_| scope.spawn(be_one)).collect();
             let first = be_one();
@@ -170,25 +172,33 @@ impl Backoff {
     }
 }
 
-/// Is an engine until the cluster lets it go.
-async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> {
+/// What runs tasks, for one session. A simulation has one without threads.
+pub(super) trait Serve {
+    /// Runs what the controller sends over this connection; returns why that has ended.
+    async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending;
+}
+
+impl Serve for Desk {
+    async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending {
+        let (reader, writer) = tokio::io::split(stream);
+        Desk::serve(self, reader, writer).await
+    }
+}
+
+/// Is an engine until the cluster lets it go; `new` makes what serves in a session.
+pub(super) async fn stay<W: Way, S: Serve>(dialler: &Dialler<W>, new: impl Fn(Speaker) -> S) -> Result<(), Error> {
     let mut backoff = Backoff::from_now();
     let mut session = dialler.session(SessionLimits::LASTING);
     let mut desk = None;
     loop {
         let (stream, is_resumed) = dialler.open(&mut session, &mut backoff).await?;
-        let new = || {
-            let (registry, speaker, patience) = (registry.clone(), session.speaker.clone(), Limits::default().spin());
-            Desk::with(Serving { registry, speaker, witness: None, patience })
-        };
         if !is_resumed {
             // What another runs is left to itself: nobody waits for it.
             desk = None;
         }
         tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
-        let (reader, writer) = tokio::io::split(stream);
         let began = Instant::now();
-        let ending = desk.get_or_insert_with(new).serve(reader, writer).await;
+        let ending = desk.get_or_insert_with(|| new(session.speaker.clone())).serve(stream).await;
         tracing::info!(%ending, "the connection to the controller has ended");
         match ending {
             Ending::Closed(_) => return Ok(()),

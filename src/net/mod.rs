@@ -16,6 +16,8 @@ mod way;
 mod dial;
 mod client;
 mod clients;
+#[cfg(test)]
+mod simulation;
 
 pub(crate) use network::Network;
 

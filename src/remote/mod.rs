@@ -19,7 +19,7 @@ mod client_actors;
 #[cfg(test)]
 mod lies;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 /// Why a session ends in good order.
 pub(crate) const STOPPED: &str = "the engine was stopped";
