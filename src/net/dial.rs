@@ -214,13 +214,15 @@ pub(super) struct Session {
     number: u64,
     /// Connections that it had, or was to have.
     epoch: u32,
+    /// Whether whoever dials was told that it has begun. The controller's answer may be lost, and then it is resumed first.
+    is_told: bool,
     limits: SessionLimits,
     pub(super) speaker: Speaker,
 }
 
 impl Session {
     fn of(number: u64, limits: SessionLimits) -> Self {
-        Self { number, epoch: 0, limits, speaker: Speaker::lasting(limits) }
+        Self { number, epoch: 0, is_told: false, limits, speaker: Speaker::lasting(limits) }
     }
 }
 
@@ -230,7 +232,7 @@ impl<W: Way> Dialler<W> {
         Session::of(self.way.draw(), limits)
     }
 
-    /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on.
+    /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on that was told before.
     pub(super) async fn open(
         &self,
         session: &mut Session,
@@ -246,16 +248,18 @@ impl<W: Way> Dialler<W> {
             let opening = Opening { session: session.number, epoch: session.epoch, received };
             let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
             let error = match open(&mut stream, &opening, wait).await {
-                Ok(Opened { received: None }) if session.epoch == 1 => return Ok((stream, false)),
                 Ok(Opened { received: None }) => {
-                    // The controller has given the session up. Its number is free.
-                    session.speaker.abandon(NOT_RESUMED);
-                    let Session { number, epoch, limits, .. } = *session;
-                    *session = Session { epoch, ..Session::of(number, limits) };
+                    if session.epoch > 1 {
+                        // The controller has given the session up. Its number is free.
+                        session.speaker.abandon(NOT_RESUMED);
+                        let Session { number, epoch, limits, .. } = *session;
+                        *session = Session { epoch, ..Session::of(number, limits) };
+                    }
+                    session.is_told = true;
                     return Ok((stream, false));
                 }
                 Ok(Opened { received: Some(theirs) }) => match session.speaker.resume(theirs) {
-                    Ok(()) => return Ok((stream, true)),
+                    Ok(()) => return Ok((stream, std::mem::replace(&mut session.is_told, true))),
                     Err(error) => error.to_string(),
                 },
                 Err(error) => error.to_string(),
