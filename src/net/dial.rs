@@ -18,7 +18,7 @@ use crate::registry::Registry;
 use crate::remote::{Desk, NOT_RESUMED, STOPPED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
-use crate::wire::opening::{Opened, Opening, open};
+use crate::wire::opening::{Known, Opened, Opening, open};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
@@ -214,15 +214,15 @@ pub(super) struct Session {
     number: u64,
     /// Connections that it had, or was to have.
     epoch: u32,
-    /// Whether whoever dials was told that it has begun. The controller's answer may be lost, and then it is resumed first.
-    is_told: bool,
+    /// With which of them it began. `None` until we are told: that answer may be lost, and others after it.
+    began: Option<u32>,
     limits: SessionLimits,
     pub(super) speaker: Speaker,
 }
 
 impl Session {
     fn of(number: u64, limits: SessionLimits) -> Self {
-        Self { number, epoch: 0, is_told: false, limits, speaker: Speaker::lasting(limits) }
+        Self { number, epoch: 0, began: None, limits, speaker: Speaker::lasting(limits) }
     }
 }
 
@@ -232,36 +232,37 @@ impl<W: Way> Dialler<W> {
         Session::of(self.way.draw(), limits)
     }
 
-    /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on that was told before.
+    /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on.
     pub(super) async fn open(
         &self,
         session: &mut Session,
         backoff: &mut Backoff,
     ) -> Result<(Box<dyn Connection>, bool), Error> {
         loop {
-            if session.epoch > 0 && session.speaker.has_ended() {
+            if session.speaker.has_ended() {
                 *session = self.session(session.limits);
             }
             let mut stream = self.find(backoff).await?;
             session.epoch += 1;
-            let received = (session.epoch > 1).then(|| session.speaker.suspend());
-            let opening = Opening { session: session.number, epoch: session.epoch, received };
+            let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
+            let opening = Opening { session: session.number, epoch: session.epoch, known };
             let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
             let error = match open(&mut stream, &opening, wait).await {
                 Ok(Opened { received: None }) => {
-                    if session.epoch > 1 {
+                    if known.is_some() {
                         // The controller has given the session up. Its number is free.
                         session.speaker.abandon(NOT_RESUMED);
                         let Session { number, epoch, limits, .. } = *session;
                         *session = Session { epoch, ..Session::of(number, limits) };
                     }
-                    session.is_told = true;
+                    session.began = Some(session.epoch);
                     return Ok((stream, false));
                 }
-                Ok(Opened { received: Some(theirs) }) => match session.speaker.resume(theirs) {
-                    Ok(()) => return Ok((stream, std::mem::replace(&mut session.is_told, true))),
+                Ok(Opened { received: Some(theirs) }) if known.is_some() => match session.speaker.resume(theirs) {
+                    Ok(()) => return Ok((stream, true)),
                     Err(error) => error.to_string(),
                 },
+                Ok(_) => "it goes on with a session that has not begun".into(),
                 Err(error) => error.to_string(),
             };
             tracing::info!(%error, "the session could not be opened");

@@ -25,6 +25,8 @@ use crate::wire::session::{Ending, Speaker};
 pub(super) struct HeldSessions(Mutex<HashMap<(Role, u64), Entry>>);
 
 struct Entry {
+    /// With which connection it began.
+    began: u32,
     /// Which connection of the session came last.
     epoch: u32,
     next: mpsc::Sender<Comeback>,
@@ -33,8 +35,8 @@ struct Entry {
 /// A peer has come back, over another connection.
 pub(super) struct Comeback {
     stream: Box<dyn Connection>,
-    /// What it has received.
-    received: Received,
+    /// What it has received; `None` if it was not told that the session has begun.
+    received: Option<Received>,
 }
 
 /// Connections of one session that its owner has not taken: the last one counts, and others are given up.
@@ -56,7 +58,6 @@ impl HeldSessions {
         opening: Opening,
         stream: Box<dyn Connection>,
     ) -> Result<(), Box<dyn Connection>> {
-        let Some(received) = opening.received else { return Err(stream) };
         let mut all = self.0.lock();
         let Some(entry) = all.get_mut(&(role, opening.session)) else { return Err(stream) };
         if opening.epoch <= entry.epoch {
@@ -64,6 +65,8 @@ impl HeldSessions {
             return Ok(());
         }
         entry.epoch = opening.epoch;
+        let known = opening.known.filter(|known| known.began == entry.began);
+        let received = known.map(|known| known.received);
         // Where there is no room its peer dials again.
         drop(entry.next.try_send(Comeback { stream, received }));
         Ok(())
@@ -77,7 +80,7 @@ impl HeldSessions {
         if all.contains_key(&key) {
             return None;
         }
-        all.insert(key, Entry { epoch: opening.epoch, next: tell });
+        all.insert(key, Entry { began: opening.epoch, epoch: opening.epoch, next: tell });
         Some(HeldSession { all: self, key, next, speaker })
     }
 }
@@ -149,9 +152,11 @@ impl HeldSession<'_> {
 
     async fn resume(&self, comeback: Comeback) -> Result<Box<dyn Connection>, Ending> {
         let Comeback { mut stream, received } = comeback;
-        let opened = Opened { received: Some(self.speaker.suspend()) };
+        let ours = self.speaker.suspend();
+        // Where the peer does not know of the session, it has said nothing in it and heard nothing.
+        let opened = Opened { received: received.map(|_| ours) };
         answer_opening(&mut stream, &opened, STRANGER_WAIT).await.map_err(|_| Ending::Lost)?;
-        match self.speaker.resume(received) {
+        match self.speaker.resume(received.unwrap_or_default()) {
             Ok(()) => Ok(stream),
             Err(error) => {
                 self.speaker.abandon(error.to_string());
