@@ -56,7 +56,7 @@ impl Engines {
     /// Starts the cluster; its engines have joined when this returns.
     pub fn start(self) -> Result<Cluster, Error> {
         let own = |builder: callboard::ClusterBuilder| {
-            builder.limits(self.limits.clone()).policy(self.policy).start().map(Controller::Here)
+            builder.limits(self.limits.clone()).policy(self.policy).start().map(Box::new).map(Controller::Here)
         };
         let controller = match self.kind {
             Kind::Threads => own(callboard::Cluster::threads(self.n)),
@@ -85,7 +85,7 @@ pub struct Cluster {
 }
 
 enum Controller {
-    Here(callboard::Cluster),
+    Here(Box<callboard::Cluster>),
     #[cfg(all(unix, feature = "remote"))]
     Elsewhere(super::elsewhere::Elsewhere),
 }
