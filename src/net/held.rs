@@ -25,7 +25,7 @@ use crate::wire::session::{Ending, Speaker};
 pub(super) struct HeldSessions(Mutex<HashMap<(Role, u64), Entry>>);
 
 struct Entry {
-    /// With which connection it began.
+    /// With which connection it began, as far as the peer knows.
     began: u32,
     /// Which connection of the session came last.
     epoch: u32,
@@ -67,6 +67,10 @@ impl HeldSessions {
         entry.epoch = opening.epoch;
         let known = opening.known.filter(|known| known.began == entry.began);
         let received = known.map(|known| known.received);
+        if received.is_none() {
+            // For its peer it begins now.
+            entry.began = opening.epoch;
+        }
         // Where there is no room its peer dials again.
         drop(entry.next.try_send(Comeback { stream, received }));
         Ok(())

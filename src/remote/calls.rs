@@ -184,14 +184,15 @@ mod tests {
     fn as_many_go_as_go_together() {
         assert_eq!(encoded_odd(&[4; 12]), Ok((5, vec![])), "of 7 MiB each");
     }
+
     #[test]
     fn between_a_client_and_a_controller_nothing_travels_as_nothing() {
-        let cases: [(&[u32], &[(u64, u32)]); 5] = [
-            (&[5, 6, 7], &[(10, 3)]),
-            (&[5, 1, 6, 7, 2, 3, 8], &[(10, 1), (12, 2), (16, 1)]),
-            (&[1, 5, 6], &[(11, 2)]),
-            (&[5, 6, 1], &[(10, 2)]),
-            (&[1, 1], &[]),
+        let cases = [
+            (vec![5, 6, 7], vec![(10, 3)]),
+            (vec![5, 1, 6, 7, 2, 3, 8], vec![(10, 1), (12, 2), (16, 1)]),
+            (vec![1, 5, 6], vec![(11, 2)]),
+            (vec![5, 6, 1], vec![(10, 2)]),
+            (vec![1, 1], vec![]),
         ];
         for (numbers, expected) in cases {
             let mut payload = Payload::Typed(Box::new(Chunk::new(numbers.iter().map(|number| Odd(*number)))));
@@ -205,10 +206,8 @@ mod tests {
                 assert_eq!((relayed.count(), relayed.live()), (count, count));
                 went.push((first.seq, count));
             }
-            assert_eq!(
-                (&went[..], went.iter().map(|(_, count)| count).sum::<u32>() + stayed),
-                (expected, numbers.len() as u32)
-            );
+            let all = went.iter().map(|(_, count)| count).sum::<u32>() + stayed;
+            assert_eq!((went, all), (expected, numbers.len() as u32));
         }
     }
 }
