@@ -124,12 +124,11 @@ impl Customer {
         match random.below(40) {
             0..3 => {
                 submitted[at].is_cancelled = true;
-                match &submitted[at].results {
-                    Results::Map(map) => drop(map.cancel("no need")),
-                    Results::Each(each) => {
-                        each.iter().filter(|_| random.once_in(2)).for_each(|one| _ = one.cancel("no need"));
-                    }
-                }
+                let count = match &submitted[at].results {
+                    Results::Map(map) => map.cancel("no need"),
+                    Results::Each(each) => each.iter().filter(|one| random.once_in(2) && one.cancel("no need")).count(),
+                };
+                self.scene.cancelled.set(self.scene.cancelled.get() + count as u64);
             }
             3..5 => drop(submitted.swap_remove(at)),
             5..9 => {

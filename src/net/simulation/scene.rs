@@ -18,6 +18,8 @@ pub(super) struct Scene {
     pub(super) clients: Cell<u32>,
     /// Tasks that were submitted and can be encoded.
     pub(super) sent: Cell<u64>,
+    /// Tasks that were given up before their clients knew that they had settled.
+    pub(super) cancelled: Cell<u64>,
     /// Sessions of engines that went on over another connection.
     pub(super) resumed: Cell<u32>,
     /// Results whose controller stayed away.
@@ -32,6 +34,7 @@ impl Scene {
             faults,
             clients: Cell::new(clients),
             sent: Cell::default(),
+            cancelled: Cell::default(),
             resumed: Cell::default(),
             disconnected: Cell::default(),
         })
