@@ -12,15 +12,11 @@ check:
 test:
     cargo test --workspace
 
-# The suites of views, results and executors, on engines that are processes.
-test-processes:
-    CALLBOARD_TEST_ENGINES=processes cargo test --test one_path --test async_result --test map --test map_corners --test corners --test callbacks \
-        --test client --test namespace --test promises --test panics --test limits --test ten_traps
-
-# The same, on engines that dial in over TCP with TLS.
-test-tcp:
-    CALLBOARD_TEST_ENGINES=tcp cargo test --test one_path --test async_result --test map --test map_corners --test corners --test callbacks \
-        --test client --test namespace --test promises --test panics --test limits --test ten_traps
+# The suites of views, results and executors, on engines of another kind: `processes`; `tcp`, which dial in; or `elsewhere`, threads of a
+# controller that is another process, of which the tests are clients over TCP.
+test-on ENGINES:
+    CALLBOARD_TEST_ENGINES={{ENGINES}} cargo test --test one_path --test async_result --test map --test map_corners --test corners \
+        --test callbacks --test client --test namespace --test promises --test panics --test limits --test ten_traps
 
 # An in-process user builds without the command line.
 minimal:

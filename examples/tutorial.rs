@@ -1,7 +1,8 @@
 //! The IPython Parallel tutorial "Futures", cell by cell.
 //!
 //! `cargo run --release --example tutorial`; after `--` may follow how long a second is, the exponent of the largest array
-//! (1 and 24 on the page), and what the engines are: `threads`, or `processes`.
+//! (1 and 24 on the page), and what the engines are: `threads`, `processes`, or the connection file of a cluster that runs
+//! elsewhere, whose engines are `tutorial engine callboard-engine.json`.
 
 #[path = "../src/bin/callboard/huge_pages.rs"]
 mod huge_pages;
@@ -70,7 +71,10 @@ fn norm_of_ones(n: usize) -> f64 {
 fn main() -> Result<(), Box<dyn Error>> {
     // Where engines are processes, each is this very program, and turns into an engine here.
     callboard::init();
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if_eq("engine").is_some() {
+        return Ok(callboard::run_engine(arguments.next().ok_or("an engine needs a connection file")?)?);
+    }
     let second = Duration::from_secs_f64(match arguments.next() {
         Some(argument) => argument.parse().map_err(|_| format!("not a number of seconds: {argument}"))?,
         None => 1.0,
@@ -81,12 +85,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
 
     // A cluster of four engines, and a view of all of them: rc[:].
-    let cluster = match arguments.next().as_deref() {
-        None | Some("threads") => Cluster::threads(4).start()?,
-        Some("processes") => Cluster::processes(4).start()?,
-        Some(other) => return Err(format!("neither threads nor processes: {other}").into()),
+    let cluster = match arguments.peek().map(String::as_str) {
+        None | Some("threads") => Some(Cluster::threads(4).start()?),
+        Some("processes") => Some(Cluster::processes(4).start()?),
+        Some(_) => None,
     };
-    let rc = cluster.client();
+    let rc = match (&cluster, arguments.next()) {
+        (Some(cluster), _) => cluster.client(),
+        (None, file) => Client::connect(file.unwrap_or_default()).get()?,
+    };
+    rc.wait_for_engines(4).get()?;
     let dv = rc.all();
     println!("{dv:?}");
 
@@ -134,7 +142,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:?}", ex.view());
 
     comparing_executors(&rc, largest)?;
-    cluster.shutdown(Pending::Finish).get()?;
+    cluster.map_or(Ok(()), |cluster| cluster.shutdown(Pending::Finish).get())?;
     Ok(())
 }
 

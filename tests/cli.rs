@@ -158,3 +158,84 @@ fn an_engine_that_is_killed_costs_no_task() {
     assert_eq!((value(0, "lost"), value(1, "lost"), value(0, "retried")), (0.0, 0.0, 0.0));
     assert!(value(1, "time") > 0.0 && value(1, "retried") <= 1.0);
 }
+
+#[cfg(unix)]
+mod network {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::{Child, Command, Stdio};
+
+    use callboard::prelude::*;
+    use callboard::{Client, EngineId};
+
+    use super::LIFE_MAX;
+
+    /// The command, run in the background. It is killed with this.
+    struct Running(Child);
+
+    impl Running {
+        fn start(args: &[&str]) -> Self {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+            Self(command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        }
+
+        /// Waits for its end; returns its exit code, and what it complained of.
+        fn end(mut self) -> (Option<i32>, String) {
+            let mut complaints = String::new();
+            self.0.stderr.take().unwrap().read_to_string(&mut complaints).unwrap();
+            (self.0.wait().unwrap().code(), complaints)
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            // It may have ended.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[task]
+    fn square(x: u64) -> u64 {
+        x * x
+    }
+
+    #[test]
+    fn a_controller_and_an_engine_are_commands_and_a_client_ends_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        let mut controller = Running::start(&["controller", "--listen", "127.0.0.1:0", "--directory", place]);
+        let lines = BufReader::new(controller.0.stdout.take().unwrap()).lines().take(3);
+        let lines: Vec<String> = lines.map(Result::unwrap).collect();
+        assert!(lines[0].starts_with("listening at 127.0.0.1:"), "{lines:?}");
+        let [engine_file, client_file] = ["engine", "client"].map(|role| format!("{place}/callboard-{role}.json"));
+        assert_eq!(lines[1], format!("engines join with {engine_file}"));
+        assert_eq!(lines[2], format!("clients connect with {client_file}"));
+        let engine = Running::start(&["engine", &engine_file]);
+        let rc = Client::connect(client_file).get_timeout(LIFE_MAX).unwrap();
+        rc.wait_for_engines(1).get_timeout(LIFE_MAX).unwrap();
+        // It has the tasks of this crate, and none of this program.
+        rc.all().push("a", 7_u64).get_timeout(LIFE_MAX).unwrap();
+        assert_eq!(*rc.engine(0).unwrap().pull::<u64>("a").get_timeout(LIFE_MAX).unwrap(), 7);
+        let refused = rc.load_balanced().apply(square(7)).get_timeout(LIFE_MAX).unwrap_err();
+        assert!(matches!(refused, TaskError::UnknownTask { engine: EngineId(0), .. }), "{refused}");
+        assert!(refused.to_string().contains("cli::network::square"), "{refused}");
+        rc.shutdown(Pending::Finish).get_timeout(LIFE_MAX).unwrap();
+        let (code, told) = controller.end();
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("ended by a client; 0 pending tasks are cancelled"), "{told}");
+        assert!(told.contains("an engine has joined") && told.contains("a client has connected"), "{told}");
+        let (code, told) = engine.end();
+        assert_eq!(code, Some(0), "{told}");
+    }
+
+    #[test]
+    fn a_controller_that_cannot_listen_says_why() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let ran =
+            super::callboard(&["controller", "--listen", &address, "--directory", directory.path().to_str().unwrap()]);
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.err.contains(&format!("cannot listen at {address}: Address already in use")), "{}", ran.err);
+    }
+}

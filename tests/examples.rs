@@ -76,3 +76,19 @@ fn comparing_executors() {
         assert!(best <= median, "{line}");
     }
 }
+
+#[cfg(all(unix, feature = "remote"))]
+#[test]
+fn over_the_network() {
+    check(
+        "06_over_the_network",
+        &[
+            "<Client [0, 1]>",
+            "[17, 1060, 76127, 5736396]",
+            "none here: true",
+            "6 tasks settled",
+            "an engine has ended: exit status: 0",
+            "an engine has ended: exit status: 0",
+        ],
+    );
+}

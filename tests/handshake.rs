@@ -26,7 +26,7 @@ async fn each_hears_who_the_other_is_and_what_follows_is_left_to_them() {
     let (controller, engine) = (hello(Role::Controller, 7), hello(Role::Engine, 7));
     let (heard_here, heard_there) = tokio::join!(
         async {
-            let heard = welcome(&mut here, &controller, WAIT).await;
+            let heard = welcome(&mut here, &controller, &[Role::Engine], WAIT).await;
             here.write_all(b"next").await.unwrap();
             heard
         },
@@ -47,7 +47,8 @@ async fn whoever_does_not_belong_here_is_refused_and_told_why() {
     for (theirs, expected) in cases {
         let (mut here, mut there) = duplex(1_000);
         let ours = hello(Role::Controller, 7);
-        let (refused, told) = tokio::join!(welcome(&mut here, &ours, WAIT), join(&mut there, &theirs, &NO_TASKS, WAIT));
+        let (refused, told) =
+            tokio::join!(welcome(&mut here, &ours, &[Role::Engine], WAIT), join(&mut there, &theirs, &NO_TASKS, WAIT));
         assert_eq!(told, Err(HandshakeError::Refused(expected.to_string().into())));
         assert_eq!(refused, Err(expected));
     }
@@ -68,12 +69,12 @@ async fn a_stranger_is_seen_by_its_first_bytes() {
         let (mut here, mut there) = duplex(1_000);
         there.write_all(&bytes).await.unwrap();
         there.shutdown().await.unwrap();
-        assert_eq!(welcome(&mut here, &hello(Role::Controller, 7), WAIT).await, Err(expected));
+        assert_eq!(welcome(&mut here, &hello(Role::Controller, 7), &[Role::Engine], WAIT).await, Err(expected));
     }
     // One that says nothing.
     let (mut here, _silent) = duplex(1_000);
     let began = Instant::now();
-    let late = welcome(&mut here, &hello(Role::Controller, 7), WAIT).await;
+    let late = welcome(&mut here, &hello(Role::Controller, 7), &[Role::Engine], WAIT).await;
     assert_eq!((late, began.elapsed()), (Err(HandshakeError::TimedOut(WAIT)), WAIT));
 }
 
@@ -88,7 +89,8 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
     let (mut here, mut there) = duplex(1_000);
     let (controller, engine) = (hello(Role::Controller, 7), Hello { build: 3, ..hello(Role::Engine, 7) });
     let tasks = TaskTable::of([square::kind(), &other]);
-    let (heard, _) = tokio::join!(welcome(&mut here, &controller, WAIT), join(&mut there, &engine, &tasks, WAIT));
+    let (heard, _) =
+        tokio::join!(welcome(&mut here, &controller, &[Role::Engine], WAIT), join(&mut there, &engine, &tasks, WAIT));
     assert_eq!(heard, Ok((engine.clone(), Some(tasks.clone()))));
 
     // More than is taken, and not in order.
@@ -97,7 +99,7 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
     for (tasks, told) in [(twice, "not in order"), (too_many, "over the limit")] {
         let (mut here, mut there) = duplex(1_000);
         let greeted = async {
-            let heard = welcome(&mut here, &controller, WAIT).await;
+            let heard = welcome(&mut here, &controller, &[Role::Engine], WAIT).await;
             drop(here);
             heard
         };

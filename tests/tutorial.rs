@@ -1,6 +1,9 @@
 //! The tutorial as a newcomer runs it, with shorter seconds; its output is what the page shows.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+mod support;
 
 #[test]
 fn the_tutorial_prints_what_the_page_shows() {
@@ -11,6 +14,32 @@ fn the_tutorial_prints_what_the_page_shows() {
 #[test]
 fn the_same_program_prints_the_same_on_engines_that_are_processes() {
     prints_what_the_page_shows("processes");
+}
+
+#[cfg(all(unix, feature = "remote"))]
+#[test]
+fn and_the_same_as_the_client_of_a_cluster_over_tcp() {
+    let directory = tempfile::tempdir().expect("a place for the files");
+    let place = directory.path().to_str().expect("a name that is text");
+    let mut controller = Command::new(env!("CARGO_BIN_EXE_callboard"))
+        .args(["controller", "--listen", "127.0.0.1:0", "--directory", place])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    let said = BufReader::new(controller.stdout.take().expect("it is piped"));
+    assert_eq!(said.lines().take(3).count(), 3, "it listens");
+    let engine = || {
+        let file = format!("{place}/callboard-engine.json");
+        Command::new(support::example("tutorial")).args(["engine", &file]).spawn().expect("the example runs")
+    };
+    let engines: Vec<Child> = (0..4).map(|_| engine()).collect();
+    let file = format!("{place}/callboard-client.json");
+    prints_what_the_page_shows(&file);
+    let ended = callboard::Client::connect(file).get().expect("it is there").shutdown(callboard::Pending::Finish).get();
+    assert_eq!(ended, Ok(()));
+    for mut process in engines.into_iter().chain([controller]) {
+        assert!(process.wait().expect("it ends").success());
+    }
 }
 
 fn prints_what_the_page_shows(engines: &str) {
@@ -37,7 +66,7 @@ fn prints_what_the_page_shows(engines: &str) {
     }
     assert_eq!((pids.len(), pids[3]), (4, pid), "rc[-1] is the last of rc[:]");
     let different: std::collections::BTreeSet<_> = pids.iter().collect();
-    assert_eq!(different.len(), if engines == "processes" { 4 } else { 1 }, "{out}");
+    assert_eq!(different.len(), if engines == "threads" { 1 } else { 4 }, "{out}");
 
     assert_eq!(lines[10], "[0, 1, 2, 3]");
     assert!(lines[11..21].iter().all(|line| [pids[0], pids[2]].contains(line)), "the even ones: {out}");

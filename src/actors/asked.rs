@@ -54,6 +54,8 @@ pub(crate) struct Questions {
     pub(crate) records: Recipient<Asked<GetRecords>>,
     pub(crate) fetch: Recipient<Asked<FetchKept>>,
     pub(crate) purge: Recipient<Asked<Purge>>,
+    /// Asked for a client elsewhere.
+    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "there are no clients elsewhere"))]
     pub(crate) purge_client: Recipient<Asked<PurgeClient>>,
 }
 

@@ -33,6 +33,7 @@ impl Peers {
         // What waits for a client is bounded by its proxy, which knows whether it takes anything.
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
+        tracing::info!(%peer, "a client has connected");
         let _number = clients.take(client, opening.session, &speaker);
         let parts = ClientProxyParts { link: link.clone(), registry: parts.registry.clone(), speaker };
         let proxy = ClientProxy::start_for(client, parts);

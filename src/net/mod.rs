@@ -1,6 +1,6 @@
-//! Engines on other machines: a controller listens, and engines dial it.
+//! Engines and clients on other machines: a controller listens, and they dial it.
 //!
-//! Both sides have certificates of an authority that the cluster has for itself, and speak TLS 1.3. What an engine needs is
+//! Both sides have certificates of an authority that the cluster has for itself, and speak TLS 1.3. What either needs is
 //! in one file. Above TLS everything is as with a child process: a session, a gateway.
 
 mod connection_file;

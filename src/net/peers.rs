@@ -137,7 +137,12 @@ impl Peers {
             printed_bytes_max: link.limits.printed_bytes_max,
             tasks_max: None,
         };
-        let (gateway, _) = Gateway::join(parts);
+        let (gateway, joined) = Gateway::join(parts);
+        drop(actix::spawn(async move {
+            if let Ok(Ok(engine)) = joined.await {
+                tracing::info!(%peer, %engine, "an engine has joined");
+            }
+        }));
         // What it takes to come back is what it took to come.
         let back = (ENGINE_WAIT + 4 * came.elapsed()).min(ENGINE_WAIT_MAX);
         let wait = |ending: &Ending| match ending {

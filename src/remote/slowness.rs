@@ -45,7 +45,7 @@ mod tests {
         const MIB: usize = 1 << 20;
         let (mut taking, mut standing) = (Slowness::default(), Slowness::default());
         for round in 0..100 {
-            assert!(!taking.is_too_slow(MIB, 200 * MIB - round * MIB / 2), "it takes a little");
+            assert!(!taking.is_too_slow(10 * MIB, round * 9 * MIB), "it takes a little");
             let waiting = round * MIB;
             assert_eq!(standing.is_too_slow(MIB, waiting), round > 64 + 10, "{round}");
             tokio::time::sleep(Duration::from_millis(100)).await;

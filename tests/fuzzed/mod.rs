@@ -43,7 +43,7 @@ pub fn handshake(bytes: &[u8]) {
             let _ = there.write_all(bytes).await;
             let _ = there.shutdown().await;
             if is_controller {
-                drop(welcome(&mut here, &ours(Role::Controller), wait).await);
+                drop(welcome(&mut here, &ours(Role::Controller), &[Role::Engine, Role::Client], wait).await);
             } else {
                 drop(join(&mut here, &ours(Role::Engine), &Default::default(), wait).await);
             }

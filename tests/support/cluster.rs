@@ -7,16 +7,18 @@ use callboard::{Client, Error, Limits, Policy, Reply, prelude::Pending};
 /// processes that dial the cluster; or `elsewhere`, threads of a controller that is a process of its own, of which this one
 /// is a client. Each process is this very test program, run as its test `engine`, which calls [`engine`].
 pub fn engines(n: usize) -> Engines {
-    #[cfg(all(unix, feature = "remote"))]
-    let kind = match std::env::var("CALLBOARD_TEST_ENGINES").as_deref() {
-        Ok("processes") => Kind::Processes,
-        Ok("tcp") => Kind::Dialling,
-        Ok("elsewhere") => Kind::Elsewhere,
-        Ok("threads") | Err(_) => Kind::Threads,
-        Ok(other) => panic!("CALLBOARD_TEST_ENGINES={other}: it is threads, processes, tcp or elsewhere"),
+    engines_of(std::env::var("CALLBOARD_TEST_ENGINES").as_deref().unwrap_or("threads"), n)
+}
+
+/// Describes `n` engines of one of these kinds.
+pub fn engines_of(kind: &str, n: usize) -> Engines {
+    let kind = match kind {
+        "threads" => Kind::Threads,
+        "processes" if cfg!(all(unix, feature = "remote")) => Kind::Processes,
+        "tcp" if cfg!(all(unix, feature = "remote")) => Kind::Dialling,
+        "elsewhere" if cfg!(all(unix, feature = "remote")) => Kind::Elsewhere,
+        other => panic!("engines of the kind {other}: there are threads, processes, tcp and elsewhere"),
     };
-    #[cfg(not(all(unix, feature = "remote")))]
-    let kind = Kind::Threads;
     Engines { n, kind, limits: Limits::default(), policy: Policy::default() }
 }
 

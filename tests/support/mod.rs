@@ -6,7 +6,7 @@ mod cluster;
 mod elsewhere;
 mod forwarder;
 
-pub use cluster::{Cluster, DIALS, Engines, engine, engines};
+pub use cluster::{Cluster, DIALS, Engines, engine, engines, engines_of};
 pub use forwarder::Forwarder;
 
 use std::borrow::Cow;

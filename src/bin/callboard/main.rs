@@ -1,8 +1,10 @@
 //! The `callboard` command: what one does with a cluster from a shell.
 
 mod bench;
+mod controller;
 mod huge_pages;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,6 +28,8 @@ struct Cli {
 enum Command {
     /// Measure callboard on this machine, beside other ways to run a task
     Bench(bench::Args),
+    /// Be a controller, for engines and clients that come over the network
+    Controller(controller::Args),
     /// Be an engine of the cluster whose connection file this is
     Engine {
         /// As the controller has written it: callboard-engine.json
@@ -36,6 +40,9 @@ enum Command {
         /// How long a controller that cannot be reached is looked for, in seconds
         #[arg(long, value_name = "S", default_value = "60")]
         search_s: u64,
+        /// What is told on standard error: error, warn, info, debug or trace
+        #[arg(long = "log", value_name = "LEVEL", default_value = "info")]
+        level: tracing::Level,
     },
     /// One run of a test that needs a process of its own; `bench` starts it
     #[command(hide = true)]
@@ -49,6 +56,8 @@ Examples:
   callboard bench --only latency       one test; repeat --only for more
   callboard bench --json > mine.jsonl  one object a line, to lay beside other systems' figures
   callboard help bench                 what the tests measure
+  callboard controller --listen 10.0.0.7:4700 --directory run
+                                       a controller, which writes the files with which engines and clients come
   callboard engine callboard-engine.json
                                        an engine with no tasks but its own; for those of yours write a program that
                                        uses their crate and calls callboard::run_engine";
@@ -58,7 +67,12 @@ fn main() -> ExitCode {
     callboard::init();
     let done = match Cli::parse().command {
         Command::Bench(args) => bench::bench(&args),
-        Command::Engine { file, engines, search_s } => {
+        Command::Controller(args) => {
+            log(args.log);
+            controller::control(args)
+        }
+        Command::Engine { file, engines, search_s, level } => {
+            log(level);
             Dial::with(file).engines(engines).search_for(Duration::from_secs(search_s)).run_engine().map_err(Into::into)
         }
         Command::BenchChild(args) => bench::child(&args),
@@ -72,6 +86,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has what happens told on standard error.
+fn log(level: tracing::Level) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -1,0 +1,79 @@
+//! `callboard controller`: a controller without a program of its own, for engines and clients that are programs of yours.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use callboard::{Client, Cluster, Listen, prelude::Pending};
+use clap::Args as ClapArgs;
+
+/// Where to listen, and with which engines.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// Where to listen; at port 0 at one that is free
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4700")]
+    listen: String,
+    /// Where the connection files are written; one that listened there before is the same cluster again
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    directory: PathBuf,
+    /// Where others reach it, if that is another address than it listens at
+    #[arg(long, value_name = "HOST:PORT")]
+    reached_at: Option<String>,
+    /// For how many days new connection files count
+    #[arg(long, value_name = "DAYS", default_value = "365")]
+    valid_days: u64,
+    /// Speak without TLS, on loopback only
+    #[arg(long)]
+    plain_tcp: bool,
+    /// How many engines to launch here, each a process of --engine-program
+    #[arg(long, value_name = "N", default_value = "0", requires = "engine_program")]
+    processes: usize,
+    /// A program of yours that contains the tasks, and calls callboard::init() first in main
+    #[arg(long, value_name = "FILE")]
+    engine_program: Option<PathBuf>,
+    /// What is told on standard error: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log: tracing::Level,
+}
+
+/// Is a controller until it is told to end, or a client has ended the cluster.
+pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let builder = match args.engine_program {
+        Some(program) if args.processes > 0 => Cluster::processes(args.processes).engine_program(program),
+        _ => Cluster::without_engines(),
+    };
+    let cluster = builder.start()?;
+    let valid = Duration::from_secs(args.valid_days.saturating_mul(24 * 3_600));
+    let mut listen = Listen::at(args.listen).directory(args.directory).valid_for(valid);
+    if let Some(address) = args.reached_at {
+        listen = listen.reached_at(address);
+    }
+    if args.plain_tcp {
+        listen = listen.plain_tcp();
+    }
+    let listening = cluster.listen(listen)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening at {}", listening.address())?;
+    writeln!(out, "engines join with {}", listening.engine_file().display())?;
+    writeln!(out, "clients connect with {}", listening.client_file().display())?;
+    drop(out);
+    let client = cluster.client();
+    let why = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(end(&client))?;
+    let pending = client.queue_status().get().map_or(0, |status| status.pending);
+    eprintln!("callboard: {why}; {pending} pending tasks are cancelled");
+    Ok(cluster.shutdown(Pending::Cancel).get()?)
+}
+
+/// Waits until it is time to end; returns why.
+async fn end(client: &Client) -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // Answered when no engine joins any more: there are never so many.
+    let ended = client.wait_for_engines(usize::MAX);
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "interrupted",
+        _ = terminate.recv() => "told to end",
+        _ = ended => "ended by a client",
+    })
+}
