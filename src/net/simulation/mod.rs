@@ -226,13 +226,13 @@ fn play_all(usually: u64, faults: Faults) -> (usize, u32, u32) {
 
 #[test]
 fn who_comes_back_at_once_loses_nothing_and_has_nothing_run_twice() {
-    let (_, _, disconnected) = play_all(8, Faults::Short);
+    let (_, _, disconnected) = play_all(6, Faults::Short);
     assert_eq!(disconnected, 0);
 }
 
 #[test]
 fn whoever_is_cut_off_for_however_long_has_every_result_settled_once_and_works_again() {
-    let (_, _, disconnected) = play_all(8, Faults::All);
+    let (_, _, disconnected) = play_all(6, Faults::All);
     assert!(disconnected > 0 || std::env::var_os("CALLBOARD_SEED").is_some(), "nobody was away for long");
 }
 
