@@ -175,3 +175,83 @@ impl Drop for HeldSession<'_> {
         self.all.0.lock().remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::net::dial::{Backoff, Dialler};
+    use crate::net::way::{self, Failed, Way};
+    use crate::wire::handshake::{Hello, welcome};
+    use crate::wire::opening::hear_opening;
+    use crate::wire::session::SessionLimits;
+
+    impl Connection for DuplexStream {
+        fn lift(&mut self) {}
+    }
+
+    /// Hands the other end of each connection to a controller.
+    struct Handed(mpsc::UnboundedSender<DuplexStream>);
+
+    impl Way for Handed {
+        async fn connect(&self, _: &str) -> Result<Box<dyn way::Connection>, Failed> {
+            let (here, there) = duplex(1 << 10);
+            self.0.send(there).map_err(|_| Failed::ForGood("the test is over".into()))?;
+            Ok(Box::new(here))
+        }
+
+        fn draw(&self) -> u64 {
+            7
+        }
+    }
+
+    fn hello(role: Role) -> Hello {
+        Hello { role, cluster: 1, incarnation: 1, build: 1 }
+    }
+
+    async fn greet(dialled: &mut mpsc::UnboundedReceiver<DuplexStream>) -> (DuplexStream, Opening) {
+        let mut stream = dialled.recv().await.unwrap();
+        welcome(&mut stream, &hello(Role::Controller), &[Role::Engine], STRANGER_WAIT).await.unwrap();
+        let opening = hear_opening(&mut stream, STRANGER_WAIT).await.unwrap();
+        (stream, opening)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_goes_on_for_a_peer_that_was_told_of_it_and_begins_for_any_other() {
+        let (tell, mut dialled) = mpsc::unbounded_channel();
+        let (search, tasks) = (Duration::from_secs(60), Default::default());
+        let dialler = Dialler { address: "here".into(), search, way: Handed(tell), hello: hello(Role::Engine), tasks };
+        let (mut theirs, mut backoff) = (dialler.session(SessionLimits::LASTING), Backoff::from_now());
+        let held = HeldSessions::default();
+        let mut ours = None;
+        // The first time there is none; the second time it was given up.
+        for _ in 0..2 {
+            drop(ours.take());
+            let controller = async {
+                let (stream, opening) = greet(&mut dialled).await;
+                let stream = held.hand_over(Role::Engine, opening, Box::new(stream)).err().unwrap();
+                let mut session = held.begin(Role::Engine, opening, Speaker::lasting(SessionLimits::LASTING)).unwrap();
+                // Its answer is lost, and the peer comes back without it.
+                drop(stream);
+                let (stream, opening) = greet(&mut dialled).await;
+                assert!(held.hand_over(Role::Engine, opening, Box::new(stream)).is_ok());
+                let comeback = session.next.recv().await.unwrap();
+                let stream = session.resume(comeback).await.unwrap_or_else(|ending| panic!("{ending}"));
+                (session, stream)
+            };
+            let ((mut session, stream), opened) = tokio::join!(controller, dialler.open(&mut theirs, &mut backoff));
+            assert!(!opened.unwrap().1, "it begins");
+            drop(stream);
+            let controller = async {
+                let (stream, opening) = greet(&mut dialled).await;
+                assert!(held.hand_over(Role::Engine, opening, Box::new(stream)).is_ok());
+                let comeback = session.next.recv().await.unwrap();
+                session.resume(comeback).await.unwrap_or_else(|ending| panic!("{ending}"))
+            };
+            let (_, opened) = tokio::join!(controller, dialler.open(&mut theirs, &mut backoff));
+            assert!(opened.unwrap().1, "it goes on");
+            ours = Some(session);
+        }
+    }
+}
