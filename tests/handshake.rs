@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use callboard::task::{TaskKind, TaskTable};
 use callboard::wire::handshake::{HandshakeError, Hello, Role, join, welcome};
-use callboard::wire::opening::{Opened, Opening, answer_opening, hear_opening, open};
+use callboard::wire::opening::{Known, Opened, Opening, answer_opening, hear_opening, open};
 use callboard::wire::retained::Received;
 use callboard::{Task, task};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -115,7 +115,7 @@ async fn an_engine_of_another_build_says_which_tasks_it_has() {
 async fn whoever_dials_opens_a_session_and_hears_what_the_controller_has_of_it() {
     let (mut here, mut there) = duplex(1_000);
     let received = Received { control: u64::MAX, bulk: 3 };
-    let opening = Opening { session: u64::MAX, epoch: 7, received: Some(received) };
+    let opening = Opening { session: u64::MAX, epoch: 7, known: Some(Known { began: 5, received }) };
     let cases = [
         (Opened::Begun, Ok(None)),
         (Opened::Resumed(received), Ok(Some(received))),

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::{Backoff, Connection as Stream, Dial, Dialler, Session};
+use super::dial::{Backoff, Dial, Dialler, Session};
 use super::drawn;
+use super::way::{Connection as Stream, Tcp, Way};
 use crate::actors::Threads;
 use crate::apart;
 use crate::async_result::{Reply, may_block};
@@ -89,19 +90,26 @@ fn start(dial: Dial, tell: Tell) -> Result<(), Error> {
 }
 
 /// Who waits for a client, or why there is none.
-type Tell = oneshot::Sender<Result<Client, Error>>;
+pub(super) type Tell = oneshot::Sender<Result<Client, Error>>;
 
 /// One client, and whom it speaks with.
-struct Line {
-    dialler: Dialler,
-    client: u64,
+pub(super) struct Line<W = Tcp> {
+    pub(super) dialler: Dialler<W>,
+    pub(super) client: u64,
     /// Who has given up the client, and waits for its end.
-    asker: Arc<Mutex<Option<ThreadId>>>,
+    pub(super) asker: Arc<Mutex<Option<ThreadId>>>,
 }
 
-impl Line {
-    async fn speak(self, limits: Limits, registry: Registry, threads: Arc<Threads>, tell: Tell, ended: Receiver<()>) {
-        let (mut session, mut backoff) = (Session::begin(SESSION), Backoff::from_now());
+impl<W: Way> Line<W> {
+    pub(super) async fn speak(
+        self,
+        limits: Limits,
+        registry: Registry,
+        threads: Arc<Threads>,
+        tell: Tell,
+        ended: Receiver<()>,
+    ) {
+        let (mut session, mut backoff) = (self.dialler.session(SESSION), Backoff::from_now());
         let stream = match self.dialler.open(&mut session, &mut backoff).await {
             Ok((stream, _)) => stream,
             // Who asked may have gone away.
@@ -152,6 +160,7 @@ impl Line {
             let (mut deadline, mut is_given_up) = (Some(Instant::now() + AWAY.saturating_sub(away)), false);
             stream = loop {
                 let opened = tokio::select! {
+                    biased;
                     opened = self.dialler.open(&mut session, &mut backoff) => opened,
                     () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                         deadline = None;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::network::{Connection, Inner, Network};
+use super::network::Connection;
+use super::peers::Peers;
 use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye};
 use crate::wire::handshake::Role;
 use crate::wire::opening::Opening;
@@ -19,7 +20,7 @@ const CLIENT_WAIT: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(super) struct Clients(Mutex<HashMap<u64, (u64, Speaker)>>);
 
-impl Network {
+impl Peers {
     /// Speaks with a client from its first word to its last.
     pub(super) async fn attend_client(
         &self,
@@ -28,7 +29,7 @@ impl Network {
         client: u64,
         opening: Opening,
     ) {
-        let Inner { parts, link, ending, clients, held, .. } = &*self.0;
+        let Self { parts, link, ending, clients, held, .. } = self;
         // What waits for a client is bounded by its proxy, which knows whether it takes anything.
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };

@@ -7,27 +7,19 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix::System;
-use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::time::{Instant, sleep};
 
 use super::connection_file::ConnectionFile;
-use super::{drawn, tls};
+use super::tls;
+use super::way::{Connection, Failed, Tcp, Way};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
 use crate::remote::{Desk, NOT_RESUMED, STOPPED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
-use crate::wire::opening::{Opening, open};
+use crate::wire::opening::{Known, Opening, open};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
-
-/// How long one attempt to connect may take.
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
 const SEARCH: Duration = Duration::from_secs(60);
@@ -109,7 +101,9 @@ impl Dial {
         let registry = Arc::new(Registry::auto()?);
         let engines = self.engines;
         let dialler = self.dialler(Role::Engine, std::process::id().into(), &registry)?;
-        let be_one = || System::new().block_on(stay(&dialler, &registry));
+        let patience = Limits::default().spin();
+        let new = |speaker| Desk::with(Serving { registry: registry.clone(), speaker, witness: None, patience });
+        let be_one = || System::new().block_on(stay(&dialler, new));
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..engines).map(|_| scope.spawn(be_one)).collect();
             let first = be_one();
@@ -128,26 +122,17 @@ impl Dial {
         let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
         let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
         let hello = Hello { role, cluster: file.cluster(), incarnation, build: registry.build() };
-        Ok(Dialler { address: file.address.clone(), search, secured, hello, tasks: registry.table() })
+        Ok(Dialler { address: file.address.clone(), search, way: Tcp { secured }, hello, tasks: registry.table() })
     }
 }
 
 /// Whom to dial, and as what.
-pub(super) struct Dialler {
-    address: String,
-    search: Duration,
-    /// With what TLS is spoken, and the name of the controller's certificate; `None` for plain TCP.
-    secured: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    hello: Hello,
-    tasks: TaskTable,
-}
-
-/// Why a controller was not come to.
-enum Failed {
-    /// It may be there the next time.
-    ForNow(String),
-    /// It will be the same the next time.
-    ForGood(String),
+pub(super) struct Dialler<W = Tcp> {
+    pub(super) address: String,
+    pub(super) search: Duration,
+    pub(super) way: W,
+    pub(super) hello: Hello,
+    pub(super) tasks: TaskTable,
 }
 
 /// How long one has dialled, and how long one waits before the next time.
@@ -174,9 +159,9 @@ impl Backoff {
     ///
     /// # Errors
     /// [`Error::Unreachable`] if that were too long.
-    async fn pause(&mut self, dialler: &Dialler, reason: String) -> Result<(), Error> {
+    async fn pause<W: Way>(&mut self, dialler: &Dialler<W>, reason: String) -> Result<(), Error> {
         // Many that lost one controller do not come back all at once.
-        let wait = self.wait.mul_f64(0.8 + 0.4 * (drawn() % 1_000) as f64 / 1_000.0);
+        let wait = self.wait.mul_f64(0.8 + 0.4 * (dialler.way.draw() % 1_000) as f64 / 1_000.0);
         self.wait = (self.wait * 2).min(BACKOFF[1]);
         let (address, waited) = (dialler.address.as_str().into(), self.since.elapsed());
         if waited + wait > dialler.search {
@@ -187,25 +172,33 @@ impl Backoff {
     }
 }
 
-/// Is an engine until the cluster lets it go.
-async fn stay(dialler: &Dialler, registry: &Arc<Registry>) -> Result<(), Error> {
+/// What runs tasks, for one session. A simulation has one without threads.
+pub(super) trait Serve {
+    /// Runs what the controller sends over this connection; returns why that has ended.
+    async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending;
+}
+
+impl Serve for Desk {
+    async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending {
+        let (reader, writer) = tokio::io::split(stream);
+        Desk::serve(self, reader, writer).await
+    }
+}
+
+/// Is an engine until the cluster lets it go; `new` makes what serves in a session.
+pub(super) async fn stay<W: Way, S: Serve>(dialler: &Dialler<W>, new: impl Fn(Speaker) -> S) -> Result<(), Error> {
     let mut backoff = Backoff::from_now();
-    let mut session = Session::begin(SessionLimits::LASTING);
+    let mut session = dialler.session(SessionLimits::LASTING);
     let mut desk = None;
     loop {
         let (stream, is_resumed) = dialler.open(&mut session, &mut backoff).await?;
-        let new = || {
-            let (registry, speaker, patience) = (registry.clone(), session.speaker.clone(), Limits::default().spin());
-            Desk::with(Serving { registry, speaker, witness: None, patience })
-        };
         if !is_resumed {
             // What another runs is left to itself: nobody waits for it.
             desk = None;
         }
         tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
-        let (reader, writer) = tokio::io::split(stream);
         let began = Instant::now();
-        let ending = desk.get_or_insert_with(new).serve(reader, writer).await;
+        let ending = desk.get_or_insert_with(|| new(session.speaker.clone())).serve(stream).await;
         tracing::info!(%ending, "the connection to the controller has ended");
         match ending {
             Ending::Closed(_) => return Ok(()),
@@ -221,17 +214,24 @@ pub(super) struct Session {
     number: u64,
     /// Connections that it had, or was to have.
     epoch: u32,
+    /// With which of them it began. `None` until we are told: that answer may be lost, and others after it.
+    began: Option<u32>,
     limits: SessionLimits,
     pub(super) speaker: Speaker,
 }
 
 impl Session {
-    pub(super) fn begin(limits: SessionLimits) -> Self {
-        Self { number: drawn(), epoch: 0, limits, speaker: Speaker::lasting(limits) }
+    fn of(number: u64, limits: SessionLimits) -> Self {
+        Self { number, epoch: 0, began: None, limits, speaker: Speaker::lasting(limits) }
     }
 }
 
-impl Dialler {
+impl<W: Way> Dialler<W> {
+    /// Makes a session that is to begin.
+    pub(super) fn session(&self, limits: SessionLimits) -> Session {
+        Session::of(self.way.draw(), limits)
+    }
+
     /// Dials until a session goes on, or another has begun; returns the connection, and whether it goes on.
     pub(super) async fn open(
         &self,
@@ -239,27 +239,30 @@ impl Dialler {
         backoff: &mut Backoff,
     ) -> Result<(Box<dyn Connection>, bool), Error> {
         loop {
-            if session.epoch > 0 && session.speaker.has_ended() {
-                *session = Session::begin(session.limits);
+            if session.speaker.has_ended() {
+                *session = self.session(session.limits);
             }
             let mut stream = self.find(backoff).await?;
             session.epoch += 1;
-            let received = (session.epoch > 1).then(|| session.speaker.suspend());
-            let opening = Opening { session: session.number, epoch: session.epoch, received };
+            let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
+            let opening = Opening { session: session.number, epoch: session.epoch, known };
             let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
             let error = match open(&mut stream, &opening, wait).await {
-                Ok(None) if session.epoch == 1 => return Ok((stream, false)),
                 Ok(None) => {
-                    // The controller has given the session up. Its number is free.
-                    session.speaker.abandon(NOT_RESUMED);
-                    let Session { number, epoch, limits, .. } = *session;
-                    *session = Session { number, epoch, ..Session::begin(limits) };
+                    if known.is_some() {
+                        // The controller has given the session up. Its number is free.
+                        session.speaker.abandon(NOT_RESUMED);
+                        let Session { number, epoch, limits, .. } = *session;
+                        *session = Session { epoch, ..Session::of(number, limits) };
+                    }
+                    session.began = Some(session.epoch);
                     return Ok((stream, false));
                 }
-                Ok(Some(theirs)) => match session.speaker.resume(theirs) {
+                Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
                     Ok(()) => return Ok((stream, true)),
                     Err(error) => error.to_string(),
                 },
+                Ok(Some(_)) => "it goes on with a session that has not begun".into(),
                 Err(HandshakeError::Refused(reason)) => return Err(self.refused(reason)),
                 Err(error) => error.to_string(),
             };
@@ -285,18 +288,7 @@ impl Dialler {
     }
 
     async fn dial(&self) -> Result<Box<dyn Connection>, Failed> {
-        let for_now = |error: std::io::Error| Failed::ForNow(error.to_string());
-        let connected = timeout(CONNECT_WAIT, TcpStream::connect(&*self.address)).await;
-        let stream = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(for_now)?;
-        stream.set_nodelay(true).map_err(for_now)?;
-        let mut stream: Box<dyn Connection> = match &self.secured {
-            Some((config, name)) => {
-                let secured = timeout(CONNECT_WAIT, secured(stream, config.clone(), name.clone())).await;
-                Box::new(secured.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(of_tls)?)
-            }
-            None if stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()) => Box::new(stream),
-            None => return Err(Failed::ForGood("plain TCP is spoken on loopback only; take a file with keys".into())),
-        };
+        let mut stream = self.way.connect(&self.address).await?;
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
         match handshake::join(&mut stream, &self.hello, &self.tasks, wait).await {
             Ok(_) => Ok(stream),
@@ -305,58 +297,5 @@ impl Dialler {
             }
             Err(error) => Err(Failed::ForGood(error.to_string())),
         }
-    }
-}
-
-/// A connection, with TLS or without.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
-
-/// Makes a connection secure, to the controller of this name only.
-async fn secured(
-    stream: TcpStream,
-    config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let mut stream = TlsConnector::from(config).connect(name, stream).await?;
-    // In TLS 1.3 whoever dials hears only with the first answer that its certificate was not taken.
-    if stream.fill_buf().await?.is_empty() {
-        return Err(std::io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(stream)
-}
-
-/// Whether whoever listens says by it that a certificate is not taken. A signature that is not the authority's is told as a
-/// `DecryptError`.
-fn is_about_certificates(alert: AlertDescription) -> bool {
-    use AlertDescription as Alert;
-    matches!(
-        alert,
-        Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::CertificateRequired
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError
-    )
-}
-
-/// Says what an error of TLS means: what is wrong with a certificate stays wrong.
-fn of_tls(error: std::io::Error) -> Failed {
-    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(problem)) => Failed::ForGood(format!(
-            "whoever listens there is not the controller of this file ({problem:?}); take the file that it writes"
-        )),
-        Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => Failed::ForGood(format!(
-            "the controller does not take this file's certificate ({alert:?}); take the file that it writes now"
-        )),
-        Some(rustls::Error::InvalidMessage(_)) => {
-            Failed::ForGood("whoever listens there speaks no TLS, and is no controller".into())
-        }
-        _ => Failed::ForNow(error.to_string()),
     }
 }

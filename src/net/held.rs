@@ -25,6 +25,8 @@ use crate::wire::session::{Ending, Speaker};
 pub(super) struct HeldSessions(Mutex<HashMap<(Role, u64), Entry>>);
 
 struct Entry {
+    /// With which connection it began, as far as the peer knows.
+    began: u32,
     /// Which connection of the session came last.
     epoch: u32,
     next: mpsc::Sender<Comeback>,
@@ -33,8 +35,8 @@ struct Entry {
 /// A peer has come back, over another connection.
 pub(super) struct Comeback {
     stream: Box<dyn Connection>,
-    /// What it has received.
-    received: Received,
+    /// What it has received; `None` if it was not told that the session has begun.
+    received: Option<Received>,
 }
 
 /// Connections of one session that its owner has not taken: the last one counts, and others are given up.
@@ -56,7 +58,6 @@ impl HeldSessions {
         opening: Opening,
         stream: Box<dyn Connection>,
     ) -> Result<(), Box<dyn Connection>> {
-        let Some(received) = opening.received else { return Err(stream) };
         let mut all = self.0.lock();
         let Some(entry) = all.get_mut(&(role, opening.session)) else { return Err(stream) };
         if opening.epoch <= entry.epoch {
@@ -64,6 +65,12 @@ impl HeldSessions {
             return Ok(());
         }
         entry.epoch = opening.epoch;
+        let known = opening.known.filter(|known| known.began == entry.began);
+        let received = known.map(|known| known.received);
+        if received.is_none() {
+            // For its peer it begins now.
+            entry.began = opening.epoch;
+        }
         // Where there is no room its peer dials again.
         drop(entry.next.try_send(Comeback { stream, received }));
         Ok(())
@@ -77,7 +84,7 @@ impl HeldSessions {
         if all.contains_key(&key) {
             return None;
         }
-        all.insert(key, Entry { epoch: opening.epoch, next: tell });
+        all.insert(key, Entry { began: opening.epoch, epoch: opening.epoch, next: tell });
         Some(HeldSession { all: self, key, next, speaker })
     }
 }
@@ -149,9 +156,11 @@ impl HeldSession<'_> {
 
     async fn resume(&self, comeback: Comeback) -> Result<Box<dyn Connection>, Ending> {
         let Comeback { mut stream, received } = comeback;
-        let opened = Opened::Resumed(self.speaker.suspend());
+        let ours = self.speaker.suspend();
+        // Where the peer does not know of the session, it has said nothing in it and heard nothing.
+        let opened = if received.is_some() { Opened::Resumed(ours) } else { Opened::Begun };
         answer_opening(&mut stream, &opened, STRANGER_WAIT).await.map_err(|_| Ending::Lost)?;
-        match self.speaker.resume(received) {
+        match self.speaker.resume(received.unwrap_or_default()) {
             Ok(()) => Ok(stream),
             Err(error) => {
                 self.speaker.abandon(error.to_string());
@@ -164,5 +173,85 @@ impl HeldSession<'_> {
 impl Drop for HeldSession<'_> {
     fn drop(&mut self) {
         self.all.0.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::net::dial::{Backoff, Dialler};
+    use crate::net::way::{self, Failed, Way};
+    use crate::wire::handshake::{Hello, welcome};
+    use crate::wire::opening::hear_opening;
+    use crate::wire::session::SessionLimits;
+
+    impl Connection for DuplexStream {
+        fn lift(&mut self) {}
+    }
+
+    /// Hands the other end of each connection to a controller.
+    struct Handed(mpsc::UnboundedSender<DuplexStream>);
+
+    impl Way for Handed {
+        async fn connect(&self, _: &str) -> Result<Box<dyn way::Connection>, Failed> {
+            let (here, there) = duplex(1 << 10);
+            self.0.send(there).map_err(|_| Failed::ForGood("the test is over".into()))?;
+            Ok(Box::new(here))
+        }
+
+        fn draw(&self) -> u64 {
+            7
+        }
+    }
+
+    fn hello(role: Role) -> Hello {
+        Hello { role, cluster: 1, incarnation: 1, build: 1 }
+    }
+
+    async fn greet(dialled: &mut mpsc::UnboundedReceiver<DuplexStream>) -> (DuplexStream, Opening) {
+        let mut stream = dialled.recv().await.unwrap();
+        welcome(&mut stream, &hello(Role::Controller), &[Role::Engine], STRANGER_WAIT).await.unwrap();
+        let opening = hear_opening(&mut stream, STRANGER_WAIT).await.unwrap();
+        (stream, opening)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_goes_on_for_a_peer_that_was_told_of_it_and_begins_for_any_other() {
+        let (tell, mut dialled) = mpsc::unbounded_channel();
+        let (search, tasks) = (Duration::from_secs(60), Default::default());
+        let dialler = Dialler { address: "here".into(), search, way: Handed(tell), hello: hello(Role::Engine), tasks };
+        let (mut theirs, mut backoff) = (dialler.session(SessionLimits::LASTING), Backoff::from_now());
+        let held = HeldSessions::default();
+        let mut ours = None;
+        // The first time there is none; the second time it was given up.
+        for _ in 0..2 {
+            drop(ours.take());
+            let controller = async {
+                let (stream, opening) = greet(&mut dialled).await;
+                let stream = held.hand_over(Role::Engine, opening, Box::new(stream)).err().unwrap();
+                let mut session = held.begin(Role::Engine, opening, Speaker::lasting(SessionLimits::LASTING)).unwrap();
+                // Its answer is lost, and the peer comes back without it.
+                drop(stream);
+                let (stream, opening) = greet(&mut dialled).await;
+                assert!(held.hand_over(Role::Engine, opening, Box::new(stream)).is_ok());
+                let comeback = session.next.recv().await.unwrap();
+                let stream = session.resume(comeback).await.unwrap_or_else(|ending| panic!("{ending}"));
+                (session, stream)
+            };
+            let ((mut session, stream), opened) = tokio::join!(controller, dialler.open(&mut theirs, &mut backoff));
+            assert!(!opened.unwrap().1, "it begins");
+            drop(stream);
+            let controller = async {
+                let (stream, opening) = greet(&mut dialled).await;
+                assert!(held.hand_over(Role::Engine, opening, Box::new(stream)).is_ok());
+                let comeback = session.next.recv().await.unwrap();
+                session.resume(comeback).await.unwrap_or_else(|ending| panic!("{ending}"))
+            };
+            let (_, opened) = tokio::join!(controller, dialler.open(&mut theirs, &mut backoff));
+            assert!(opened.unwrap().1, "it goes on");
+            ours = Some(session);
+        }
     }
 }

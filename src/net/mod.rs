@@ -11,9 +11,13 @@ mod listen;
 mod held;
 mod network;
 mod vigil;
+mod peers;
+mod way;
 mod dial;
 mod client;
 mod clients;
+#[cfg(test)]
+mod simulation;
 
 pub(crate) use network::Network;
 

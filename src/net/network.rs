@@ -1,101 +1,39 @@
-//! The controller's side: lets in who belongs here, and has a gateway stand for each engine.
+//! The controller's side: listens, and lets in who belongs here.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Addr, Arbiter, ArbiterHandle};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::clients::Clients;
 use super::gate::{Metered, STRANGER_WAIT};
-use super::held::HeldSessions;
 use super::listen::{Listen, Listening, Shared};
+use super::peers::Peers;
 use super::tls;
-use super::vigil::Vigil;
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
-use crate::ledger::EngineOffer;
 use crate::limits::HANDSHAKE_MS_MAX;
-use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::task::TaskTable;
 use crate::views::LinkParts;
 use crate::wire::handshake::{self, Hello, Role};
-use crate::wire::opening::{Opened, Opening, answer_opening, hear_opening};
-use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// What comes to a cluster over the network. Its arbiter is started when it first listens.
 #[derive(Clone)]
-pub(crate) struct Network(pub(super) Arc<Inner>);
+pub(crate) struct Network(Arc<Inner>);
 
-pub(super) struct Inner {
+struct Inner {
     controller: ArbiterHandle,
-    pub(super) parts: EngineParts,
-    scheduler: Addr<Scheduler>,
-    pub(super) link: LinkParts,
-    pub(super) sessions: Sessions,
     arbiters: Mutex<Vec<Arbiter>>,
-    /// Changed when every task is settled: clients are told.
-    pub(super) ending: watch::Sender<()>,
-    pub(super) clients: Clients,
-    pub(super) held: HeldSessions,
-    vigil: Vigil,
+    peers: Peers,
 }
-
-/// How many peers are spoken with.
-#[derive(Default)]
-pub(super) struct Sessions {
-    count: Mutex<usize>,
-    fewer: Condvar,
-}
-
-/// One of them.
-struct Session<'a>(&'a Sessions);
-
-impl Sessions {
-    /// Counts one more; `None` if there are so many already.
-    fn begin(&self, max: usize) -> Option<Session<'_>> {
-        let mut count = self.count.lock();
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(Session(self))
-    }
-
-    /// Waits until none is left.
-    fn wait(&self, wait: Duration) {
-        self.fewer.wait_while_for(&mut self.count.lock(), |count| *count > 0, wait);
-    }
-}
-
-impl Drop for Session<'_> {
-    fn drop(&mut self) {
-        *self.0.count.lock() -= 1;
-        self.0.fewer.notify_all();
-    }
-}
-
-/// How long an engine whose connection has ended may take to come back, beside the way: it dials at once. One that has died
-/// does not, and what it had waits for so long.
-const ENGINE_WAIT: Duration = Duration::from_millis(500);
-
-/// The same with the way, at most.
-const ENGINE_WAIT_MAX: Duration = Duration::from_secs(3);
-
-/// The same where we stood still ourselves: it may have dialled in vain, and waits before it dials again.
-const ENGINE_WAIT_AWAKE: Duration = Duration::from_secs(10);
-
-/// How long engines and clients have to hear that the cluster ends.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Network {
     pub(crate) fn new(
@@ -104,19 +42,8 @@ impl Network {
         scheduler: Addr<Scheduler>,
         link: LinkParts,
     ) -> Self {
-        let (sessions, arbiters, ending) = (Sessions::default(), Mutex::default(), watch::Sender::new(()));
-        Self(Arc::new(Inner {
-            controller,
-            parts,
-            scheduler,
-            link,
-            sessions,
-            arbiters,
-            ending,
-            clients: Clients::default(),
-            held: HeldSessions::default(),
-            vigil: Vigil::new(),
-        }))
+        let peers = Peers::new(parts, scheduler, link);
+        Self(Arc::new(Inner { controller, arbiters: Mutex::default(), peers }))
     }
 
     /// Begins to listen.
@@ -128,7 +55,7 @@ impl Network {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => tokio::select! {
                     () = network.accept(&listener, &accepting) => {}
-                    () = network.0.vigil.keep() => {}
+                    () = network.0.peers.vigil.keep() => {}
                 },
                 Err(error) => tracing::error!(%error, "nobody can be listened to"),
             }
@@ -172,7 +99,7 @@ impl Network {
             Ok(Ok((stream, hello, tasks))) => {
                 // On its own: whoever is cut off as a stranger from now on is not this one.
                 let network = self.clone();
-                drop(actix::spawn(async move { network.open(stream, peer, came, hello, tasks).await }));
+                drop(actix::spawn(async move { network.0.peers.open(stream, peer, came, hello, tasks).await }));
                 return;
             }
             Ok(Err(reason)) => reason,
@@ -200,7 +127,7 @@ impl Network {
             role: Role::Controller,
             cluster: shared.cluster,
             incarnation: std::process::id().into(),
-            build: self.0.parts.registry.build(),
+            build: self.0.peers.parts.registry.build(),
         };
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
         let greeted = handshake::welcome(&mut stream, &hello, &roles, wait).await;
@@ -208,86 +135,12 @@ impl Network {
         Ok((stream, theirs, tasks))
     }
 
-    /// Has a peer speak with who stands for it: the one that did, if it comes back, else a new one.
-    async fn open(
-        &self,
-        mut stream: Box<dyn Connection>,
-        peer: SocketAddr,
-        came: Instant,
-        hello: Hello,
-        tasks: Option<TaskTable>,
-    ) {
-        let Ok(opening) = hear_opening(&mut stream, STRANGER_WAIT).await else { return };
-        let Err(mut stream) = self.0.held.hand_over(hello.role, opening, stream) else { return };
-        let max = self.0.link.limits.sessions_max;
-        let Some(_session) = self.0.sessions.begin(max) else {
-            tracing::warn!(%peer, max, "a peer was refused: there are as many as there may be");
-            let reason = format!("it speaks with {max} engines and clients already; raise limits.sessions_max there");
-            drop(answer_opening(&mut stream, &Opened::Refused(reason.into()), STRANGER_WAIT).await);
-            return;
-        };
-        if answer_opening(&mut stream, &Opened::Begun, STRANGER_WAIT).await.is_err() {
-            return;
-        }
-        match hello.role {
-            Role::Client => self.attend_client(stream, peer, hello.incarnation, opening).await,
-            _ => self.attend_engine(stream, peer, came, opening, tasks).await,
-        }
-    }
-
-    /// Speaks with an engine from its joining to its end.
-    async fn attend_engine(
-        &self,
-        stream: Box<dyn Connection>,
-        peer: SocketAddr,
-        came: Instant,
-        opening: Opening,
-        tasks: Option<TaskTable>,
-    ) {
-        let Inner { parts, scheduler, link, held, vigil, .. } = &*self.0;
-        let speaker = Speaker::lasting(SessionLimits::LASTING);
-        let Some(mut session) = held.begin(Role::Engine, opening, speaker.clone()) else { return };
-        let parts = GatewayParts {
-            scheduler: scheduler.clone(),
-            finished: parts.finished.clone(),
-            speaker,
-            offer: EngineOffer { slots: 1, is_local: false, tasks: tasks.map(Arc::new) },
-            fate: Arc::new(Fate::default()),
-            process: Arc::new(Elsewhere),
-            // Its tasks print where it runs.
-            printed: Box::new(|_, _| ()),
-            printed_bytes_max: link.limits.printed_bytes_max,
-            tasks_max: None,
-        };
-        let (gateway, joined) = Gateway::join(parts);
-        drop(actix::spawn(async move {
-            if let Ok(Ok(engine)) = joined.await {
-                tracing::info!(%peer, %engine, "an engine has joined");
-            }
-        }));
-        // What it takes to come back is what it took to come.
-        let back = (ENGINE_WAIT + 4 * came.elapsed()).min(ENGINE_WAIT_MAX);
-        let wait = |ending: &Ending| match ending {
-            _ if vigil.slept_lately() => ENGINE_WAIT_AWAKE,
-            // It was away for long already.
-            Ending::Silent(_) | Ending::Stalled(_) => Duration::ZERO,
-            _ => back,
-        };
-        let ending = session.attend(stream, &gateway, wait).await;
-        tracing::info!(%peer, %ending, "an engine has gone");
-        let cause = match ending {
-            Ending::Closed(reason) | Ending::ClosedByPeer(reason) => reason,
-            ending => format!("{ending} ({peer})").into(),
-        };
-        gateway.do_send(Lost { cause, unread: Vec::new() });
-    }
-
     /// Has nobody let in any more, and those that are in hear that it is over.
     pub(crate) fn end(&self) {
         let arbiters = std::mem::take(&mut *self.0.arbiters.lock());
-        self.0.ending.send_replace(());
+        self.0.peers.say_goodbye();
         if !arbiters.is_empty() {
-            self.0.sessions.wait(GOODBYE);
+            self.0.peers.wait_for_goodbyes();
         }
         for arbiter in arbiters {
             arbiter.stop();
@@ -329,16 +182,4 @@ async fn secured(
     let stream = hello.into_stream(config).await.map_err(|error| error.to_string())?;
     let role = tls::role_of(stream.get_ref().1.peer_certificates(), shared.cluster);
     Ok((stream, role.ok_or("its certificate gives it no role here")?))
-}
-
-/// An engine on another machine, of which nobody knows here how far it has come.
-struct Elsewhere;
-
-impl Process for Elsewhere {
-    fn begun(&self) -> Begun {
-        Begun::Unknown
-    }
-
-    /// It is killed only where it is known what it is at.
-    fn kill(&self) {}
 }

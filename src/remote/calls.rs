@@ -6,7 +6,7 @@ use crate::catch::user_code;
 use crate::error::{Coded, TaskError};
 use crate::ledger::HandBack;
 use crate::messages::Completion;
-use crate::task::{ErasedTask, ItemWriter, Payload, TaskId, TaskKind, WireCall, beside, check_size};
+use crate::task::{ErasedTask, ItemWriter, Payload, Relayed, TaskId, TaskKind, WireCall, beside, check_size};
 use crate::wire::protocol::{Call, Parcel};
 
 /// What goes out together, and what does not go.
@@ -40,13 +40,12 @@ pub(super) fn encoded(first: TaskId, payload: &Payload) -> Result<Ready, TaskErr
     }
 }
 
+/// A task, or the first of several, their number, and what is to go out.
+type Encoded = (TaskId, u32, Result<Ready, TaskError>);
+
 /// Encodes all of a call: many items as so many calls as they take. Returns each with its first task and their number;
-/// what is split off to be encoded is put with what is used.
-pub(super) fn encoded_all(
-    id: TaskId,
-    payload: &mut Payload,
-    used: &mut Vec<Payload>,
-) -> Vec<(TaskId, u32, Result<Ready, TaskError>)> {
+/// what is split off to be encoded is put with what is used. What cannot be encoded does not travel, not even as nothing.
+pub(super) fn encoded_all(id: TaskId, payload: &mut Payload, used: &mut Vec<Payload>) -> Vec<Encoded> {
     let (mut first, mut all) = (id, Vec::new());
     loop {
         let mut ready = encoded(first, payload);
@@ -56,11 +55,42 @@ pub(super) fn encoded_all(
             // By itself it is encoded in another way.
             ready = encoded(first, alone);
         }
-        all.push((first, together, ready));
+        match ready {
+            Ok(ready) => put_encodable(first, ready, &mut all),
+            Err(error) => all.push((first, together, Err(error))),
+        }
         let Some(front) = front else { return all };
         used.push(front);
         first = first.plus(together);
     }
+}
+
+/// Puts a call with the others: as several, where there are items between that cannot be encoded.
+fn put_encodable(mut first: TaskId, ready: Ready, all: &mut Vec<Encoded>) {
+    if ready.unencodable.is_empty() {
+        return all.push((first, ready.call.count, Ok(ready)));
+    }
+    let Ready { kind, call, unencodable } = ready;
+    let mut rest = Relayed::new(kind, call).expect("they were written as what they are read as");
+    let mut put = |first, task: &mut dyn ErasedTask| {
+        let call = task.to_wire().expect("it is bytes");
+        all.push((first, call.count, Ok(Ready { kind, call, unencodable: Arc::default() })));
+    };
+    for (id, _) in unencodable.iter() {
+        let before = (id.seq - first.seq) as u32;
+        if before > 0 {
+            let mut front = rest.split_front(before).expect("it has that one, too");
+            put(first, &mut *front);
+        }
+        first = id.plus(1);
+        if rest.split_front(1).is_none() {
+            break;
+        }
+    }
+    if rest.live() > 0 {
+        put(first, &mut rest);
+    }
+    all.extend(unencodable.iter().map(|(id, error)| (*id, 1, Err(error.clone()))));
 }
 
 fn alone(task: &dyn ErasedTask) -> Result<Ready, TaskError> {
@@ -153,5 +183,31 @@ mod tests {
     #[test]
     fn as_many_go_as_go_together() {
         assert_eq!(encoded_odd(&[4; 12]), Ok((5, vec![])), "of 7 MiB each");
+    }
+
+    #[test]
+    fn between_a_client_and_a_controller_nothing_travels_as_nothing() {
+        let cases = [
+            (vec![5, 6, 7], vec![(10, 3)]),
+            (vec![5, 1, 6, 7, 2, 3, 8], vec![(10, 1), (12, 2), (16, 1)]),
+            (vec![1, 5, 6], vec![(11, 2)]),
+            (vec![5, 6, 1], vec![(10, 2)]),
+            (vec![1, 1], vec![]),
+        ];
+        for (numbers, expected) in cases {
+            let mut payload = Payload::Typed(Box::new(Chunk::new(numbers.iter().map(|number| Odd(*number)))));
+            let (mut went, mut stayed) = (Vec::new(), 0);
+            for (first, count, ready) in encoded_all(TaskId { client: 7, seq: 10 }, &mut payload, &mut Vec::new()) {
+                let Ok(ready) = ready else {
+                    stayed += count;
+                    continue;
+                };
+                let relayed = Relayed::new(ready.kind, ready.call).unwrap();
+                assert_eq!((relayed.count(), relayed.live()), (count, count));
+                went.push((first.seq, count));
+            }
+            let all = went.iter().map(|(_, count)| count).sum::<u32>() + stayed;
+            assert_eq!((went, all), (expected, numbers.len() as u32));
+        }
     }
 }

@@ -189,10 +189,7 @@ impl Handler<Submit> for ControllerProxy {
             };
             for (first, count, ready) in encoded_all(request.id, &mut request.payload, &mut discard) {
                 match ready {
-                    Ok(ready) => {
-                        ready.unencodable.iter().for_each(|(task, error)| fail(*task, 1, error.clone()));
-                        conversation.put(first, &request, ready.call);
-                    }
+                    Ok(ready) => conversation.put(first, &request, ready.call),
                     Err(error) => fail(first, count, error),
                 }
             }

@@ -95,7 +95,7 @@ impl Liar {
         join(&mut stream, &hello, &Default::default(), PATIENCE).await.unwrap();
         static SESSION: AtomicU64 = AtomicU64::new(0);
         let session = SESSION.fetch_add(1, Ordering::Relaxed);
-        let opening = Opening { session, epoch: 1, received: None };
+        let opening = Opening { session, epoch: 1, known: None };
         open(&mut stream, &opening, PATIENCE).await.unwrap();
         let (speaker, (tell, heard)) = (Speaker::lasting(SessionLimits::LASTING), unbounded_channel());
         let said = speaker.clone();

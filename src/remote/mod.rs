@@ -26,7 +26,7 @@ mod lying_clients;
 #[cfg(test)]
 mod lying_controllers;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 
 /// Why a session ends in good order.
 pub(crate) const STOPPED: &str = "the engine was stopped";

@@ -22,8 +22,17 @@ pub struct Opening {
     /// Which connection of the session this is. Each has a higher number than those before, so that an old one that comes
     /// late takes nobody's place.
     pub epoch: u32,
-    /// What was received of the session; `None` if it begins.
-    pub received: Option<Received>,
+    /// What whoever dials knows of the session; `None` if it was not told that it has begun.
+    pub known: Option<Known>,
+}
+
+/// What is known of a session that has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// With which connection it began. One that was given up, and begun anew by an answer that was lost, began with another.
+    pub began: u32,
+    /// What was received of it.
+    pub received: Received,
 }
 
 /// What the controller answers.

@@ -34,7 +34,7 @@ pub(super) async fn engine(seed: u64, world: Rc<World>, lives: Lives, is_unknown
         let Ok(Ok(mut stream)) = timeout(Duration::from_secs(2), TcpStream::connect(("controller", PORT))).await else {
             continue;
         };
-        let life = Arc::new(Life { is_unknown, ..Life::default() });
+        let life = Arc::new(Life { is_unknown, stammers: true, ..Life::default() });
         let incarnation = random.next();
         lives.borrow_mut().insert(incarnation, life.clone());
         let hello = hello(Role::Engine, incarnation);
@@ -59,7 +59,7 @@ pub(super) async fn engine(seed: u64, world: Rc<World>, lives: Lives, is_unknown
 }
 
 /// Does what the controller says, until it is killed.
-async fn work(
+pub(crate) async fn work(
     world: &World,
     life: &Life,
     random: &mut Random,
@@ -86,7 +86,7 @@ async fn work(
                 }
                 let Some(task) = tray.pop_front() else { continue };
                 let ended = make(world, life, &registry, id, task);
-                let times = if random.once_in(100) { 2 } else { 1 };
+                let times = if life.stammers && random.once_in(100) { 2 } else { 1 };
                 let mut buffers = Vec::new();
                 let ends = vec![end(ended, &mut buffers)];
                 for _ in 0..times {
