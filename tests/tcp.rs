@@ -152,8 +152,11 @@ fn plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only() {
 fn an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on() {
     let Listens { cluster, listening, directory: _directory } = listens();
     let rc = cluster.client();
+    let dialled = Instant::now();
     let first = dial(&listening.engine_file());
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    // It might come back: for that it has half a second, and four times what it took to come.
+    let at_once = Duration::from_millis(500) + 4 * dialled.elapsed() + Duration::from_millis(200);
     let (lost, moved) = (rc.engine(0).unwrap().apply(nap("lost".into(), 60_000)), rc.load_balanced());
     CommonGate::new("lost").pass();
     let moved = moved.with().retries_on_loss(1).apply(square(7));
@@ -161,7 +164,7 @@ fn an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on() {
     kill_process(first.id(), Signal::KILL).unwrap();
     let error = lost.get_timeout(PATIENCE).unwrap_err();
     assert!(matches!(error, TaskError::EngineLost { .. }), "{error}");
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < at_once, "{:?}, and not within {at_once:?}", killed.elapsed());
     assert_eq!(lost.metadata().status, Status::Lost);
     let _second = dial(&listening.engine_file());
     assert_eq!(moved.get_timeout(PATIENCE), Ok(49));
