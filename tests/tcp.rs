@@ -460,6 +460,82 @@ fn a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing() {
     assert!(ended >= 20, "{ended} ended, {harmless} did not");
 }
 
+/// Hands on what two say to each other, until one of them ends it; returns where to dial, and what the one said that dialled.
+fn recorded(controller: SocketAddr) -> (SocketAddr, std::thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let recording = std::thread::spawn(move || {
+        let (engine, _) = listener.accept().unwrap();
+        let controller = TcpStream::connect(controller).unwrap();
+        let (mut from, mut to) = (controller.try_clone().unwrap(), engine.try_clone().unwrap());
+        let back = std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Both);
+        });
+        let (mut said, mut engine, mut controller) = (Vec::new(), engine, controller);
+        let mut bytes = [0; 4_096];
+        while let Ok(count @ 1..) = engine.read(&mut bytes) {
+            said.extend(&bytes[..count]);
+            if controller.write_all(&bytes[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = controller.shutdown(std::net::Shutdown::Both);
+        back.join().unwrap();
+        said
+    });
+    (address, recording)
+}
+
+fn what_was_said_once_is_worth_nothing_when_it_is_said_again() {
+    let Listens { cluster, listening, directory } = listens();
+    let rc = cluster.client();
+    let (address, recording) = recorded(listening.address());
+    let copy = changed(&listening.engine_file(), &directory.path().join("copy.json"), |file| {
+        file["address"] = address.to_string().into();
+    });
+    let engine = std::thread::spawn(move || Dial::with(copy).run_engine());
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let results: Vec<_> = (0..20).map(|x| rc.load_balanced().apply(square(x))).collect();
+    assert!((0..).zip(results).all(|(x, ar)| ar.get_timeout(PATIENCE) == Ok(x * x)));
+    cluster.remove_engines(rc.ids()).get_timeout(PATIENCE).unwrap();
+    engine.join().unwrap().unwrap();
+    let said = recording.join().unwrap();
+    assert!(said.len() > 1_000, "its handshake, and its outcomes: {} bytes", said.len());
+    let (before, mut events) = (rc.queue_status().get().unwrap(), rc.engine_events());
+    // Fewer at once than strangers may be, since each has three seconds.
+    const TIMES: u64 = 100;
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for _ in 0..TIMES / 2 {
+                scope.spawn(|| {
+                    let mut stream = TcpStream::connect(listening.address()).unwrap();
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    // It may be cut off before that is all said.
+                    let _ = stream.write_all(&said);
+                    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                });
+            }
+        });
+    }
+    eventually("each was refused", || listening.refused() == TIMES);
+    assert_eq!((rc.queue_status().get().unwrap(), rc.len()), (before, 0));
+    assert!(matches!(events.recv_timeout(Duration::from_millis(1)), Err(Error::NotReady { .. })), "nobody joined");
+    // And who hears its own words is with no controller.
+    let mirror = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = mirror.local_addr().unwrap().to_string();
+    let reflecting = std::thread::spawn(move || {
+        let (from, _) = mirror.accept().unwrap();
+        let _ = std::io::copy(&mut from.try_clone().unwrap(), &mut &from);
+    });
+    let copy = changed(&listening.engine_file(), &directory.path().join("copy.json"), |file| {
+        file["address"] = address.as_str().into();
+    });
+    let error = Dial::with(copy).search_for(Duration::from_millis(200)).run_engine().unwrap_err();
+    assert!(matches!(error, Error::Refused { .. } | Error::Unreachable { .. }), "{error}");
+    reflecting.join().unwrap();
+}
+
 fn files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again() {
     let directory = tempfile::tempdir().unwrap();
     let cluster = Cluster::without_engines().start().unwrap();
@@ -595,6 +671,7 @@ fn main() {
         engines_find_a_controller_that_was_killed_and_started_again,
         whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
         a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,
+        what_was_said_once_is_worth_nothing_when_it_is_said_again,
         files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again,
         new_files_take_the_place_of_old_ones_while_engines_work,
         where_nobody_can_listen_or_be_found_that_is_said,

@@ -35,16 +35,17 @@ impl Roster {
         // Ids are given in rising order. What is heard of elsewhere may be heard twice.
         let Err(place) = ids.binary_search(&id) else { return };
         ids.insert(place, id);
-        self.set_count(ids.len());
+        // Before who waits for it: whoever follows from then on does not hear of it.
         self.tell(EngineEvent::Joined { engine: id });
+        self.set_count(ids.len());
     }
 
     pub(crate) fn remove(&self, id: EngineId, cause: &str) {
         let mut ids = self.ids.write();
         let Ok(place) = ids.binary_search(&id) else { return };
         ids.remove(place);
-        self.set_count(ids.len());
         self.tell(EngineEvent::Left { engine: id, cause: cause.into() });
+        self.set_count(ids.len());
     }
 
     /// Makes these the engines that there are: whoever follows hears what that changes.
