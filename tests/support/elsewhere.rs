@@ -76,9 +76,7 @@ impl Elsewhere {
             let ids: Vec<_> = asked.await?.split(',').filter_map(|id| id.parse().ok()).map(EngineId).collect();
             // The client hears of them soon.
             client.wait_for_engines(client.len().max(ids.len())).await?;
-            while !ids.iter().all(|id| client.ids().contains(id)) {
-                std::thread::yield_now();
-            }
+            super::eventually("the client has heard of it", || ids.iter().all(|id| client.ids().contains(id)));
             Ok(ids)
         })
     }
@@ -88,9 +86,7 @@ impl Elsewhere {
         let (client, asked) = (self.client.clone(), self.ask(&format!("remove {}", ids.join(","))));
         Reply::new(async move {
             asked.await?;
-            while engines.iter().any(|id| client.ids().contains(id)) {
-                std::thread::yield_now();
-            }
+            super::eventually("the client has heard of it", || engines.iter().all(|id| !client.ids().contains(id)));
             Ok(())
         })
     }
