@@ -1,8 +1,9 @@
 //! Engines and clients behind a link that goes down without a word: a network namespace of their own, and a pair of virtual
-//! interfaces. Where these may not be made, an engine process stands still instead.
+//! interfaces, where these may be made. And processes that stand still: engines, of which the same is to be said, and controllers,
+//! which are to blame nobody for it.
 //!
-//! With a `main` of its own: engines and clients are this very program. `CALLBOARD_CASES` is how often the link goes down for
-//! each.
+//! With a `main` of its own: engines, clients and controllers are this very program. `CALLBOARD_CASES` is how often each happens,
+//! `CALLBOARD_STILL_S` for how long a controller stands still; an argument is a part of the name of what is to run.
 #![allow(clippy::unwrap_used)]
 
 #[cfg(all(target_os = "linux", feature = "remote"))]
@@ -29,7 +30,8 @@ mod linux {
     #[task]
     fn stay(begun: String, gate: String) -> u32 {
         CommonGate::named(begun).open();
-        CommonGate::named(gate).pass();
+        // A controller may stand still for long meanwhile.
+        CommonGate::named(gate).pass_within(Duration::from_secs(60));
         std::process::id()
     }
 
@@ -126,8 +128,8 @@ mod linux {
         Here { cluster, listening, near, _directory: directory }
     }
 
-    /// Takes an engine away without a word, by `away`, and has it back, by `back`; returns after how long it was lost.
-    fn lose(here: &Here, case: usize, away: impl FnOnce(), back: impl FnOnce()) -> Duration {
+    /// Takes an engine away without a word, by `away`, and has it back, by `back`; `case` names its gates. Returns after how long it was lost.
+    fn lose(here: &Here, case: &str, away: impl FnOnce(), back: impl FnOnce()) -> Duration {
         let rc = here.cluster.client();
         let far = *rc.ids().last().unwrap();
         let gate = |what: &str| CommonGate::named(format!("{what} {case}"));
@@ -148,7 +150,7 @@ mod linux {
         rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
         let again = *rc.ids().last().unwrap();
         assert!(again > far, "it is another: {again} after {far}");
-        assert_eq!(rc.engine(-1).unwrap().apply(square(case as u64)).get_timeout(PATIENCE), Ok((case * case) as u64));
+        assert_eq!(rc.engine(-1).unwrap().apply(square(12)).get_timeout(PATIENCE), Ok(144));
         lost
     }
 
@@ -157,7 +159,7 @@ mod linux {
         let _far = engine(network.within(), &here.listening.engine_file());
         here.cluster.client().wait_for_engines(2).get_timeout(PATIENCE).unwrap();
         for case in 0..cases {
-            let lost = lose(&here, case, || network.set("down"), || network.set("up"));
+            let lost = lose(&here, &format!("link {case}"), || network.set("down"), || network.set("up"));
             println!("link down: an engine is lost after {lost:?}");
             assert!((3.5..6.5).contains(&lost.as_secs_f64()), "{lost:?}");
         }
@@ -169,26 +171,24 @@ mod linux {
         here.cluster.client().wait_for_engines(2).get_timeout(PATIENCE).unwrap();
         for case in 0..cases {
             let signal = |signal| kill_process(Pid::from_child(&far.0), signal).unwrap();
-            let lost = lose(&here, case, || signal(Signal::STOP), || signal(Signal::CONT));
+            let lost = lose(&here, &format!("still {case}"), || signal(Signal::STOP), || signal(Signal::CONT));
             println!("stands still: an engine is lost after {lost:?}");
             assert!((3.5..6.5).contains(&lost.as_secs_f64()), "{lost:?}");
         }
     }
 
-    /// A client in a process of its own, which does as it is told line by line, and answers.
+    /// A client or controller in a process of its own, which does as it is told line by line, and answers.
     struct Elsewhere {
-        _process: Process,
+        process: Process,
         told: ChildStdin,
         says: Lines<BufReader<ChildStdout>>,
     }
 
     impl Elsewhere {
-        fn start(network: &Network, file: &Path) -> Self {
-            let command = &mut network.within();
-            let command = command.arg(CONNECTS).arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = command.spawn().unwrap();
+        fn of(mut command: Command) -> Self {
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let (told, says) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
-            Self { _process: Process(child), told, says }
+            Self { process: Process(child), told, says }
         }
 
         fn tell(&mut self, what: &str) {
@@ -223,7 +223,9 @@ mod linux {
 
     fn clients_behind_a_link_that_goes_down_are_told_and_work_again(network: &Network, cases: usize) {
         let here = here(&network.address);
-        let mut client = Elsewhere::start(network, &here.listening.client_file());
+        let mut client = network.within();
+        client.arg(CONNECTS).arg(here.listening.client_file());
+        let mut client = Elsewhere::of(client);
         assert_eq!(client.says(), "there");
         for case in 0..cases {
             client.tell(&format!("stay {case}"));
@@ -243,29 +245,86 @@ mod linux {
         }
     }
 
+    /// What tells this program to be a controller, which writes its files into a directory.
+    const LISTENS: &str = "--listens";
+
+    /// Is such a controller: for each line of its input it has an engine run something, and says how that ended.
+    fn listen(directory: &str) {
+        let cluster = Cluster::without_engines().start().unwrap();
+        let _listening = cluster.listen(Listen::at("127.0.0.1:0").directory(directory)).unwrap();
+        let rc = cluster.client();
+        println!("there");
+        for case in std::io::stdin().lines().map(Result::unwrap) {
+            rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+            let gate = |what: &str| format!("{what} of controller {case}");
+            let running = rc.load_balanced().apply(stay(gate("begun"), gate("gate")));
+            let ended = running.get().map(drop);
+            println!("{ended:?} at attempt {} on {:?}", running.metadata().attempt.0, rc.ids());
+        }
+    }
+
+    fn controllers_that_stand_still_blame_nobody(cases: usize) {
+        // By default longer than it takes an engine to give the connection up.
+        let still = std::env::var("CALLBOARD_STILL_S").map_or(8, |seconds| seconds.parse().unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let mut controller = this_program();
+        controller.arg(LISTENS).arg(directory.path());
+        let mut controller = Elsewhere::of(controller);
+        assert_eq!(controller.says(), "there");
+        let engine = engine(this_program(), &directory.path().join("callboard-engine.json"));
+        for case in 0..cases {
+            controller.tell(&case.to_string());
+            CommonGate::named(format!("begun of controller {case}")).pass();
+            let signal = |signal| kill_process(Pid::from_child(&controller.process.0), signal).unwrap();
+            signal(Signal::STOP);
+            std::thread::sleep(Duration::from_secs(still));
+            signal(Signal::CONT);
+            let since = Instant::now();
+            CommonGate::named(format!("gate of controller {case}")).open();
+            assert_eq!(controller.says(), "Ok(()) at attempt 1 on [0]", "the same engine, and once");
+            println!(
+                "a controller stood still for {still} s: nobody is blamed, and all goes on after {:?}",
+                since.elapsed()
+            );
+        }
+        // Its input ends, and so do the two.
+        drop((controller, engine));
+    }
+
+    /// Does this as often, if it is wanted.
+    fn run(name: &str, wanted: &str, what: impl FnOnce()) {
+        if name.contains(wanted) {
+            what();
+            println!("test {name} ... ok");
+        }
+    }
+
     pub(crate) fn main() {
         if let Some(file) = std::env::var_os(support::DIALS) {
             let ended = callboard::run_engine(file);
             std::process::exit(ended.is_err().into());
         }
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        if let [connects, file] = &arguments[..]
-            && connects == CONNECTS
-        {
-            return connect(file);
+        match &arguments[..] {
+            [connects, file] if connects == CONNECTS => return connect(file),
+            [listens, directory] if listens == LISTENS => return listen(directory),
+            _ => {}
         }
-        let cases = std::env::var("CALLBOARD_CASES").map_or(3, |cases| cases.parse().unwrap());
+        let cases = std::env::var("CALLBOARD_CASES").map_or(2, |cases| cases.parse().unwrap());
+        let wanted = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
         match Network::make() {
             Ok(network) => {
-                engines_behind_a_link_that_goes_down_are_lost_and_come_back(&network, cases);
-                clients_behind_a_link_that_goes_down_are_told_and_work_again(&network, cases);
+                let engines = || engines_behind_a_link_that_goes_down_are_lost_and_come_back(&network, cases);
+                run("engines_behind_a_link_that_goes_down_are_lost_and_come_back", wanted, engines);
+                let clients = || clients_behind_a_link_that_goes_down_are_told_and_work_again(&network, cases);
+                run("clients_behind_a_link_that_goes_down_are_told_and_work_again", wanted, clients);
             }
-            Err(reason) => {
-                println!("no namespace can be made here ({reason}): an engine stands still instead");
-                engines_that_stand_still_are_lost_and_come_back(cases);
-            }
+            Err(reason) => println!("no namespace can be made here ({reason}): no link goes down"),
         }
-        println!("half-open connections: {cases} of {cases}");
+        let engines = || engines_that_stand_still_are_lost_and_come_back(cases);
+        run("engines_that_stand_still_are_lost_and_come_back", wanted, engines);
+        let controllers = || controllers_that_stand_still_blame_nobody(cases);
+        run("controllers_that_stand_still_blame_nobody", wanted, controllers);
     }
 }
 

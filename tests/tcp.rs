@@ -255,23 +255,34 @@ fn an_engine_that_stays_away_is_lost_and_comes_back_as_another() {
     assert_eq!((first.0, second.0, rc.ids()), (0, 1, vec![*second]));
 }
 
-fn a_controller_that_stood_still_blames_nobody() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut controller, mut lines) = controller("127.0.0.1:0", directory.path());
-    lines.next().unwrap();
-    let engine = dial(&directory.path().join("callboard-engine.json"));
-    assert_eq!(lines.next().unwrap(), "Ok(144)");
-    kill_process(Pid::from_child(&controller), Signal::STOP).unwrap();
-    // Longer than it takes an engine to give the connection up.
-    std::thread::sleep(Duration::from_secs(8));
-    kill_process(Pid::from_child(&controller), Signal::CONT).unwrap();
-    let mut input = controller.stdin.take().unwrap();
-    writeln!(input, "what is there?").unwrap();
-    assert_eq!(lines.next().unwrap(), "[0] Ok(144)", "the same");
-    drop(input);
-    assert!(controller.wait().unwrap().success());
-    let (status, said) = engine.end();
-    assert!(status.success(), "{status}: {said}");
+/// Says that it runs, goes on for a while, and says that it has.
+#[task]
+fn finished(name: String, ms: u64) {
+    CommonGate::named(format!("begun {name}")).open();
+    std::thread::sleep(Duration::from_millis(ms));
+    CommonCount::named(name).add();
+}
+
+fn an_engine_that_finds_no_controller_finishes_what_it_runs_and_no_more() {
+    for (name, finish_ms, ms, returned) in [("finishes", 20_000, 2_000, 1), ("is left", 100, 5_000, 0)] {
+        let network = Forwarder::start();
+        let Listens { cluster, listening, directory: _directory } = listens_behind(&network);
+        let [search, finish] = [500, finish_ms].map(Duration::from_millis);
+        let dial = Dial::with(listening.engine_file()).search_for(search).finish_within(finish);
+        let engine = std::thread::spawn(|| dial.run_engine());
+        let rc = cluster.client();
+        rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+        let view = rc.engine(0).unwrap();
+        let (_runs, _waits) =
+            (view.apply(finished(name.into(), ms)), view.apply(finished(format!("behind {name}"), 0)));
+        CommonGate::named(format!("begun {name}")).pass();
+        let began = Instant::now();
+        network.close();
+        let error = engine.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        let counts = [name.into(), format!("behind {name}")].map(|name| CommonCount::named(name).get());
+        assert_eq!(counts, [returned, 0], "after {:?}", began.elapsed());
+    }
 }
 
 /// Is a controller until its input ends; says where it listens, and what its engines make of a task.
@@ -281,13 +292,8 @@ fn listen_and_work(address: &str, directory: &str) {
     println!("{}", listening.address());
     let squared = cluster.client().load_balanced().apply(square(12)).get_timeout(PATIENCE);
     println!("{squared:?}");
-    for _ in std::io::stdin().lines() {
-        // An engine that is coming back is given its time.
-        std::thread::sleep(Duration::from_secs(7));
-        let rc = cluster.client();
-        let squared = rc.load_balanced().apply(square(12)).get_timeout(PATIENCE);
-        println!("{:?} {squared:?}", rc.ids());
-    }
+    // Until its input ends.
+    std::io::stdin().lines().for_each(drop);
 }
 
 fn controller(address: &str, directory: &Path) -> (Child, impl Iterator<Item = String>) {
@@ -667,7 +673,7 @@ fn main() {
         an_engine_that_stands_still_is_lost_and_comes_back_as_another,
         an_engine_whose_connection_is_lost_again_and_again_stays_the_same_and_runs_nothing_twice,
         an_engine_that_stays_away_is_lost_and_comes_back_as_another,
-        a_controller_that_stood_still_blames_nobody,
+        an_engine_that_finds_no_controller_finishes_what_it_runs_and_no_more,
         engines_find_a_controller_that_was_killed_and_started_again,
         whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
         a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,

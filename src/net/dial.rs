@@ -7,7 +7,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix::System;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection_file::ConnectionFile;
 use super::tls;
@@ -24,12 +24,17 @@ use crate::wire::session::{Ending, SessionLimits, Speaker};
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
 const SEARCH: Duration = Duration::from_secs(60);
 
+/// How long the task that an engine runs may take from when no controller was found, by default. It may write a file, and
+/// nobody is left who could cancel it.
+const FINISH: Duration = Duration::from_secs(600);
+
 /// Waits between two attempts: the first, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// Makes this program an engine of the cluster whose connection file this is, with the tasks that are linked into it.
 ///
-/// Returns when the cluster has ended, or lets it go. Where the connection is lost it dials again, and joins as another engine.
+/// Returns when the cluster has ended, or lets it go. Where the connection is lost it dials again, and runs on meanwhile: it goes
+/// on as the same engine if it is back soon, and joins as another if not.
 ///
 /// ```no_run
 /// use my_tasks as _; // the library whose tasks it is to run
@@ -61,13 +66,14 @@ pub struct Dial {
     file: PathBuf,
     engines: usize,
     search: Duration,
+    finish: Duration,
     pub(super) limits: Limits,
 }
 
 impl Dial {
     /// Dials the controller whose connection file this is.
     pub fn with(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), engines: 1, search: SEARCH, limits: Limits::default() }
+        Self { file: file.into(), engines: 1, search: SEARCH, finish: FINISH, limits: Limits::default() }
     }
 
     /// Sets how many engines this program is, each on a thread of its own and with a connection of its own; by default one.
@@ -81,6 +87,13 @@ impl Dial {
     /// Sets how long a controller that cannot be reached is looked for, by default a minute.
     pub fn search_for(mut self, search: Duration) -> Self {
         self.search = search;
+        self
+    }
+
+    /// Sets how long an engine whose controller was not found again may go on with the task that it runs, by default ten
+    /// minutes. It starts no other, and ends then, or when that has returned.
+    pub fn finish_within(mut self, finish: Duration) -> Self {
+        self.finish = finish;
         self
     }
 
@@ -99,11 +112,11 @@ impl Dial {
             return Err(Error::Zero { what: "the number of engines" });
         }
         let registry = Arc::new(Registry::auto()?);
-        let engines = self.engines;
+        let Self { engines, finish, .. } = self;
         let dialler = self.dialler(Role::Engine, std::process::id().into(), &registry)?;
         let patience = Limits::default().spin();
         let new = |speaker| Desk::with(Serving { registry: registry.clone(), speaker, witness: None, patience });
-        let be_one = || System::new().block_on(stay(&dialler, new));
+        let be_one = || System::new().block_on(stay(&dialler, finish, new));
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..engines).map(|_| scope.spawn(be_one)).collect();
             let first = be_one();
@@ -176,6 +189,9 @@ impl Backoff {
 pub(super) trait Serve {
     /// Runs what the controller sends over this connection; returns why that has ended.
     async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending;
+
+    /// Starts nothing any more, and waits for what runs.
+    async fn finish(&mut self);
 }
 
 impl Serve for Desk {
@@ -183,18 +199,42 @@ impl Serve for Desk {
         let (reader, writer) = tokio::io::split(stream);
         Desk::serve(self, reader, writer).await
     }
+
+    async fn finish(&mut self) {
+        Desk::finish(self).await;
+    }
 }
 
-/// Is an engine until the cluster lets it go; `new` makes what serves in a session.
-pub(super) async fn stay<W: Way, S: Serve>(dialler: &Dialler<W>, new: impl Fn(Speaker) -> S) -> Result<(), Error> {
+/// Is an engine until the cluster lets it go, or is not found again; then it may `finish` what it runs. `new` makes what
+/// serves in a session.
+pub(super) async fn stay<W: Way, S: Serve>(
+    dialler: &Dialler<W>,
+    finish: Duration,
+    new: impl Fn(Speaker) -> S,
+) -> Result<(), Error> {
+    let mut desk = None;
+    let stayed = stay_with(dialler, &mut desk, new).await;
+    if let (Err(error), Some(desk)) = (&stayed, &mut desk) {
+        tracing::warn!(%error, ?finish, "what runs is finished, and nothing else is started");
+        if timeout(finish, desk.finish()).await.is_err() {
+            tracing::warn!("a task that runs is left to itself");
+        }
+    }
+    stayed
+}
+
+async fn stay_with<W: Way, S: Serve>(
+    dialler: &Dialler<W>,
+    desk: &mut Option<S>,
+    new: impl Fn(Speaker) -> S,
+) -> Result<(), Error> {
     let mut backoff = Backoff::from_now();
     let mut session = dialler.session(SessionLimits::LASTING);
-    let mut desk = None;
     loop {
         let (stream, is_resumed) = dialler.open(&mut session, &mut backoff).await?;
         if !is_resumed {
             // What another runs is left to itself: nobody waits for it.
-            desk = None;
+            *desk = None;
         }
         tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
         let began = Instant::now();

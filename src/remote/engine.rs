@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
 use super::STOPPED;
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
@@ -76,6 +77,18 @@ impl Desk {
         run(reader, writer, &speaker, |heard| self.on_heard(heard)).await
     }
 
+    /// Has the engine start nothing any more; returns when the task that it runs has returned.
+    pub(crate) async fn finish(&mut self) {
+        let Some(engine) = self.engine.take() else { return };
+        engine.do_send(StopEngine);
+        let (threads, (tell, told)) = (self.threads.clone(), oneshot::channel::<()>());
+        // The sender is dropped with this, and that is the answer.
+        match wait_for(threads, move || drop(tell)) {
+            Ok(()) => drop::<Result<(), _>>(told.await),
+            Err(error) => tracing::error!(%error, "what runs is not waited for"),
+        }
+    }
+
     fn on_heard(&mut self, heard: Heard) -> Result<(), Box<str>> {
         let Heard { message, .. } = heard;
         match (decode(&message)?, &self.engine) {
@@ -91,18 +104,25 @@ impl Desk {
             (ToEngine::Recall, Some(engine)) => engine.do_send(Recall),
             (ToEngine::Stop, Some(engine)) => {
                 engine.do_send(StopEngine);
-                let (threads, uplink) = (self.threads.clone(), self.uplink.clone());
-                // Waits for the task that runs.
-                let waiting = std::thread::Builder::new().name("cb-engine-end".into()).spawn(move || {
-                    threads.join_all();
-                    uplink.do_send(Finish);
-                });
-                waiting.map_err(|error| format!("no thread to wait for the worker: {error}"))?;
+                let uplink = self.uplink.clone();
+                wait_for(self.threads.clone(), move || uplink.do_send(Finish))?;
             }
             (ToEngine::Joined(_), Some(_)) => return Err("it joins a second time".into()),
             (_, None) => return Err("it has not joined".into()),
         }
         Ok(())
+    }
+}
+
+/// Waits for the task that runs, and does this then; on a thread of its own.
+fn wait_for(threads: Arc<Threads>, then: impl FnOnce() + Send + 'static) -> Result<(), Box<str>> {
+    let waits = move || {
+        threads.join_all();
+        then();
+    };
+    match std::thread::Builder::new().name("cb-engine-end".into()).spawn(waits) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("no thread to wait for the worker: {error}").into()),
     }
 }
 

@@ -174,11 +174,20 @@ impl CommonGate {
         self.pass_unless(|| false);
     }
 
+    /// Waits until the gate opens, for at most so long.
+    pub fn pass_within(&self, wait: Duration) {
+        self.pass_within_unless(wait, || false);
+    }
+
     /// Waits until the gate opens, for at most 20 s, or until `is_over`.
     pub fn pass_unless(&self, is_over: impl Fn() -> bool) {
-        let (path, deadline) = (common(&self.0), Instant::now() + Duration::from_secs(20));
+        self.pass_within_unless(Duration::from_secs(20), is_over);
+    }
+
+    fn pass_within_unless(&self, wait: Duration, is_over: impl Fn() -> bool) {
+        let (path, deadline) = (common(&self.0), Instant::now() + wait);
         while !path.exists() && !is_over() {
-            assert!(Instant::now() < deadline, "the gate was not opened within 20 s");
+            assert!(Instant::now() < deadline, "the gate was not opened within {wait:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
     }

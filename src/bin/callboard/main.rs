@@ -40,6 +40,9 @@ enum Command {
         /// How long a controller that cannot be reached is looked for, in seconds
         #[arg(long, value_name = "S", default_value = "60")]
         search_s: u64,
+        /// How long it may go on with the task that it runs where none was found, in seconds
+        #[arg(long, value_name = "S", default_value = "600")]
+        finish_s: u64,
         /// What is told on standard error: error, warn, info, debug or trace
         #[arg(long = "log", value_name = "LEVEL", default_value = "info")]
         level: tracing::Level,
@@ -71,9 +74,11 @@ fn main() -> ExitCode {
             log(args.log);
             controller::control(args)
         }
-        Command::Engine { file, engines, search_s, level } => {
+        Command::Engine { file, engines, search_s, finish_s, level } => {
             log(level);
-            Dial::with(file).engines(engines).search_for(Duration::from_secs(search_s)).run_engine().map_err(Into::into)
+            let [search, finish] = [search_s, finish_s].map(Duration::from_secs);
+            let dial = Dial::with(file).engines(engines).search_for(search).finish_within(finish);
+            dial.run_engine().map_err(Into::into)
         }
         Command::BenchChild(args) => bench::child(&args),
     };

@@ -23,7 +23,7 @@ pub(super) async fn engine(host: String, seed: u64, scene: Rc<Scene>) -> turmoil
     let mut random = Random(seed ^ turmoil::sim_elapsed().unwrap_or_default().as_nanos() as u64);
     let dialler = dialler(Role::Engine, &host, Duration::from_secs(30), random.next(), &scene)?;
     loop {
-        match stay(&dialler, |speaker| Inline::new(&host, speaker, &scene)).await {
+        match stay(&dialler, Duration::ZERO, |speaker| Inline::new(&host, speaker, &scene)).await {
             Err(Error::Unreachable { .. }) => scene.world.note(format!("{host} has not found the controller")),
             ended => panic!("{host}: {ended:?}"),
         }
@@ -67,6 +67,10 @@ impl Serve for Inline {
         let ending = run(reader, writer, speaker, hear).await;
         scene.world.note(format!("{host}: {ending}"));
         ending
+    }
+
+    async fn finish(&mut self) {
+        // A host that is switched off finishes nothing; one that is there goes on until the end of the simulation.
     }
 }
 
