@@ -1,9 +1,9 @@
 //! Strangers without end, while a cluster works: connections that say nothing, or anything, and handshakes by a certificate
 //! of another cluster. Whoever belongs here joins, and tasks run; how fast is a figure that is printed, not judged.
 //!
-//! With a `main` of its own: engines and strangers are this very program. The strangers take computing time, too: so the
-//! figure is compared with that beside processes which do nothing but take as much. `CALLBOARD_CASES` is how many seconds
-//! each is measured.
+//! With a `main` of its own: engines and strangers are this very program. The strangers run on the same processors, where in
+//! earnest they have their own: so the figure is compared with that beside processes which do nothing but compute for as long as
+//! the strangers did. `CALLBOARD_CASES` is how many seconds each is measured.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
@@ -32,8 +32,8 @@ fn pid() -> u32 {
 /// What tells this program to be strangers, at an address and with a file of another cluster.
 const FLOODS: &str = "--floods";
 
-/// What tells this program to take computing time.
-const SPINS: &str = "--spins";
+/// What tells this program to compute, for so many hundredths of the time.
+const COMPUTES: &str = "--computes";
 
 /// How many processes there are of the strangers.
 const STRANGERS: usize = 4;
@@ -94,6 +94,18 @@ fn greet_without_end(file: &str) {
     }
 }
 
+/// Computes for so many hundredths of the time, a millisecond or so at a time.
+fn compute_without_end(share: f64) {
+    const TURN: Duration = Duration::from_millis(1);
+    loop {
+        let began = Instant::now();
+        while began.elapsed() < TURN {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(began.elapsed().mul_f64((100.0 / share - 1.0).max(0.0)));
+    }
+}
+
 /// Returns how many tasks run in a second, measured for a while.
 fn tasks_per_s(rc: &Client, seconds: u64) -> f64 {
     const TASKS: usize = 2_000;
@@ -132,9 +144,7 @@ fn main() {
                 scope.spawn(|| greet_without_end(file));
             });
         }
-        [spins] if spins == SPINS => loop {
-            std::hint::spin_loop();
-        },
+        [computes, share] if computes == COMPUTES => compute_without_end(share.parse().unwrap()),
         _ => work_in_a_flood(),
     }
 }
@@ -150,22 +160,15 @@ fn work_in_a_flood() {
     tasks_per_s(&here, 1);
     let (before, alone) = (descriptors(), tasks_per_s(&here, seconds));
 
-    let spinning = Processes::start(STRANGERS, &[SPINS]);
-    let beside = tasks_per_s(&here, seconds);
-    let spun = spinning.computed();
-    drop(spinning);
-
     let flood = Processes::start(STRANGERS, &[FLOODS, &listening.address().to_string(), &file]);
     eventually("so many came that some were cut off", || listening.refused() > 200);
     let (refused, computed) = (listening.refused(), flood.computed());
     let flooded = tasks_per_s(&here, seconds);
     let (refused, computed) = (listening.refused() - refused, flood.computed() - computed);
     println!(
-        "tasks a second: {alone:.0} alone; {beside:.0} beside processes that compute ({spun:?}); {flooded:.0} in a flood of {:.0} \
-         strangers a second (which computed {computed:?}): {:.0} % and {:.0} %",
+        "tasks a second: {alone:.0}; {flooded:.0} in a flood of {:.0} strangers a second, which compute {computed:.1?}: {:.0} %",
         refused as f64 / seconds as f64,
         100.0 * flooded / alone,
-        100.0 * flooded / beside
     );
     // Who belongs here joins, and works.
     let began = Instant::now();
@@ -179,5 +182,16 @@ fn work_in_a_flood() {
     assert_eq!(pids, [std::process::id(), engine.0[0].id()]);
     assert!(Client::connect(listening.client_file()).get().is_ok(), "so does a client");
     drop((flood, engine));
+    eventually("the engine is lost", || here.len() == 1);
+    let share = 100.0 * computed.as_secs_f64() / (seconds * STRANGERS as u64) as f64;
+    let computing = Processes::start(STRANGERS, &[COMPUTES, &share.to_string()]);
+    let before_it = computing.computed();
+    let beside = tasks_per_s(&here, seconds);
+    println!(
+        "tasks a second: {beside:.0} beside processes that compute {:.1?}: in the flood {:.0} % of that",
+        computing.computed() - before_it,
+        100.0 * flooded / beside
+    );
+    drop(computing);
     eventually("no descriptor is left", || descriptors() <= before + 2);
 }

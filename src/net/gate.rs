@@ -1,7 +1,8 @@
 //! Bounds for strangers: what a connection may cost before it has shown a certificate of this cluster.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// Strangers at a time; one more, and the oldest is cut off. So whoever connects and is silent keeps nobody out.
+/// Strangers at a time; one more, and the oldest is cut off, of the network that most of them come from. So whoever connects and
+/// is silent keeps nobody out, and who connects without end keeps out those of its own network at most.
 pub(super) const STRANGERS_MAX: usize = 64;
 
 /// How long a stranger has to show what it is.
@@ -27,7 +29,7 @@ const STRANGER_BYTES_MAX: usize = 16 << 10;
 /// Who stands at the gate.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    strangers: Mutex<VecDeque<(u64, AbortHandle)>>,
+    strangers: Mutex<VecDeque<Stranger>>,
     /// When the next handshake may begin. Who waits for that stands in line, and takes no turn if it is cut off meanwhile.
     next: tokio::sync::Mutex<Option<Instant>>,
     refused: AtomicU64,
@@ -35,25 +37,42 @@ pub(super) struct Gate {
     told: Mutex<Option<(Instant, u64)>>,
 }
 
+/// One of them.
+#[derive(Debug)]
+struct Stranger {
+    number: u64,
+    network: IpAddr,
+    greeting: AbortHandle,
+}
+
+/// Returns of which network an address is: of version 6 one host has as many as it likes.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (!0 << 64)).into(),
+        address => address,
+    }
+}
+
 /// How often it is told at most that strangers were refused: a log is not to be filled by whoever likes.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 impl Gate {
-    /// Notes that a stranger has come, and cuts off the oldest if they are too many.
-    pub(super) fn enter(&self, number: u64, stranger: AbortHandle) {
+    /// Notes that a stranger has come, and cuts one off if they are too many.
+    pub(super) fn enter(&self, number: u64, address: IpAddr, greeting: AbortHandle) {
         let mut strangers = self.strangers.lock();
-        strangers.push_back((number, stranger));
+        strangers.push_back(Stranger { number, network: network(address), greeting });
         if strangers.len() > STRANGERS_MAX
-            && let Some((_, oldest)) = strangers.pop_front()
+            && let Some(one) = one_too_many(&strangers)
+            && let Some(stranger) = strangers.remove(one)
         {
-            oldest.abort();
+            stranger.greeting.abort();
             self.refuse();
         }
     }
 
     /// Notes that a stranger is none any more, or is gone.
     pub(super) fn leave(&self, number: u64) {
-        self.strangers.lock().retain(|(other, _)| *other != number);
+        self.strangers.lock().retain(|stranger| stranger.number != number);
     }
 
     /// Waits until it is time for another handshake.
@@ -88,6 +107,16 @@ impl Gate {
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
+}
+
+/// Returns which is cut off: the oldest of the network that most are of.
+fn one_too_many(strangers: &VecDeque<Stranger>) -> Option<usize> {
+    let mut of = HashMap::new();
+    for stranger in strangers {
+        *of.entry(stranger.network).or_insert(0) += 1;
+    }
+    let most = of.values().copied().max()?;
+    strangers.iter().position(|stranger| of[&stranger.network] == most)
 }
 
 /// A connection of which only so much is read until it is known whose it is.
@@ -212,27 +241,41 @@ mod tests {
         assert_eq!((gate.to_be_told(), gate.to_be_told()), (Some(500), None));
     }
 
+    /// Has strangers come from these addresses, one after the other, of whom one leaves; returns who was cut off.
+    async fn cut_off(addresses: impl Iterator<Item = IpAddr>, leaves: u64) -> (Vec<usize>, u64) {
+        let gate = Gate::default();
+        let come = |(number, address)| {
+            let stranger = tokio::spawn(std::future::pending::<()>());
+            gate.enter(number, address, stranger.abort_handle());
+            if number == leaves {
+                gate.leave(number);
+            }
+            stranger
+        };
+        let strangers: Vec<_> = (0..).zip(addresses).map(come).collect();
+        for _ in 0..strangers.len() {
+            tokio::task::yield_now().await;
+        }
+        let cut = (0..).zip(&strangers).filter_map(|(at, stranger)| stranger.is_finished().then_some(at)).collect();
+        strangers.iter().for_each(tokio::task::JoinHandle::abort);
+        (cut, gate.refused())
+    }
+
     #[tokio::test]
     async fn the_oldest_stranger_is_cut_off_for_one_too_many() {
-        let gate = Gate::default();
-        let strangers: Vec<_> = (0..STRANGERS_MAX as u64 + 3)
-            .map(|number| {
-                let stranger = tokio::spawn(std::future::pending::<()>());
-                gate.enter(number, stranger.abort_handle());
-                if number == 1 {
-                    gate.leave(number);
-                }
-                stranger
-            })
-            .collect();
-        let mut cut = Vec::new();
-        for (number, stranger) in strangers.into_iter().enumerate() {
-            tokio::task::yield_now().await;
-            if stranger.is_finished() {
-                cut.push(number);
-            }
-            stranger.abort();
-        }
-        assert_eq!((cut, gate.refused()), (vec![0, 2], 2));
+        let one_address = std::iter::repeat_n(IpAddr::from([127, 0, 0, 1]), STRANGERS_MAX + 3);
+        assert_eq!(cut_off(one_address, 1).await, (vec![0, 2], 2));
+        let each_its_own = (0..STRANGERS_MAX as u8 + 3).map(|at| IpAddr::from([10, 0, 0, at]));
+        assert_eq!(cut_off(each_its_own, 1).await, (vec![0, 2], 2));
+    }
+
+    #[tokio::test]
+    async fn who_connects_without_end_cuts_off_none_but_its_own() {
+        // Two that are slow, and came first; then a flood from one network, in which addresses change.
+        let slow = [IpAddr::from([10, 0, 0, 1]), "2001:db8::1".parse().unwrap()];
+        let flood = (0..10 * STRANGERS_MAX as u64).map(|at| Ipv6Addr::from_bits((0xbad << 80) + u128::from(at)).into());
+        let (cut, refused) = cut_off(slow.into_iter().chain(flood), u64::MAX).await;
+        let expected: Vec<_> = (2..).take(9 * STRANGERS_MAX + 2).collect();
+        assert_eq!((cut, refused), (expected.clone(), expected.len() as u64));
     }
 }

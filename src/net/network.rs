@@ -86,7 +86,7 @@ impl Network {
             };
             let (network, listening) = (self.clone(), shared.clone());
             let stranger = actix::spawn(async move { network.greet(stream, peer, number, &listening).await });
-            shared.gate.enter(number, stranger.abort_handle());
+            shared.gate.enter(number, peer.ip(), stranger.abort_handle());
         }
     }
 
