@@ -37,7 +37,10 @@ torture: && fuzz
     CALLBOARD_CASES=1000 cargo test --release --lib simulation -- --nocapture
     CALLBOARD_CASES=100000 cargo test --release --test frames --test nearly_right
     CALLBOARD_CASES=10000 cargo test --release --test tcp strangers
-    CALLBOARD_CASES=20 cargo test --release --test half_open
+    CALLBOARD_CASES=8192 cargo test --release --test tcp a_bit
+    CALLBOARD_CASES=200 cargo test --release --test half_open engines_that_stand
+    CALLBOARD_CASES=50 CALLBOARD_STILL_S=30 cargo test --release --test half_open controllers
+    CALLBOARD_CASES=20 cargo test --release --test half_open link
     CALLBOARD_CASES=10 cargo test --release --test floods
 
 # Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.

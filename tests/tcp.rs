@@ -1,5 +1,6 @@
 //! Engines that dial their cluster over TCP with TLS: who is let in, who is not, and what becomes of connections that are lost.
-//! With a `main` of its own: engines and controllers are this very program. `CALLBOARD_CASES` is how many strangers come.
+//! With a `main` of its own: engines and controllers are this very program. `CALLBOARD_CASES` is how many strangers come, and how many
+//! bits are changed: name the test beside it.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -7,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
@@ -14,7 +16,7 @@ use callboard::{Blob, Dial, EngineEvent, Error, Listen, Listening, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 mod support;
-use support::{CommonCount, CommonGate, Forwarder, descriptors, eventually};
+use support::{CommonCount, CommonGate, Forwarder, descriptors, eventually, resident};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -389,16 +391,16 @@ fn whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in() {
     assert_eq!(ours.listening.refused(), 2, "each that came here tried once");
 }
 
-/// Hands on what two say to each other, with one bit changed of what either says first; returns where to dial.
-fn between(controller: SocketAddr, at: usize, is_from_engine: bool) -> SocketAddr {
+/// Hands on what two say to each other, with this bit changed of what either says first; returns where to dial.
+fn between(controller: SocketAddr, at: usize, bit: u8, is_from_engine: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let hand_on = |mut from: TcpStream, mut to: TcpStream, mut change: Option<usize>| {
+    let hand_on = move |mut from: TcpStream, mut to: TcpStream, mut change: Option<usize>| {
         let mut bytes = [0; 4_096];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             match change {
                 Some(at) if at < count => {
-                    bytes[at] ^= 1 << (at % 8);
+                    bytes[at] ^= 1 << bit;
                     change = None;
                 }
                 Some(at) => change = Some(at - count),
@@ -425,45 +427,63 @@ fn between(controller: SocketAddr, at: usize, is_from_engine: bool) -> SocketAdd
     address
 }
 
-fn a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing() {
-    let Listens { cluster, listening, directory } = listens();
-    let rc = cluster.client();
-    let (file, copy) = (listening.engine_file(), directory.path().join("copy.json"));
-    let (mut ended, mut harmless) = (0, 0);
-    for case in 0..24 {
-        // Through the handshakes, which are some 1 KiB each way, and into the session.
-        let address = between(listening.address(), 1 + case / 2 * 110, case % 2 == 0).to_string();
-        changed(&file, &copy, |file| file["address"] = address.as_str().into());
-        let engine = std::thread::spawn({
-            let copy = copy.clone();
-            move || Dial::with(copy).search_for(Duration::from_millis(100)).run_engine()
-        });
-        // As many as take it past the change, if it is still there then.
-        let mut done = 0;
-        while done < 100 && !engine.is_finished() {
-            let task = rc.load_balanced().with().deadline(Duration::from_millis(300)).apply(square(done));
-            match task.get_timeout(PATIENCE) {
-                Ok(value) => assert_eq!(value, done * done),
-                Err(error) => {
-                    assert!(matches!(error, TaskError::TimedOut { .. } | TaskError::EngineLost { .. }), "{error}");
-                    continue;
-                }
+/// Has an engine dial, and a bit changed on the way; returns whether that ended the connection.
+fn a_bit_ends_the_connection(listens: &Listens, at: usize, bit: u8, is_from_engine: bool) -> bool {
+    let (rc, copy) = (listens.cluster.client(), listens.directory.path().join("copy.json"));
+    let address = between(listens.listening.address(), at, bit, is_from_engine).to_string();
+    changed(&listens.listening.engine_file(), &copy, |file| file["address"] = address.as_str().into());
+    let engine = std::thread::spawn(move || Dial::with(copy).search_for(Duration::ZERO).run_engine());
+    // As many as take it past the change, if it is still there then.
+    let mut done = 0;
+    while done < 100 && !engine.is_finished() {
+        let task = rc.load_balanced().with().deadline(Duration::from_millis(300)).apply(square(done));
+        match task.get_timeout(PATIENCE) {
+            Ok(value) => assert_eq!(value, done * done),
+            Err(error) => {
+                assert!(matches!(error, TaskError::TimedOut { .. } | TaskError::EngineLost { .. }), "{error}");
+                continue;
             }
-            done += 1;
         }
-        if done == 100 {
-            // It was a bit that says nothing: the version in the header of an encrypted record.
-            harmless += 1;
-            cluster.remove_engines(rc.ids()).get_timeout(PATIENCE).unwrap();
-            engine.join().unwrap().unwrap();
-        } else {
-            let error = engine.join().unwrap().unwrap_err();
-            assert!(matches!(error, Error::Refused { .. } | Error::Unreachable { .. }), "{error}");
-            ended += 1;
-        }
-        eventually("it has gone", || rc.is_empty());
+        done += 1;
     }
-    assert!(ended >= 20, "{ended} ended, {harmless} did not");
+    let has_ended = done < 100;
+    if has_ended {
+        let error = engine.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Refused { .. } | Error::Unreachable { .. }), "{error}");
+    } else {
+        listens.cluster.remove_engines(rc.ids()).get_timeout(PATIENCE).unwrap();
+        engine.join().unwrap().unwrap();
+    }
+    eventually("it has gone", || rc.is_empty());
+    has_ended
+}
+
+fn a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing() {
+    /// What each says: through the handshakes, and into the session.
+    const BYTES: usize = 1_320;
+    let cases = std::env::var("CALLBOARD_CASES").map_or(24, |cases| cases.parse().unwrap());
+    let (next, harmless) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let listens = listens();
+                loop {
+                    let case = next.fetch_add(1, Relaxed);
+                    if case >= cases {
+                        break;
+                    }
+                    let (at, bit) = (1 + case * BYTES / cases, (case / 2 % 8) as u8);
+                    if !a_bit_ends_the_connection(&listens, at, bit, case.is_multiple_of(2)) {
+                        // It was one that says nothing: the version in the header of an encrypted record.
+                        harmless.fetch_add(1, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    let harmless = harmless.into_inner();
+    println!("{cases} bits were changed; {harmless} of them said nothing");
+    assert!(harmless * 6 <= cases, "{harmless}");
 }
 
 /// Hands on what two say to each other, until one of them ends it; returns where to dial, and what the one said that dialled.
@@ -597,6 +617,30 @@ fn where_nobody_can_listen_or_be_found_that_is_said() {
     assert_eq!(after.len(), 0);
 }
 
+fn nobody_else_on_this_machine_uses_a_file() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        println!("only the administrator can be somebody else: nobody was");
+        return;
+    }
+    let Listens { cluster, listening, directory } = listens();
+    // He may look into the directory, and start the program.
+    let program = directory.path().join("engine");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut engine = Command::new(program);
+    engine.env(support::DIALS, listening.engine_file()).uid(NOBODY).stderr(Stdio::piped()).current_dir("/");
+    let (status, said) = Dialling(engine.spawn().unwrap()).end();
+    assert!(!status.success() && said.contains("Permission denied"), "{status}: {said}");
+    // With that of another, whoever that is, neither.
+    fs::set_permissions(listening.engine_file(), fs::Permissions::from_mode(0o644)).unwrap();
+    let said = refused(&listening.engine_file());
+    assert!(said.contains("chmod 600"), "{said}");
+    assert_eq!(cluster.client().len(), 0);
+}
+
 /// Connects and behaves as no engine does; returns the connection while it is open.
 fn strange(address: SocketAddr, how: usize) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).ok()?;
@@ -616,8 +660,8 @@ fn strangers_keep_nobody_out_and_leave_nothing_behind() {
     let strangers = std::env::var("CALLBOARD_CASES").map_or(300, |cases| cases.parse().unwrap());
     let Listens { cluster, listening, directory: _directory } = listens();
     let rc = cluster.client();
-    let before = descriptors();
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let before = (descriptors(), resident());
+    let is_over = AtomicBool::new(false);
     let joined = std::thread::scope(|scope| {
         scope.spawn(|| {
             // A few hundred at a time, some silent, some not.
@@ -628,8 +672,10 @@ fn strangers_keep_nobody_out_and_leave_nothing_behind() {
                     open.pop_front();
                 }
             }
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(1));
+            // What those say that are still there, they say byte by byte.
+            while !is_over.load(Relaxed) {
+                open.iter_mut().for_each(|stream| drop(stream.write(&[0])));
+                std::thread::sleep(Duration::from_millis(10));
             }
         });
         eventually("so many came that some were cut off", || listening.refused() > 20);
@@ -638,13 +684,15 @@ fn strangers_keep_nobody_out_and_leave_nothing_behind() {
         rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
         let joined = began.elapsed();
         assert_eq!(rc.load_balanced().apply(square(8)).get_timeout(PATIENCE), Ok(64));
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        is_over.store(true, Relaxed);
         drop(engine);
         joined
     });
     eventually("each was counted", || listening.refused() >= strangers as u64);
-    eventually("no descriptor is left", || descriptors() <= before + 2);
-    println!("{strangers} strangers; an engine joined within {joined:?} meanwhile");
+    eventually("no descriptor is left", || descriptors() <= before.0 + 2);
+    let more = resident().saturating_sub(before.1) >> 10;
+    println!("{strangers} strangers; an engine joined within {joined:?} meanwhile; {more} KiB more are resident");
+    assert!(more < 16 << 10, "{more}");
 }
 
 /// Names each test beside it.
@@ -681,6 +729,7 @@ fn main() {
         files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again,
         new_files_take_the_place_of_old_ones_while_engines_work,
         where_nobody_can_listen_or_be_found_that_is_said,
+        nobody_else_on_this_machine_uses_a_file,
         strangers_keep_nobody_out_and_leave_nothing_behind,
     ];
     let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
