@@ -10,7 +10,7 @@ impl Ledger {
     /// Sends a task to an engine that may take it, or else puts it at the end of its queue.
     pub(super) fn send_or_queue(&mut self, slot: u32, line: Line, orders: &mut Vec<Order>) {
         // Those that wait go first: order is kept within a queue.
-        if self.waiting_in(line) > 0 {
+        if self.waiting_in(line) > 0 || self.is_held(line) {
             return self.queue_last(slot);
         }
         while let Some(engine) = self.engine_for(slot, line) {
@@ -23,6 +23,9 @@ impl Ledger {
 
     /// Sends the heads of a queue to whichever engines may take them.
     pub(super) fn pump(&mut self, line: Line, orders: &mut Vec<Order>) {
+        if self.is_held(line) {
+            return;
+        }
         while let Some(ticket) = self.head(line)
             && let Some(engine) = self.engine_for(ticket.slot, line)
         {
@@ -98,7 +101,7 @@ impl Ledger {
         entry.place = Place::Waiting;
         let line = entry.line;
         if let Line::Set(set) = line {
-            self.sets.waiting.insert(set as usize);
+            self.sets.show(set);
         }
         (line, Ticket { slot, stamp })
     }

@@ -91,7 +91,10 @@ impl TargetSets {
 
     /// Gives an open set to another, who has none; the engines are to be the same.
     fn pass_on(&mut self, set: u32, to: Share) {
-        let from = self.get_mut(set).share.replace(to);
+        let is_held = self.holds.contains(to.client);
+        let target = self.get_mut(set);
+        target.is_held = is_held;
+        let from = target.share.replace(to);
         if set != ANY {
             from.and_then(|from| self.shares.own.remove(&from));
             self.shares.own.insert(to, set);

@@ -26,7 +26,7 @@ use crate::wire::session::{Ending, SessionLimits, Speaker};
 /// Those that were let in, and what stands for them here.
 pub(super) struct Peers {
     pub(super) parts: EngineParts,
-    scheduler: Addr<Scheduler>,
+    pub(super) scheduler: Addr<Scheduler>,
     pub(super) link: LinkParts,
     sessions: Sessions,
     /// Changed when every task is settled: clients are told.
