@@ -142,7 +142,13 @@ impl HeldSession<'_> {
         wait: &impl Fn(&Ending) -> Duration,
     ) -> Result<Box<dyn Connection>, Ending> {
         while !self.speaker.has_ended() {
-            let Ok(Some(comeback)) = timeout(wait(&ending), self.next.recv()).await else {
+            let waits = wait(&ending);
+            let mut came = timeout(waits, self.next.recv()).await;
+            if came.is_err() {
+                // We may have stood still meanwhile, and know it now.
+                came = timeout(wait(&ending).saturating_sub(waits), self.next.recv()).await;
+            }
+            let Ok(Some(comeback)) = came else {
                 self.speaker.abandon(NOT_RESUMED);
                 break;
             };
@@ -179,6 +185,7 @@ impl Drop for HeldSession<'_> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::net::dial::{Backoff, Dialler};
@@ -252,6 +259,33 @@ mod tests {
             let (_, opened) = tokio::join!(controller, dialler.open(&mut theirs, &mut backoff));
             assert!(opened.unwrap().1, "it goes on");
             ours = Some(session);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_still_while_it_waits_for_a_peer_waits_for_longer() {
+        let held = HeldSessions::default();
+        let opening = Opening { session: 1, epoch: 1, known: None };
+        for (stands_still, is_back) in [(true, true), (false, false)] {
+            let speaker = Speaker::lasting(SessionLimits::LASTING);
+            let mut session = held.begin(Role::Engine, opening, speaker).unwrap();
+            let began = Instant::now();
+            let wait = |_: &Ending| match began.elapsed() {
+                waited if stands_still && waited > Duration::ZERO => Duration::from_secs(10),
+                _ => Duration::from_millis(500),
+            };
+            let (here, _there) = duplex(1 << 10);
+            let back = async {
+                sleep(Duration::from_secs(9)).await;
+                let opening = Opening { epoch: 2, ..opening };
+                assert_eq!(held.hand_over(Role::Engine, opening, Box::new(here)).is_ok(), is_back);
+            };
+            let waiting = async {
+                let came = session.wait_for_comeback(Ending::Lost, &wait).await.is_ok();
+                drop(session);
+                came
+            };
+            assert_eq!(tokio::join!(waiting, back).0, is_back);
         }
     }
 }
