@@ -575,6 +575,21 @@ fn files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_ag
     cluster.client().wait_for_engines(1).get_timeout(PATIENCE).unwrap();
 }
 
+fn a_controllers_file_that_was_changed_is_refused_or_taken_and_never_a_panic() {
+    /// The last second of the year 9999.
+    const LAST: u64 = 253_402_300_799;
+    let Listens { cluster, listening, directory } = listens();
+    let file = listening.engine_file().with_file_name("callboard-controller.json");
+    for (expires, is_taken) in [(u64::MAX, false), (LAST + 1, false), (LAST, true), (0, true)] {
+        changed(&file, &file, |file| file["expires_unix_s"] = expires.into());
+        let again = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path()));
+        assert_eq!(again.is_ok(), is_taken, "{expires}: {again:?}");
+        if let Err(error) = again {
+            assert!(error.to_string().contains("beyond the year 9999"), "{error}");
+        }
+    }
+}
+
 fn new_files_take_the_place_of_old_ones_while_engines_work() {
     let Listens { cluster, listening, directory } = listens();
     let rc = cluster.client();
@@ -727,6 +742,7 @@ fn main() {
         a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,
         what_was_said_once_is_worth_nothing_when_it_is_said_again,
         files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again,
+        a_controllers_file_that_was_changed_is_refused_or_taken_and_never_a_panic,
         new_files_take_the_place_of_old_ones_while_engines_work,
         where_nobody_can_listen_or_be_found_that_is_said,
         nobody_else_on_this_machine_uses_a_file,

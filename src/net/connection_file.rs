@@ -17,6 +17,9 @@ const VERSION: u32 = 1;
 /// A file that is longer is none of ours.
 const BYTES_MAX: u64 = 64 << 10;
 
+/// The last second of the year 9999, since 1970: certificates can tell none later.
+const EXPIRES_UNIX_S_MAX: u64 = 253_402_300_799;
+
 /// What is in a connection file. The controller has one too: with the authority's key.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,6 +95,13 @@ impl ConnectionFile {
         }
         if u64::from_str_radix(&self.cluster, 16).is_err() {
             return Err("its cluster is no number of 16 hexadecimal digits".into());
+        }
+        if self.expires_unix_s > EXPIRES_UNIX_S_MAX {
+            let problem = "the moment at which it expires is beyond the year 9999, and no controller has written that";
+            return Err(match role {
+                Role::Controller => format!("{problem}; listen in another directory, or put back what was there"),
+                Role::Engine | Role::Client => format!("{problem}; copy it from the controller again"),
+            });
         }
         // A controller makes new files when its own has expired.
         let late = unix_s(now).saturating_sub(self.expires_unix_s);
@@ -251,6 +261,23 @@ mod tests {
             write_private(&path, &text).unwrap();
             let told = problem(&path, Role::Engine);
             assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_file_expires_at_a_moment_that_a_certificate_can_tell() {
+        let file = |role, expires_unix_s| ConnectionFile { role, expires_unix_s, ..file(SystemTime::now()) };
+        let check = |role, expires| file(role, expires).check(role, SystemTime::now());
+        for (role, to_do) in [
+            (Role::Controller, "listen in another directory"),
+            (Role::Engine, "copy it from the controller again"),
+            (Role::Client, "copy it from the controller again"),
+        ] {
+            assert_eq!(check(role, EXPIRES_UNIX_S_MAX), Ok(()));
+            for expires in [EXPIRES_UNIX_S_MAX + 1, u64::MAX] {
+                let told = check(role, expires).unwrap_err();
+                assert!(told.contains("beyond the year 9999") && told.contains(to_do), "{told}");
+            }
         }
     }
 }
