@@ -76,7 +76,7 @@ impl ConnectionFile {
     /// [`Error::ConnectionFile`], with what is wrong with it and what to do.
     pub(crate) fn read(path: &Path, role: Role) -> Result<Self, Error> {
         let wrong = |problem: String| Error::ConnectionFile { path: path.into(), problem: problem.into() };
-        let text = read_private(path).map_err(wrong)?;
+        let text = read_private(path, role).map_err(wrong)?;
         let file: Self =
             serde_json::from_str(&text).map_err(|error| wrong(format!("it is no connection file: {error}")))?;
         file.check(role, SystemTime::now()).map_err(wrong)?;
@@ -141,8 +141,8 @@ fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
-/// Reads a file that nobody else can.
-fn read_private(path: &Path) -> Result<String, String> {
+/// Reads a file that is ours, and that nobody else can read.
+fn read_private(path: &Path, role: Role) -> Result<String, String> {
     let mut file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             "it is not there; the controller writes it when it begins to listen, to be copied to where it is needed"
@@ -156,7 +156,16 @@ fn read_private(path: &Path) -> Result<String, String> {
     }
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        // An administrator can read that of any user, who has the key in it.
+        let (theirs, ours) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if theirs != ours {
+            let problem = format!("it belongs to user {theirs}, who has the key in it, and this is user {ours}");
+            return Err(match role {
+                Role::Controller => format!("{problem}; listen in a directory that only {ours} writes to"),
+                Role::Engine | Role::Client => format!("{problem}; take a copy that belongs to {ours}"),
+            });
+        }
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(format!("others may read the key in it (mode {mode:04o}); chmod 600 it"));
@@ -261,6 +270,32 @@ mod tests {
             write_private(&path, &text).unwrap();
             let told = problem(&path, Role::Engine);
             assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_not_taken_also_by_the_administrator() {
+        const NOBODY: u32 = 65_534;
+        if !rustix::process::geteuid().is_root() {
+            println!("only the administrator can give files away: none was");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.json");
+        for (role, to_do) in [
+            (Role::Controller, "listen in a directory that only 0 writes to"),
+            (Role::Engine, "take a copy that belongs to 0"),
+            (Role::Client, "take a copy that belongs to 0"),
+        ] {
+            let file = ConnectionFile { role, ..file(SystemTime::now() + Duration::from_secs(3_600)) };
+            file.write(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            let told = problem(&path, role);
+            assert!(told.contains("it belongs to user 65534") && told.contains("this is user 0"), "{told}");
+            assert!(told.contains(to_do), "{told}");
+            // The group does not matter: it may not read the file.
+            std::os::unix::fs::chown(&path, Some(0), Some(NOBODY)).unwrap();
+            assert!(ConnectionFile::read(&path, role).is_ok());
         }
     }
 
