@@ -617,8 +617,15 @@ fn new_files_take_the_place_of_old_ones_while_engines_work() {
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     let stolen = directory.path().join("stolen.json");
     fs::copy(listening.engine_file(), &stolen).unwrap();
+    let too = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path())).unwrap();
     listening.renew().unwrap();
     let said = refused(&stolen);
+    assert!(said.contains("take the file that it writes"), "{said}");
+    // Also where the program listens with the same files at another address.
+    let address = too.address().to_string();
+    let said = refused(&changed(&stolen, &directory.path().join("too.json"), |file| {
+        file["address"] = address.as_str().into();
+    }));
     assert!(said.contains("take the file that it writes"), "{said}");
     let _new = dial(&listening.engine_file());
     rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::drawn;
 use crate::error::Error;
 use crate::wire::handshake::Role;
 
@@ -185,16 +186,15 @@ fn read_private(path: &Path, role: Role) -> Result<String, String> {
 /// Writes a file that nobody else can read at any moment. Who reads it meanwhile has the old one or the new, whole.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
-    new.push(format!(".{}.new", std::process::id()));
+    // Drawn: several threads may write one, and so may processes that have the same number, each in a container.
+    new.push(format!(".{:016x}.new", drawn()));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    });
+    // What cannot be made is another's, and stays.
+    let mut file = options.open(&new)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path));
     written.inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
@@ -238,6 +238,23 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left there");
         let nowhere = directory.path().join("nowhere/engine.json");
         assert!(file(SystemTime::now()).write(&nowhere).unwrap_err().to_string().contains("cannot be written"));
+    }
+
+    #[test]
+    fn who_writes_a_file_at_the_same_time_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.json");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        file(SystemTime::now() + Duration::from_secs(3_600)).write(&path).unwrap();
+                        ConnectionFile::read(&path, Role::Engine).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left there");
     }
 
     #[test]

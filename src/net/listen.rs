@@ -4,10 +4,10 @@ use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 
 use super::authority::Authority;
@@ -47,7 +47,9 @@ impl Listen {
 
     /// Sets where the connection files are written, by default the present directory. Whoever can read them can join.
     ///
-    /// A cluster that listens again with the same directory is the same to whoever has a file of it.
+    /// A cluster that listens again with the same directory is the same to whoever has a file of it. Of several addresses at
+    /// which a program listens with one directory, the files name that at which it began last. Processes that run at the same
+    /// time are to have one each.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
         self
@@ -88,7 +90,9 @@ impl Listen {
         if is_plain && !bound.ip().is_loopback() {
             return Err(refused("plain TCP is spoken on loopback only; leave plain_tcp() out".into()));
         }
-        make(&directory)?;
+        let real = make(&directory)?;
+        // Whoever reads the files of a directory and writes them does so alone.
+        let mut all = LISTENING.lock();
         let (cluster, config) = if is_plain {
             (write_plain_file(&directory, &reached_at, valid)?, None)
         } else {
@@ -99,7 +103,9 @@ impl Listen {
         };
         let config = RwLock::new(config);
         let gate = Gate::default();
-        let shared = Arc::new(Shared { address: bound, reached_at, directory, valid, cluster, config, gate });
+        let shared = Arc::new(Shared { address: bound, reached_at, directory, real, valid, cluster, config, gate });
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Arc::downgrade(&shared));
         Ok((listener, shared))
     }
 }
@@ -113,12 +119,18 @@ pub(super) struct Shared {
     address: SocketAddr,
     reached_at: String,
     directory: PathBuf,
+    /// The same, by whatever name.
+    real: PathBuf,
     valid: Duration,
     pub(super) cluster: u64,
     /// With which strangers are greeted; `None` for plain TCP.
     pub(super) config: RwLock<Option<Arc<ServerConfig>>>,
     pub(super) gate: Gate,
 }
+
+/// All of this process that listen. Locked while files are written, so that those in a directory are of one authority, and
+/// whoever listens with them has the same.
+static LISTENING: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 
 impl Listening {
     /// Returns the address at which it listens.
@@ -138,6 +150,9 @@ impl Listening {
 
     /// Makes a new authority and new files. The old ones let nobody in any more; who is in stays.
     ///
+    /// Where a program listens at several addresses with one directory, that counts at each; the files name the address of this.
+    /// Another process that listens with the same directory hears of it when it listens again: give it one of its own.
+    ///
     /// # Errors
     /// [`Error::ConnectionFile`] if they cannot be written. Then all is as it was, but for files that were.
     pub fn renew(&self) -> Result<(), Error> {
@@ -146,16 +161,28 @@ impl Listening {
             // Nothing in the files is secret.
             return Ok(());
         }
+        let all = LISTENING.lock();
         let authority = Authority::new(*cluster, *valid)?;
         let new = tls::server(&authority)?;
         write_files(&authority, directory, reached_at)?;
-        *config.write() = Some(new);
+        for shared in all.iter().filter_map(Weak::upgrade).filter(|shared| shared.has_files_of(&self.0)) {
+            if let Some(config) = &mut *shared.config.write() {
+                *config = new.clone();
+            }
+        }
         Ok(())
     }
 
     /// Returns how many strangers were not let in.
     pub fn refused(&self) -> u64 {
         self.0.gate.refused()
+    }
+}
+
+impl Shared {
+    /// Returns whether it listens with the same files.
+    fn has_files_of(&self, other: &Self) -> bool {
+        self.cluster == other.cluster && self.real == other.real
     }
 }
 
@@ -186,8 +213,10 @@ fn write_plain_file(directory: &Path, address: &str, valid: Duration) -> Result<
     Ok(cluster)
 }
 
-fn make(directory: &Path) -> Result<(), Error> {
-    fs::create_dir_all(directory).map_err(|error| Error::ConnectionFile {
+/// Makes a directory, if it is not there; returns the one name that it has.
+fn make(directory: &Path) -> Result<PathBuf, Error> {
+    let made = fs::create_dir_all(directory).and_then(|()| fs::canonicalize(directory));
+    made.map_err(|error| Error::ConnectionFile {
         path: directory.into(),
         problem: format!("the directory cannot be made: {error}").into(),
     })
@@ -201,4 +230,66 @@ fn authority_in(directory: &Path, valid: Duration) -> Result<Authority, Error> {
     }
     let file = ConnectionFile::read(&path, Role::Controller)?;
     if file.has_expired() { Authority::new(file.cluster(), valid) } else { Authority::of(&file) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(directory: &Path) -> Listening {
+        Listening(Listen::at("127.0.0.1:0").directory(directory).open().unwrap().1)
+    }
+
+    /// Returns the certificate of the authority by which the files in a directory are, all of them.
+    fn authority_of(directory: &Path) -> String {
+        let files = [(CONTROLLER_FILE, Role::Controller), (ENGINE_FILE, Role::Engine), (CLIENT_FILE, Role::Client)];
+        let [authority, others @ ..] =
+            files.map(|(file, role)| ConnectionFile::read(&directory.join(file), role).unwrap().tls.unwrap().authority);
+        assert!(others.iter().all(|other| *other == authority), "they are of several authorities");
+        authority
+    }
+
+    #[test]
+    fn files_that_are_renewed_at_the_same_time_are_of_one_authority() {
+        let directory = tempfile::tempdir().unwrap();
+        let listening = listening(directory.path());
+        let mut authorities = vec![authority_of(directory.path())];
+        for _ in 0..20 {
+            std::thread::scope(|scope| {
+                (0..4).for_each(|_| drop(scope.spawn(|| listening.renew().unwrap())));
+            });
+            authorities.push(authority_of(directory.path()));
+        }
+        authorities.dedup();
+        assert_eq!(authorities.len(), 21, "each time it was another");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "nothing else is left there");
+    }
+
+    #[test]
+    fn who_begins_to_listen_at_the_same_time_with_one_directory_is_one_cluster() {
+        for _ in 0..5 {
+            let directory = tempfile::tempdir().unwrap();
+            let all = std::thread::scope(|scope| {
+                let starting: Vec<_> = (0..4).map(|_| scope.spawn(|| listening(directory.path()))).collect();
+                starting.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+            });
+            assert!(all.iter().all(|one| one.0.cluster == all[0].0.cluster));
+            authority_of(directory.path());
+        }
+    }
+
+    #[test]
+    fn new_files_count_wherever_a_program_listens_with_their_directory() {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = elsewhere.path().join("another name");
+        std::os::unix::fs::symlink(directory.path(), &name).unwrap();
+        let config = |listening: &Listening| listening.0.config.read().clone().unwrap();
+        let (one, other) = (listening(directory.path()), listening(&name));
+        let apart = listening(elsewhere.path());
+        let before = [&one, &other, &apart].map(config);
+        one.renew().unwrap();
+        let after = [&one, &other, &apart].map(config);
+        assert!(Arc::ptr_eq(&after[0], &after[1]) && !Arc::ptr_eq(&after[0], &before[0]));
+        assert!(Arc::ptr_eq(&after[2], &before[2]));
+    }
 }
