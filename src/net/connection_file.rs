@@ -62,8 +62,9 @@ impl ConnectionFile {
         }
     }
 
-    pub(crate) fn has_expired(&self) -> bool {
-        unix_s(SystemTime::now()) > self.expires_unix_s
+    /// Returns for how long it counts from now on.
+    pub(crate) fn left(&self) -> Duration {
+        Duration::from_secs(self.expires_unix_s.saturating_sub(unix_s(SystemTime::now())))
     }
 
     pub(crate) fn cluster(&self) -> u64 {

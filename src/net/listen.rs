@@ -37,7 +37,8 @@ pub struct Listen {
     is_plain: bool,
 }
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+const YEAR: Duration = DAY.saturating_mul(365);
 
 impl Listen {
     /// Listens at an address, host and port; at port 0 at one that is free.
@@ -68,6 +69,10 @@ impl Listen {
     }
 
     /// Sets for how long new connection files count, by default a year, at most a hundred.
+    ///
+    /// A cluster that listens again goes on with the authority that is in its directory, and no file outlives that: what is less
+    /// than nine tenths of this is warned of, and [`Listening::renew`] makes a new one. Where the authority counts for less than
+    /// a day, and less than a tenth of this, a new one takes its place, and files of the old one let nobody in any more.
     pub fn valid_for(mut self, valid: Duration) -> Self {
         self.valid = valid.min(100 * YEAR);
         self
@@ -98,13 +103,15 @@ impl Listen {
         } else {
             let authority = authority_in(&directory, valid)?;
             let config = tls::server(&authority)?;
-            write_files(&authority, &directory, &reached_at)?;
+            write_files(&authority, &directory, &reached_at, valid)?;
             (authority.cluster, Some(config))
         };
         let config = RwLock::new(config);
         let gate = Gate::default();
         let shared = Arc::new(Shared { address: bound, reached_at, directory, real, valid, cluster, config, gate });
         all.retain(|other| other.strong_count() > 0);
+        // The authority may be a new one.
+        shared.share_config(&all);
         all.push(Arc::downgrade(&shared));
         Ok((listener, shared))
     }
@@ -164,12 +171,9 @@ impl Listening {
         let all = LISTENING.lock();
         let authority = Authority::new(*cluster, *valid)?;
         let new = tls::server(&authority)?;
-        write_files(&authority, directory, reached_at)?;
-        for shared in all.iter().filter_map(Weak::upgrade).filter(|shared| shared.has_files_of(&self.0)) {
-            if let Some(config) = &mut *shared.config.write() {
-                *config = new.clone();
-            }
-        }
+        write_files(&authority, directory, reached_at, *valid)?;
+        *config.write() = Some(new);
+        self.0.share_config(&all);
         Ok(())
     }
 
@@ -180,9 +184,15 @@ impl Listening {
 }
 
 impl Shared {
-    /// Returns whether it listens with the same files.
-    fn has_files_of(&self, other: &Self) -> bool {
-        self.cluster == other.cluster && self.real == other.real
+    /// Has those that listen with the same files let in whom this does.
+    fn share_config(&self, all: &[Weak<Self>]) {
+        let Some(ours) = self.config.read().clone() else { return };
+        let has_our_files = |other: &Arc<Self>| other.cluster == self.cluster && other.real == self.real;
+        for other in all.iter().filter_map(Weak::upgrade).filter(has_our_files) {
+            if let Some(config) = &mut *other.config.write() {
+                *config = ours.clone();
+            }
+        }
     }
 }
 
@@ -197,9 +207,10 @@ const ENGINE_FILE: &str = "callboard-engine.json";
 const CLIENT_FILE: &str = "callboard-client.json";
 
 /// Writes the files of all roles.
-fn write_files(authority: &Authority, directory: &Path, address: &str) -> Result<(), Error> {
-    authority.file_for(Role::Engine, address)?.write(&directory.join(ENGINE_FILE))?;
-    authority.file_for(Role::Client, address)?.write(&directory.join(CLIENT_FILE))?;
+fn write_files(authority: &Authority, directory: &Path, address: &str, valid: Duration) -> Result<(), Error> {
+    for (role, file) in [(Role::Engine, ENGINE_FILE), (Role::Client, CLIENT_FILE)] {
+        authority.file_for(role, address, valid)?.write(&directory.join(file))?;
+    }
     // The last: with it, the others count.
     authority.to_file(address).write(&directory.join(CONTROLLER_FILE))
 }
@@ -222,14 +233,27 @@ fn make(directory: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-/// Takes up the authority whose files are in a directory, or makes one: also where that has expired.
+/// Takes up the authority whose files are in a directory, or makes one: also where that has expired, or will soon.
 fn authority_in(directory: &Path, valid: Duration) -> Result<Authority, Error> {
     let path = directory.join(CONTROLLER_FILE);
     if !path.exists() {
         return Authority::new(drawn(), valid);
     }
     let file = ConnectionFile::read(&path, Role::Controller)?;
-    if file.has_expired() { Authority::new(file.cluster(), valid) } else { Authority::of(&file) }
+    let left = file.left();
+    let [left_h, asked_h] = [left, valid].map(|time| time.as_secs() / 3_600);
+    if left <= DAY.min(valid / 10) {
+        tracing::warn!(
+            left_h,
+            "there is a new authority: the old one has expired, or will soon, and its files let nobody in"
+        );
+        return Authority::new(file.cluster(), valid);
+    }
+    if left < valid - valid / 10 {
+        let to_do = "Listening::renew makes new ones, and so does listening again without callboard-controller.json";
+        tracing::warn!(left_h, asked_h, to_do, "new files expire with their authority, sooner than was asked");
+    }
+    Authority::of(&file)
 }
 
 #[cfg(test)]
@@ -247,6 +271,41 @@ mod tests {
             files.map(|(file, role)| ConnectionFile::read(&directory.join(file), role).unwrap().tls.unwrap().authority);
         assert!(others.iter().all(|other| *other == authority), "they are of several authorities");
         authority
+    }
+
+    #[test]
+    fn new_files_count_for_as_long_as_was_asked_and_no_longer_than_their_authority() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let directory = tempfile::tempdir().unwrap();
+        let path = |file| directory.path().join(file);
+        let listen = |valid| Listen::at("127.0.0.1:0").directory(directory.path()).valid_for(valid).open().unwrap().1;
+        let first = listen(YEAR).cluster;
+        // For how long the authority still counts, for how long files are to, whether there is another authority, and for how
+        // long files do.
+        for (left, asked, is_new, expected) in [
+            (100 * DAY, 90 * DAY, false, 90 * DAY),
+            (100 * DAY, YEAR, false, 100 * DAY),
+            (2 * DAY, YEAR, false, 2 * DAY),
+            (DAY, YEAR, true, YEAR),
+            (Duration::ZERO, YEAR, true, YEAR),
+            (HOUR / 2, HOUR, false, HOUR / 2),
+            (HOUR / 10, HOUR, true, HOUR),
+            (YEAR, HOUR, false, HOUR),
+        ] {
+            let text = fs::read_to_string(path(CONTROLLER_FILE)).unwrap();
+            let mut file: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let expires = (SystemTime::now() + left).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            file["expires_unix_s"] = expires.as_secs().into();
+            fs::write(path(CONTROLLER_FILE), file.to_string()).unwrap();
+            assert_eq!(listen(asked).cluster, first);
+            let authority = authority_of(directory.path());
+            assert_eq!(file["tls"]["authority"] != *authority, is_new, "{left:?} of {asked:?}");
+            for (file, role) in [(ENGINE_FILE, Role::Engine), (CLIENT_FILE, Role::Client)] {
+                let counts = ConnectionFile::read(&path(file), role).unwrap().left();
+                let off = counts.abs_diff(expected);
+                assert!(off < Duration::from_secs(60), "{left:?} of {asked:?}: {role:?} {counts:?}");
+            }
+        }
     }
 
     #[test]
@@ -291,5 +350,9 @@ mod tests {
         let after = [&one, &other, &apart].map(config);
         assert!(Arc::ptr_eq(&after[0], &after[1]) && !Arc::ptr_eq(&after[0], &before[0]));
         assert!(Arc::ptr_eq(&after[2], &before[2]));
+        // One that begins to listen may have made a new authority.
+        let last = listening(directory.path());
+        assert!([&one, &other].iter().all(|one| Arc::ptr_eq(&config(one), &config(&last))));
+        assert!(Arc::ptr_eq(&config(&apart), &before[2]));
     }
 }
