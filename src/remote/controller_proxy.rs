@@ -20,7 +20,7 @@ use crate::limits::ENGINES_TOLD_MAX;
 use crate::messages::{Cancel, Completion, Discard, LoseAll, Settled, Submission, Submit, Watch};
 use crate::registry::Registry;
 use crate::task::{Moment, TaskId};
-use crate::wire::clients::{self, ToClient, Wish};
+use crate::wire::clients::{self, ToClient};
 use crate::wire::frame::Message;
 use crate::wire::protocol::decode;
 use crate::wire::session::Speaker;
@@ -217,7 +217,7 @@ impl Handler<Cancel> for ControllerProxy {
             crate::messages::Manner::Force => clients::Manner::Force,
         };
         if let Some(conversation) = &mut self.conversation {
-            conversation.wish(Wish::Cancel { tasks, reason, manner });
+            conversation.cancel(&tasks, &reason, manner);
         }
     }
 }

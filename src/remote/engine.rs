@@ -114,6 +114,13 @@ impl Desk {
     }
 }
 
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // By itself it would wait for outcomes for ever.
+        self.uplink.do_send(Cease);
+    }
+}
+
 /// Waits for the task that runs, and does this then; on a thread of its own.
 fn wait_for(threads: Arc<Threads>, then: impl FnOnce() + Send + 'static) -> Result<(), Box<str>> {
     let waits = move || {
@@ -147,6 +154,11 @@ struct Uplink {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Finish;
+
+/// Nobody is to hear of it any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Cease;
 
 impl Uplink {
     fn on_finished(&self, batch: Vec<Completion>) {
@@ -225,6 +237,14 @@ impl Handler<HandedBack> for Uplink {
         let span = |back: HandBack| (Span { first: back.id, count: back.count }, back.attempt);
         let back = std::mem::take(&mut msg.batch).into_iter().map(span).collect();
         self.say(&FromEngine::Back(back), Vec::new());
+    }
+}
+
+impl Handler<Cease> for Uplink {
+    type Result = ();
+
+    fn handle(&mut self, _: Cease, ctx: &mut Context<Self>) {
+        ctx.stop();
     }
 }
 

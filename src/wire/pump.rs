@@ -76,7 +76,8 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection
     let mut last = Instant::now();
     loop {
         let Some(mut write) = connection.next_write() else {
-            let _ = writer.shutdown().await;
+            // A peer that reads nothing may not keep it up.
+            let _ = timeout(LINGER, writer.shutdown()).await;
             return connection.said_all();
         };
         if !write.has_remaining() {
@@ -143,7 +144,7 @@ async fn read_all<R: AsyncRead + Unpin>(
             },
             silence = deadline.passed() => return Ending::Silent(silence),
         };
-        deadline.extend();
+        *connection.speaker.0.heard.lock() = Some(deadline.extend());
         let collect = |lane, message| messages.push((lane, message));
         if is_direct {
             incoming.filled(count, collect);
@@ -250,8 +251,11 @@ impl Deadline {
         Self { wait, at: Instant::now() + wait }
     }
 
-    fn extend(&mut self) {
-        self.at = Instant::now() + self.wait;
+    /// Begins again; returns the present moment.
+    fn extend(&mut self) -> Instant {
+        let now = Instant::now();
+        self.at = now + self.wait;
+        now
     }
 
     /// Waits until it has passed, in time; returns how long that was.
