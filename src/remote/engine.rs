@@ -258,3 +258,29 @@ impl Handler<Finish> for Uplink {
         self.speaker.close(STOPPED);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::session::SessionLimits;
+
+    #[test]
+    fn nothing_is_left_of_an_engine_that_is_not_gone_on_with() {
+        System::new().block_on(async {
+            let registry = Arc::new(Registry::new());
+            let speaker = Speaker::lasting(SessionLimits::LASTING);
+            let desk = Desk::with(Serving { registry, speaker, witness: None, patience: Duration::ZERO });
+            let (uplink, finished) = (desk.uplink.clone(), Arc::downgrade(&desk.parts.finished));
+            drop(desk);
+            for _ in 0..1_000 {
+                if !uplink.connected() && finished.strong_count() == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            panic!("it waits for outcomes for ever");
+        });
+    }
+}
