@@ -14,7 +14,7 @@ use super::attend::Said;
 use super::calls::encoded_all;
 use super::conversation::Conversation;
 use super::trouble::{About, printed, take};
-use crate::actors::{CallbackCounts, Callbacks, Lane as Outcomes, LaneStream, ResultStore, Roster, Subscribers};
+use crate::actors::{CallbackCounts, Callbacks, Lane as Handed, LaneStream, ResultStore, Roster, Subscribers};
 use crate::error::TaskError;
 use crate::limits::ENGINES_TOLD_MAX;
 use crate::messages::{Cancel, Completion, Discard, LoseAll, Settled, Submission, Submit, Watch};
@@ -44,9 +44,9 @@ pub(crate) struct ControllerProxyParts {
     pub(crate) counts: Arc<CallbackCounts>,
     pub(crate) roster: Arc<Roster>,
     /// What views push.
-    pub(crate) submissions: Arc<Outcomes<Submission>>,
+    pub(crate) submissions: Arc<Handed<Submission>>,
     /// Where outcomes are pushed.
-    pub(crate) finished: Arc<Outcomes<Completion>>,
+    pub(crate) finished: Arc<Handed<Completion>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) patience: Duration,
 }
