@@ -56,9 +56,9 @@ impl Clients {
     /// Notes whose a number is now. A session that the same client had before is over: it has given it up.
     fn take(&self, client: u64, session: u64, speaker: &Speaker, held: &HeldSessions) -> Number<'_> {
         let before = self.0.lock().insert(client, (session, speaker.clone()));
-        if let Some((session, before)) = before {
+        if let Some((number, before)) = before.filter(|(number, _)| *number != session) {
             before.abandon("the client has begun another session");
-            held.give_up(Role::Client, session);
+            held.give_up(Role::Client, number);
         }
         Number { clients: self, client, session }
     }
