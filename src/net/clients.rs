@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::held::HeldSessions;
 use super::network::Connection;
 use super::peers::Peers;
 use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye};
@@ -34,7 +35,7 @@ impl Peers {
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
         tracing::info!(%peer, "a client has connected");
-        let _number = clients.take(client, opening.session, &speaker);
+        let _number = clients.take(client, opening.session, &speaker, held);
         let (link, registry) = (link.clone(), parts.registry.clone());
         let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
         let proxy = ClientProxy::start_for(client, parts);
@@ -53,10 +54,11 @@ impl Peers {
 
 impl Clients {
     /// Notes whose a number is now. A session that the same client had before is over: it has given it up.
-    fn take(&self, client: u64, session: u64, speaker: &Speaker) -> Number<'_> {
+    fn take(&self, client: u64, session: u64, speaker: &Speaker, held: &HeldSessions) -> Number<'_> {
         let before = self.0.lock().insert(client, (session, speaker.clone()));
-        if let Some((_, before)) = before {
+        if let Some((number, before)) = before.filter(|(number, _)| *number != session) {
             before.abandon("the client has begun another session");
+            held.give_up(Role::Client, number);
         }
         Number { clients: self, client, session }
     }

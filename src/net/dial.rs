@@ -303,7 +303,11 @@ impl<W: Way> Dialler<W> {
                 }
                 Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
                     Ok(()) => return Ok((stream, true)),
-                    Err(error) => error.to_string(),
+                    Err(error) => {
+                        // The next time another begins.
+                        session.speaker.abandon(NOT_RESUMED);
+                        error.to_string()
+                    }
                 },
                 Ok(Some(_)) => "it goes on with a session that has not begun".into(),
                 Err(HandshakeError::Refused(reason)) => return Err(self.refused(reason)),

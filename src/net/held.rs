@@ -89,6 +89,13 @@ impl HeldSessions {
     }
 }
 
+impl HeldSessions {
+    /// Has nobody come back to a session any more: where its owner waits for that, it does not wait longer.
+    pub(super) fn give_up(&self, role: Role, session: u64) {
+        self.0.lock().remove(&(role, session));
+    }
+}
+
 impl HeldSession<'_> {
     /// Speaks with the peer over this connection, and over those with which it comes back, until the session ends or the
     /// peer stays away for longer than `wait` says; returns how it ended.
@@ -287,5 +294,22 @@ mod tests {
             };
             assert_eq!(tokio::join!(waiting, back).0, is_back);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_session_that_its_peer_has_given_up() {
+        let held = HeldSessions::default();
+        let opening = Opening { session: 7, epoch: 1, known: None };
+        let mut session = held.begin(Role::Client, opening, Speaker::lasting(SessionLimits::LASTING)).unwrap();
+        let (speaker, began) = (session.speaker.clone(), Instant::now());
+        let gives_up = async {
+            sleep(Duration::from_secs(1)).await;
+            speaker.abandon("it has begun another");
+            held.give_up(Role::Client, 7);
+        };
+        let minute = |_: &Ending| Duration::from_secs(60);
+        let (waited, ()) = tokio::join!(session.wait_for_comeback(Ending::Lost, &minute), gives_up);
+        assert!(waited.is_err());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::answers::{answered, refused};
 use super::attend::Said;
 use super::behind::Behind;
-use super::claims::Claims;
+use super::claims::{Called, Claims};
 use super::slowness::{Slowness, WAITING_BYTES_MAX};
 use super::trouble::{ns, put, told};
 use super::{Gone, STOPPED};
@@ -22,7 +22,7 @@ use crate::ledger::Request;
 use crate::limits::{CANCEL_REASON_BYTES_MAX, QUESTIONS_MAX};
 use crate::messages::{Aftermath, Cancel, EngineEvent, Flow, Manner, Settle, Submission, Waiter};
 use crate::registry::Registry;
-use crate::task::{Outcome, Run, TaskId};
+use crate::task::{Outcome, Run, Span, TaskId};
 use crate::views::{LinkParts, weight_of};
 use crate::wire::clients::{self, FromClient, Settled, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
@@ -166,9 +166,13 @@ impl ClientProxy {
                 self.submitted += calls.len() as u64;
                 let mut taken = Vec::with_capacity(calls.len());
                 for call in calls {
-                    self.claims.requests(call, message, |request, bytes| {
-                        taken.push(submission(request, bytes, &self.settled));
-                    })?;
+                    match self.claims.request(call, message)? {
+                        Called::Taken(request, bytes) => taken.push(submission(request, bytes, &self.settled)),
+                        Called::Refused { id, count, key, error } => {
+                            let (run, outcome) = (Run::none(&error), Err(error));
+                            drop(self.settled.push([Ended { id, count, key, run, outcome }]));
+                        }
+                    }
                 }
                 self.submit(taken);
                 self.catch_up(ctx)?;
@@ -268,7 +272,16 @@ fn settled(ended: Ended, buffers: &mut Vec<Bytes>) -> Settled {
     let Ended { id, count, key, run, outcome } = ended;
     let Run { engine, attempt, started, completed, printed, .. } = run;
     let ran_ns = started.map(|started| ns(completed.since(started)));
-    Settled { id, count, key, attempt, engine, ran_ns, outcome: put(outcome, buffers), printed: told(printed) }
+    Settled {
+        id,
+        count,
+        key,
+        attempt,
+        engine,
+        ran_ns,
+        outcome: put(outcome, buffers),
+        printed: told(printed, Span { first: id, count }),
+    }
 }
 
 impl Actor for ClientProxy {

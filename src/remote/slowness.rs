@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes that may wait for a peer that takes nothing. Where more wait, none of its tasks start that are not bound to an engine.
+/// Bytes that may wait for a peer. Where more wait, no more of its tasks start; and it may not take nothing for long.
 pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
-
-/// Bytes that may wait for a peer, whatever it takes: as the largest blob. What is bound to an engine is not held back.
-const BOUND_BYTES_MAX: usize = 1 << 30;
 
 /// For how long a peer may take nothing while more than that waits.
 const STANDSTILL: Duration = Duration::from_secs(1);
@@ -54,8 +51,7 @@ impl Slowness {
         }
         let now = Instant::now();
         let (stands, is_silent) = (self.written.stands(written, now), self.acknowledged.stands(acknowledged, now));
-        let is_much = waiting + bytes > WAITING_BYTES_MAX;
-        waiting > BOUND_BYTES_MAX || (is_much && (stands > STANDSTILL || is_silent > SILENCE))
+        waiting + bytes > WAITING_BYTES_MAX && (stands > STANDSTILL || is_silent > SILENCE)
     }
 }
 
@@ -89,6 +85,5 @@ mod tests {
         let never = |round| (round * MIB, round as u64);
         assert_eq!(too_slow_at(never).await, Some(602), "it acknowledges nothing");
         assert_eq!(too_slow_at(|round| (round % 60 * MIB, 0)).await, None, "it is not much");
-        assert_eq!(too_slow_at(|round| (2 * round * MIB, round as u64)).await, Some(513), "it is more than a gigabyte");
     }
 }

@@ -77,7 +77,8 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection
     let mut last = Instant::now();
     loop {
         let Some(mut write) = connection.next_write() else {
-            let _ = writer.shutdown().await;
+            // A peer that reads nothing may not keep it up.
+            let _ = timeout(LINGER, writer.shutdown()).await;
             return connection.said_all();
         };
         if !write.has_remaining() {
@@ -144,7 +145,7 @@ async fn read_all<R: AsyncRead + Unpin>(
             },
             silence = deadline.passed() => return Ending::Silent(silence),
         };
-        deadline.extend();
+        *connection.speaker.0.heard.lock() = Some(deadline.extend());
         let collect = |lane, message| messages.push((lane, message));
         if is_direct {
             incoming.filled(count, collect);
@@ -252,8 +253,10 @@ impl Deadline {
         Self { wait, clock, heard: clock.now() }
     }
 
-    fn extend(&mut self) {
+    /// Begins again; returns the present moment.
+    fn extend(&mut self) -> Instant {
         self.heard = self.clock.now();
+        self.heard.at
     }
 
     /// Waits until it has passed, in time; returns how long that was.

@@ -61,20 +61,34 @@ pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     drop(out);
     let client = cluster.client();
     let why = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(end(&client))?;
-    let pending = client.queue_status().get().map_or(0, |status| status.pending);
-    eprintln!("callboard: {why}; {pending} pending tasks are cancelled");
+    if let Some(why) = why {
+        eprintln!("callboard: {why}; {} pending tasks are cancelled", pending(&client));
+    }
     Ok(cluster.shutdown(Pending::Cancel).get()?)
 }
 
-/// Waits until it is time to end; returns why.
-async fn end(client: &Client) -> std::io::Result<&'static str> {
+fn pending(client: &Client) -> usize {
+    client.queue_status().get().map_or(0, |status| status.pending)
+}
+
+/// Waits until it is time to end; returns why, if not everything has ended by then.
+async fn end(client: &Client) -> std::io::Result<Option<&'static str>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // Answered when no engine joins any more: there are never so many.
-    let ended = client.wait_for_engines(usize::MAX);
+    let told = async {
+        tokio::select! {
+            _ = interrupt.recv() => "interrupted",
+            _ = terminate.recv() => "told to end",
+        }
+    };
+    let finished = async {
+        // Answered when no engine joins any more: there are never so many.
+        drop(client.wait_for_engines(usize::MAX).await);
+        eprintln!("callboard: ended by a client; pending tasks are finished, unless it has cancelled them");
+        drop(client.shutdown(Pending::Finish).await);
+    };
     Ok(tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "told to end",
-        _ = ended => "ended by a client",
+        why = told => Some(why),
+        () = finished => None,
     })
 }
