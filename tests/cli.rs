@@ -269,6 +269,31 @@ mod network {
     }
 
     #[test]
+    fn a_controller_says_that_files_expire_sooner_than_was_asked_and_that_it_has_a_new_authority() {
+        use rustix::process::{Pid, Signal, kill_process};
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        // Listens once; returns whether it says the one, and the other.
+        let listen = |days: &str| {
+            let args = ["controller", "--listen", "127.0.0.1:0", "--directory", place, "--valid-days", days];
+            let mut controller = Running::start(&args);
+            let lines = BufReader::new(controller.0.stdout.as_mut().unwrap()).lines().take(3);
+            assert!(lines.map(Result::unwrap).last().unwrap().starts_with("clients connect with"));
+            kill_process(Pid::from_child(&controller.0), Signal::TERM).unwrap();
+            let told = controller.end().1;
+            (told.contains("sooner than was asked"), told.contains("there is a new authority"))
+        };
+        assert_eq!(
+            ["30", "30", "365", "0", "3650"].map(listen),
+            [false, false, true, false, true].map(|is| (is, false))
+        );
+        std::fs::remove_file(directory.path().join("callboard-controller.json")).unwrap();
+        assert_eq!(["1", "365", "365"].map(listen), [false, true, false].map(|is| (false, is)));
+        let help = super::callboard(&["controller", "--help"]);
+        assert!(help.out.contains("never for longer than the authority in the directory"), "{}", help.out);
+    }
+
+    #[test]
     fn a_controller_that_cannot_listen_says_why() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();

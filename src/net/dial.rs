@@ -46,8 +46,11 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5
 /// ```
 ///
 /// # Errors
-/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute;
-/// [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute
+/// ([`Dial::search_for`]); [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+///
+/// An engine that has lost its controller, and runs a task when one of these comes, first goes on with that: so the error is
+/// returned up to ten minutes later ([`Dial::finish_within`]).
 pub fn run_engine(file: impl Into<PathBuf>) -> Result<(), Error> {
     Dial::with(file).run_engine()
 }

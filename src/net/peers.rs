@@ -15,6 +15,7 @@ use super::held::HeldSessions;
 use super::network::Connection;
 use super::vigil::Vigil;
 use crate::actors::{EngineParts, Scheduler};
+use crate::clock::Clock;
 use crate::ledger::EngineOffer;
 use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::task::TaskTable;
@@ -93,7 +94,7 @@ impl Peers {
             ending: watch::Sender::new(()),
             clients: Clients::default(),
             held: HeldSessions::default(),
-            vigil: Vigil::new(),
+            vigil: Vigil::new(Clock::SYSTEM),
         }
     }
 

@@ -8,7 +8,7 @@
 //! lane may stand still for as long as a task runs, while beats and cancels pass on the control lane.
 //!
 //! **Life.** Each side says something at least every `beat_ms`. Nothing heard for `lost_ms` ends the session, unless we
-//! notice that late: then it was us who stood still, and the peer gets as long again.
+//! notice that late: then it was us who stood still, or our machine slept, and the peer gets as long again.
 
 use std::fmt;
 use std::sync::Arc;

@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// Where others reach it, if that is another address than it listens at
     #[arg(long, value_name = "HOST:PORT")]
     reached_at: Option<String>,
-    /// For how many days new connection files count
+    /// For how many days new connection files count, but never for longer than the authority in the directory. One that counts
+    /// for less than a day, and less than a tenth of this, is made anew: then its files let nobody in
     #[arg(long, value_name = "DAYS", default_value = "365")]
     valid_days: u64,
     /// Speak without TLS, on loopback only
