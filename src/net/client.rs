@@ -12,7 +12,6 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Backoff, Dial, Dialler, Session};
-use super::drawn;
 use super::way::{Connection as Stream, Tcp, Way};
 use crate::actors::Threads;
 use crate::apart;
@@ -22,6 +21,7 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::remote::{Away, ClientActors, Connected, ControllerProxy, Gone, Leave, NOT_RESUMED, attend};
+use crate::task::drawn;
 use crate::wire::handshake::Role;
 use crate::wire::session::{Ending, SessionLimits};
 

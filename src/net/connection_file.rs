@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::drawn;
 use crate::error::Error;
+use crate::task::drawn;
 use crate::wire::handshake::Role;
 
 /// The version of the format.

@@ -13,8 +13,9 @@ use rustls::ServerConfig;
 use super::authority::Authority;
 use super::connection_file::ConnectionFile;
 use super::gate::Gate;
-use super::{drawn, tls};
+use super::tls;
 use crate::error::Error;
+use crate::task::drawn;
 use crate::wire::handshake::Role;
 
 /// Where to listen, and for whom.
