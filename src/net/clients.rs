@@ -34,7 +34,8 @@ impl Peers {
         // What waits for a client is bounded by its proxy, which knows whether it takes anything.
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
-        tracing::info!(%peer, "a client has connected");
+        let number = format_args!("{client:x}");
+        tracing::info!(%peer, client = number, "a client has connected");
         let _number = clients.take(client, opening.session, &speaker, held);
         let (link, registry) = (link.clone(), parts.registry.clone());
         let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
@@ -46,7 +47,7 @@ impl Peers {
             }
         });
         let ending = session.attend(stream, &proxy, |_| CLIENT_WAIT).await;
-        tracing::info!(%peer, %ending, "a client has gone");
+        tracing::info!(%peer, client = format_args!("{client:x}"), %ending, "a client has gone");
         telling.abort();
         proxy.do_send(Gone);
     }

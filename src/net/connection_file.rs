@@ -1,7 +1,7 @@
 //! Connection files: what a peer needs to find its cluster and to be let in, and nobody else may read.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -93,7 +93,11 @@ impl ConnectionFile {
             ));
         }
         if self.role != role {
-            return Err(format!("it is for {}, and this is {}; take the other file", a(self.role), a(role)));
+            return Err(format!(
+                "it is for {}, and this is {}; take the other file",
+                self.role.with_article(),
+                role.with_article()
+            ));
         }
         if u64::from_str_radix(&self.cluster, 16).is_err() {
             return Err("its cluster is no number of 16 hexadecimal digits".into());
@@ -109,7 +113,7 @@ impl ConnectionFile {
         let late = unix_s(now).saturating_sub(self.expires_unix_s);
         if late > 0 && role != Role::Controller {
             return Err(format!(
-                "it expired {} hours ago; have the controller write new ones (Listening::renew)",
+                "it expired {} hours ago; have the controller write new ones (by Listening::renew, or a new start)",
                 late.div_ceil(3_600)
             ));
         }
@@ -130,22 +134,18 @@ impl ConnectionFile {
     }
 }
 
-/// Returns a role with its article, for a sentence.
-pub(crate) fn a(role: Role) -> &'static str {
-    match role {
-        Role::Controller => "a controller",
-        Role::Engine => "an engine",
-        Role::Client => "a client",
-    }
-}
-
 fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 /// Reads a file that is ours, and that nobody else can read.
 fn read_private(path: &Path, role: Role) -> Result<String, String> {
-    let mut file = File::open(path).map_err(|error| match error.kind() {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A pipe that nobody writes to would be waited for.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let mut file = options.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             "it is not there; the controller writes it when it begins to listen, to be copied to where it is needed"
                 .into()
@@ -202,7 +202,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 impl fmt::Debug for ConnectionFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the key.
-        write!(f, "<ConnectionFile of {} of cluster {} at {}>", a(self.role), self.cluster, self.address)
+        write!(f, "<ConnectionFile of {} of cluster {} at {}>", self.role.with_article(), self.cluster, self.address)
     }
 }
 

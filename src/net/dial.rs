@@ -155,17 +155,22 @@ pub(super) struct Dialler<W = Tcp> {
 pub(super) struct Backoff {
     since: Instant,
     wait: Duration,
+    /// When it was last told that nobody is found.
+    told: Option<Instant>,
 }
+
+/// How often it is told.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 impl Backoff {
     pub(super) fn from_now() -> Self {
-        Self { since: Instant::now(), wait: BACKOFF[0] }
+        Self { since: Instant::now(), wait: BACKOFF[0], told: None }
     }
 
     /// Begins again, where a session was lost that had `lasted`. Where one is lost again and again at once, the next comes
     /// later and later.
     pub(super) fn begin_again(&mut self, lasted: Duration) {
-        self.since = Instant::now();
+        (self.since, self.told) = (Instant::now(), None);
         if lasted > BACKOFF[1] {
             self.wait = BACKOFF[0];
         }
@@ -179,11 +184,15 @@ impl Backoff {
         // Many that lost one controller do not come back all at once.
         let wait = self.wait.mul_f64(0.8 + 0.4 * (dialler.way.draw() % 1_000) as f64 / 1_000.0);
         self.wait = (self.wait * 2).min(BACKOFF[1]);
-        let (address, waited) = (dialler.address.as_str().into(), self.since.elapsed());
-        if waited + wait > dialler.search {
-            return Err(Error::Unreachable { address, waited, reason: reason.into() });
+        let waited = self.since.elapsed();
+        let Some(left) = dialler.search.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return Err(Error::Unreachable { address: dialler.address.as_str().into(), waited, reason: reason.into() });
+        };
+        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!(address = dialler.address, reason, search = ?dialler.search, "no controller is found; it is looked for");
         }
-        sleep(wait).await;
+        sleep(wait.min(left)).await;
         Ok(())
     }
 }
@@ -285,7 +294,7 @@ impl<W: Way> Dialler<W> {
             if session.speaker.has_ended() {
                 *session = self.session(session.limits);
             }
-            let mut stream = self.find(backoff).await?;
+            let mut stream = self.find(backoff, session.epoch > 0).await?;
             session.epoch += 1;
             let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
             let opening = Opening { session: session.number, epoch: session.epoch, known };
@@ -319,11 +328,12 @@ impl<W: Way> Dialler<W> {
     }
 
     /// Dials until the controller is found.
-    pub(super) async fn find(&self, backoff: &mut Backoff) -> Result<Box<dyn Connection>, Error> {
+    async fn find(&self, backoff: &mut Backoff, has_been_there: bool) -> Result<Box<dyn Connection>, Error> {
         loop {
             let reason = match self.dial().await {
                 Ok(stream) => return Ok(stream),
-                Err(Failed::ForGood(reason)) => return Err(self.refused(reason.into())),
+                Err(Failed::ByStranger(reason)) if has_been_there => reason,
+                Err(Failed::ForGood(reason) | Failed::ByStranger(reason)) => return Err(self.refused(reason.into())),
                 Err(Failed::ForNow(reason)) => reason,
             };
             backoff.pause(self, reason).await?;
@@ -342,6 +352,7 @@ impl<W: Way> Dialler<W> {
             Err(error @ (HandshakeError::Lost | HandshakeError::TimedOut(_) | HandshakeError::Failed(_))) => {
                 Err(Failed::ForNow(error.to_string()))
             }
+            Err(error @ HandshakeError::NoCallboard) => Err(Failed::ByStranger(error.to_string())),
             Err(error) => Err(Failed::ForGood(error.to_string())),
         }
     }

@@ -148,6 +148,9 @@ impl HeldSession<'_> {
         mut ending: Ending,
         wait: &impl Fn(&Ending) -> Duration,
     ) -> Result<Box<dyn Connection>, Ending> {
+        if !self.speaker.has_ended() {
+            tracing::info!(role = ?self.key.0, session = format_args!("{:x}", self.key.1), %ending, "a connection is lost; its peer may come back");
+        }
         while !self.speaker.has_ended() {
             let waits = wait(&ending);
             let mut came = timeout(waits, self.next.recv()).await;

@@ -1,13 +1,15 @@
 //! What a program says of where its cluster listens, what it gets, and the connection files that are written.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustls::ServerConfig;
 
 use super::authority::Authority;
@@ -51,7 +53,7 @@ impl Listen {
     ///
     /// A cluster that listens again with the same directory is the same to whoever has a file of it. Of several addresses at
     /// which a program listens with one directory, the files name that at which it began last. Processes that run at the same
-    /// time are to have one each.
+    /// time are to have one each: the second one is refused.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
         self
@@ -87,18 +89,24 @@ impl Listen {
         listener.set_nonblocking(true).map_err(|error| refused(error.to_string()))?;
         let bound = listener.local_addr().map_err(|error| refused(error.to_string()))?;
         let reached_at = match reached_at {
-            Some(reached_at) => reached_at,
+            Some(reached_at) if is_host_and_port(&reached_at) => reached_at,
+            Some(other) => return Err(refused(format!("{other:?} is no address to be reached at: host:port is"))),
             None if bound.ip().is_unspecified() => {
-                return Err(refused("others need an address to reach it at; name one by Listen::reached_at".into()));
+                return Err(refused(
+                    "others need an address to reach it at; name one (Listen::reached_at, or --reached-at)".into(),
+                ));
             }
             None => bound.to_string(),
         };
         if is_plain && !bound.ip().is_loopback() {
-            return Err(refused("plain TCP is spoken on loopback only; leave plain_tcp() out".into()));
+            return Err(refused(
+                "plain TCP is spoken on loopback only; speak TLS, without Listen::plain_tcp or --plain-tcp".into(),
+            ));
         }
         let real = make(&directory)?;
         // Whoever reads the files of a directory and writes them does so alone.
         let mut all = LISTENING.lock();
+        let lock = lock_of(&directory, &real, &all)?;
         let (cluster, config) = if is_plain {
             (write_plain_file(&directory, &reached_at, valid)?, None)
         } else {
@@ -109,13 +117,19 @@ impl Listen {
         };
         let config = RwLock::new(config);
         let gate = Gate::default();
-        let shared = Arc::new(Shared { address: bound, reached_at, directory, real, valid, cluster, config, gate });
+        let shared =
+            Arc::new(Shared { address: bound, reached_at, directory, real, valid, cluster, config, gate, lock });
         all.retain(|other| other.strong_count() > 0);
         // The authority may be a new one.
         shared.share_config(&all);
         all.push(Arc::downgrade(&shared));
         Ok((listener, shared))
     }
+}
+
+fn is_host_and_port(address: &str) -> bool {
+    let parts = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    parts.is_some_and(|(host, port)| !host.is_empty() && !host.contains(char::is_whitespace) && port.is_ok())
 }
 
 /// A cluster that listens; it does until it ends.
@@ -134,6 +148,8 @@ pub(super) struct Shared {
     /// With which strangers are greeted; `None` for plain TCP.
     pub(super) config: RwLock<Option<Arc<ServerConfig>>>,
     pub(super) gate: Gate,
+    /// Keeps other processes out of the directory.
+    lock: Arc<File>,
 }
 
 /// All of this process that listen. Locked while files are written, so that those in a directory are of one authority, and
@@ -156,7 +172,8 @@ impl Listening {
         self.0.directory.join(CLIENT_FILE)
     }
 
-    /// Makes a new authority and new files. The old ones let nobody in any more; who is in stays.
+    /// Makes a new authority and new files. The old ones let nobody in any more; who is in stays for as long as its connection
+    /// does, and needs the new file after that.
     ///
     /// Where a program listens at several addresses with one directory, that counts at each; the files name the address of this.
     /// Another process that listens with the same directory hears of it when it listens again: give it one of its own.
@@ -216,13 +233,36 @@ fn write_files(authority: &Authority, directory: &Path, address: &str, valid: Du
     authority.to_file(address).write(&directory.join(CONTROLLER_FILE))
 }
 
-/// Writes the files of those that speak plain TCP; returns the cluster that it is of.
+/// Writes the files of those that speak plain TCP; returns the cluster that they are of.
 fn write_plain_file(directory: &Path, address: &str, valid: Duration) -> Result<u64, Error> {
-    let (cluster, expires) = (drawn(), SystemTime::now() + valid);
+    let (path, expires) = (directory.join(CONTROLLER_FILE), SystemTime::now() + valid);
+    let cluster = if path.exists() {
+        ConnectionFile::read(&path, Role::Controller)?.cluster()
+    } else {
+        let cluster = drawn();
+        ConnectionFile::new(Role::Controller, cluster, address, expires, None).write(&path)?;
+        cluster
+    };
     for (role, file) in [(Role::Engine, ENGINE_FILE), (Role::Client, CLIENT_FILE)] {
         ConnectionFile::new(role, cluster, address, expires, None).write(&directory.join(file))?;
     }
     Ok(cluster)
+}
+
+/// Takes the lock of a directory, unless this process has it.
+fn lock_of(directory: &Path, real: &Path, all: &[Weak<Shared>]) -> Result<Arc<File>, Error> {
+    if let Some(other) = all.iter().filter_map(Weak::upgrade).find(|other| other.real == real) {
+        return Ok(other.lock.clone());
+    }
+    let wrong = |problem: String| Error::ConnectionFile { path: directory.into(), problem: problem.into() };
+    let file = File::open(real).map_err(|error| wrong(format!("the directory cannot be read: {error}")))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {
+            Err(wrong("another process listens with the files in this directory; give each one of its own".into()))
+        }
+        // Where there are no locks, nobody is kept out.
+        _ => Ok(Arc::new(file)),
+    }
 }
 
 /// Makes a directory, if it is not there; returns the one name that it has.

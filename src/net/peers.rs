@@ -164,7 +164,7 @@ impl Peers {
             _ => back,
         };
         let ending = session.attend(stream, &gateway, wait).await;
-        tracing::info!(%peer, %ending, "an engine has gone");
+        tracing::info!(%peer, %ending, "the session with an engine has ended");
         let cause = match ending {
             Ending::Closed(reason) | Ending::ClosedByPeer(reason) => reason,
             ending => format!("{ending} ({peer})").into(),

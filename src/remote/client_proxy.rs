@@ -15,7 +15,7 @@ use super::behind::Behind;
 use super::claims::{Called, Claims};
 use super::slowness::{Slowness, WAITING_BYTES_MAX};
 use super::trouble::{ns, put, told};
-use super::{Gone, STOPPED};
+use super::{Gone, STOPPED, TOO_SLOW};
 use crate::actors::{Counted, Lane as Told, LaneStream, tell};
 use crate::catch::shortened;
 use crate::ledger::Request;
@@ -127,11 +127,11 @@ impl ClientProxy {
         let is_too_slow = self.slowness.is_too_slow(bytes, waiting, written);
         if is_too_slow {
             tracing::warn!(
-                client = self.client,
+                client = format_args!("{:x}", self.client),
                 waiting,
                 "a client takes too little of what is said to it, and is cut off"
             );
-            self.parts.speaker.abandon("slow consumer: too little was taken of what was said");
+            self.parts.speaker.abandon(TOO_SLOW);
         }
         is_too_slow
     }

@@ -393,6 +393,7 @@ impl Handler<Lost> for Gateway {
         let is_stopped = self.parts.fate.is_stopped.load(Ordering::Acquire);
         match self.id.filter(|_| !is_stopped && self.parts.scheduler.connected()) {
             Some(engine) => {
+                tracing::warn!(%engine, cause = &*msg.cause, tasks = self.sent.tasks(), "an engine is lost with the tasks that it has");
                 let told = self.parts.scheduler.send(Failing { engine, cause: msg.cause.clone() });
                 self.lost = Some(msg);
                 // By the mailbox: behind all that was on its way here until the Scheduler knew.

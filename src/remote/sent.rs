@@ -182,6 +182,11 @@ impl Sent {
         had
     }
 
+    /// Returns how many tasks the engine has.
+    pub(super) fn tasks(&self) -> usize {
+        self.0.iter().map(|sent| sent.count as usize).sum()
+    }
+
     /// Takes what is left, to be dropped where code of the user's may run.
     pub(super) fn take_calls(&mut self) -> Vec<Payload> {
         std::mem::take(&mut self.0).into_iter().map(|sent| sent.assignment.payload).collect()

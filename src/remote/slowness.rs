@@ -7,8 +7,8 @@ use tokio::time::Instant;
 /// Bytes that may wait for a peer. Where more wait, no more of its tasks start; and it may not take nothing for long.
 pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
 
-/// For how long a peer may take nothing while more than that waits.
-const STANDSTILL: Duration = Duration::from_secs(1);
+/// For how long a peer may take nothing while more than that waits: as long as a connection is written to in vain.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// For how long a peer may acknowledge nothing while more than that waits: a gigabyte that is on its way as one message takes
 /// as long at 150 Mbit/s.
@@ -77,8 +77,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_who_takes_nothing_of_much_for_a_while_is_too_slow() {
-        assert_eq!(too_slow_at(|round| (round * MIB, 0)).await, Some(64), "it has stood since the first");
-        assert_eq!(too_slow_at(|round| (round * MIB, round.min(60) as u64)).await, Some(71), "it stood a second ago");
+        assert_eq!(too_slow_at(|round| (round * MIB, 0)).await, Some(102), "it has stood since the first");
+        assert_eq!(
+            too_slow_at(|round| (round * MIB, round.min(60) as u64)).await,
+            Some(161),
+            "it stood ten seconds ago"
+        );
         assert_eq!(too_slow_at(|round| (200 * MIB + round * MIB / 2, round as u64)).await, None, "it takes a little");
         let late = |round| (200 * MIB + round % 500 * MIB, round as u64);
         assert_eq!(too_slow_at(late).await, None, "a message of 500 MiB is on its way");

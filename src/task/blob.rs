@@ -195,7 +195,7 @@ pub(crate) fn check_size(encoded: usize, blobs: &[Bytes]) -> Result<(), Box<str>
     }
     let all: usize = blobs.iter().map(Bytes::len).sum();
     if all > BESIDE_BYTES_MAX {
-        return Err(format!("large Blobs have {all} bytes in all, and at most {BESIDE_BYTES_MAX} may travel").into());
+        return Err(format!("large Blobs have {all} bytes in all, and at most {BESIDE_BYTES_MAX} may travel with one task; make it several").into());
     }
     Ok(())
 }

@@ -41,6 +41,17 @@ pub enum Role {
     Client,
 }
 
+impl Role {
+    /// Returns it with its article, for a sentence.
+    pub(crate) fn with_article(self) -> &'static str {
+        match self {
+            Self::Controller => "a controller",
+            Self::Engine => "an engine",
+            Self::Client => "a client",
+        }
+    }
+}
+
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -70,10 +81,10 @@ pub enum HandshakeError {
         theirs: (u16, u16),
     },
     /// The peer is of another cluster.
-    #[error("the peer is of another cluster")]
+    #[error("the peer is of another cluster; take the file that its controller writes now")]
     WrongCluster,
     /// The peer is not what was expected here.
-    #[error("the peer is {0:?}, which is not expected here")]
+    #[error("the peer says that it is {}, and nobody is let in as that here; take the file of its role", .0.with_article())]
     WrongRole(Role),
     /// The peer refused us.
     #[error("the peer refused: {0}")]
