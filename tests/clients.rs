@@ -368,3 +368,29 @@ fn whoever_cancels_thousands_of_tasks_one_by_one_before_they_have_come_stays_con
     assert_eq!(view.apply(square(8)).get_timeout(PATIENCE), Ok(64));
     assert_eq!(there.cluster.client().queue_status().get().unwrap().pending, 0);
 }
+
+#[test]
+fn a_view_of_before_means_no_engine_of_a_controller_that_took_the_place_of_the_first() {
+    let there = elsewhere(2);
+    let rc = there.connect();
+    let (before, all) = (rc.engine(1).unwrap(), rc.all());
+    assert_eq!(all.apply(square(3)).get().unwrap(), [9, 9]);
+    there.network.close();
+    eventually("its client is told", || rc.ids().is_empty());
+    // As one that is started again: another cluster, with the same files.
+    let second = Cluster::threads(2).start().unwrap();
+    let listen = Listen::at("127.0.0.1:0").directory(there.listening.client_file().parent().unwrap());
+    let listening = second.listen(listen.reached_at(there.network.address())).unwrap();
+    there.network.forward_to(listening.address());
+    there.network.open();
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    assert_eq!((rc.ids(), second.client().ids()), (vec![EngineId(2), EngineId(3)], vec![EngineId(0), EngineId(1)]));
+    let error = before.apply(square(4)).get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(&error, TaskError::EngineLost { engine: EngineId(1), .. }), "{error}");
+    assert!(all.apply(square(4)).get_timeout(PATIENCE).is_err());
+    let ar = rc.engine(3).unwrap().apply(square(5));
+    assert_eq!((ar.get_timeout(PATIENCE), ar.metadata().engine), (Ok(25), Some(EngineId(3))));
+    assert_eq!(rc.all().apply(square(6)).get_timeout(PATIENCE).unwrap(), [36, 36]);
+    let engines = rc.queue_status().get().unwrap().engines;
+    assert_eq!(engines.iter().map(|engine| engine.id).collect::<Vec<_>>(), rc.ids());
+}

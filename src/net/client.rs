@@ -125,7 +125,7 @@ impl<W: Way> Line<W> {
             asker: self.asker.clone(),
         };
         let client = Client::connected(actors.link.clone(), self.client, Box::new(connection));
-        actors.proxy.do_send(Connected(session.speaker.clone()));
+        actors.proxy.do_send(Connected { speaker: session.speaker.clone(), run: session.run });
         actix::spawn(async move {
             let is_ready = ready.await.is_ok();
             drop(tell.send(if is_ready { Ok(client) } else { Err(Error::ClusterStopped) }));
@@ -181,7 +181,7 @@ impl<W: Way> Line<W> {
                 match opened {
                     Ok((stream, true)) => break stream,
                     Ok((stream, false)) => {
-                        proxy.do_send(Connected(session.speaker.clone()));
+                        proxy.do_send(Connected { speaker: session.speaker.clone(), run: session.run });
                         break stream;
                     }
                     Err(Error::Unreachable { .. }) => backoff.begin_again(Duration::ZERO),

@@ -268,13 +268,15 @@ pub(super) struct Session {
     epoch: u32,
     /// With which of them it began. `None` until we are told: that answer may be lost, and others after it.
     began: Option<u32>,
+    /// Which run of the controller it was dialled to last.
+    pub(super) run: u64,
     limits: SessionLimits,
     pub(super) speaker: Speaker,
 }
 
 impl Session {
     fn of(number: u64, limits: SessionLimits) -> Self {
-        Self { number, epoch: 0, began: None, limits, speaker: Speaker::lasting(limits) }
+        Self { number, epoch: 0, began: None, run: 0, limits, speaker: Speaker::lasting(limits) }
     }
 }
 
@@ -294,7 +296,7 @@ impl<W: Way> Dialler<W> {
             if session.speaker.has_ended() {
                 *session = self.session(session.limits);
             }
-            let mut stream = self.find(backoff, session.epoch > 0).await?;
+            let (mut stream, run) = self.find(backoff, session.epoch > 0).await?;
             session.epoch += 1;
             let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
             let opening = Opening { session: session.number, epoch: session.epoch, known };
@@ -307,7 +309,7 @@ impl<W: Way> Dialler<W> {
                         let Session { number, epoch, limits, .. } = *session;
                         *session = Session { epoch, ..Session::of(number, limits) };
                     }
-                    session.began = Some(session.epoch);
+                    (session.began, session.run) = (Some(session.epoch), run);
                     return Ok((stream, false));
                 }
                 Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
@@ -328,10 +330,10 @@ impl<W: Way> Dialler<W> {
     }
 
     /// Dials until the controller is found.
-    async fn find(&self, backoff: &mut Backoff, has_been_there: bool) -> Result<Box<dyn Connection>, Error> {
+    async fn find(&self, backoff: &mut Backoff, has_been_there: bool) -> Result<(Box<dyn Connection>, u64), Error> {
         loop {
             let reason = match self.dial().await {
-                Ok(stream) => return Ok(stream),
+                Ok(found) => return Ok(found),
                 Err(Failed::ByStranger(reason)) if has_been_there => reason,
                 Err(Failed::ForGood(reason) | Failed::ByStranger(reason)) => return Err(self.refused(reason.into())),
                 Err(Failed::ForNow(reason)) => reason,
@@ -344,11 +346,12 @@ impl<W: Way> Dialler<W> {
         Error::Refused { address: self.address.as_str().into(), reason }
     }
 
-    async fn dial(&self) -> Result<Box<dyn Connection>, Failed> {
+    /// Connects to the controller; returns also which run of it that is.
+    async fn dial(&self) -> Result<(Box<dyn Connection>, u64), Failed> {
         let mut stream = self.way.connect(&self.address).await?;
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
         match handshake::join(&mut stream, &self.hello, &self.tasks, wait).await {
-            Ok(_) => Ok(stream),
+            Ok(theirs) => Ok((stream, theirs.incarnation)),
             Err(error @ (HandshakeError::Lost | HandshakeError::TimedOut(_) | HandshakeError::Failed(_))) => {
                 Err(Failed::ForNow(error.to_string()))
             }

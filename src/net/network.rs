@@ -21,7 +21,7 @@ use super::tls;
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
 use crate::limits::HANDSHAKE_MS_MAX;
-use crate::task::TaskTable;
+use crate::task::{TaskTable, drawn};
 use crate::views::LinkParts;
 use crate::wire::handshake::{self, Hello, Role};
 
@@ -32,6 +32,8 @@ pub(crate) struct Network(Arc<Inner>);
 struct Inner {
     controller: ArbiterHandle,
     arbiters: Mutex<Vec<Arbiter>>,
+    /// Tells this cluster from one that was before, or comes after, with the same files.
+    run: u64,
     peers: Peers,
 }
 
@@ -43,7 +45,7 @@ impl Network {
         link: LinkParts,
     ) -> Self {
         let peers = Peers::new(parts, scheduler, link);
-        Self(Arc::new(Inner { controller, arbiters: Mutex::default(), peers }))
+        Self(Arc::new(Inner { controller, arbiters: Mutex::default(), run: drawn(), peers }))
     }
 
     /// Begins to listen.
@@ -126,7 +128,7 @@ impl Network {
         let hello = Hello {
             role: Role::Controller,
             cluster: shared.cluster,
-            incarnation: std::process::id().into(),
+            incarnation: self.0.run,
             build: self.0.peers.parts.registry.build(),
         };
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot::Receiver;
 
 use super::functions::{UNNAMED, function, named};
+use super::ids_here::IdsHere;
 use super::trouble::{About, TEXT_BYTES_MAX, error, ns, trouble};
 use crate::actors::{Questions, ask};
 use crate::error::{Error, TaskError};
@@ -79,12 +80,12 @@ fn refusal(task: TaskId, error: Error) -> Refusal {
 }
 
 /// Makes of a refusal the error that it was.
-pub(super) fn error_of(refusal: Refusal) -> Error {
+pub(super) fn error_of(refusal: Refusal, ids: IdsHere) -> Error {
     match refusal {
         Refusal::UnknownResult(task) => Error::UnknownResult { task },
         Refusal::Task(task, trouble) => {
             // Which function it was is not told: whoever fetches by an id has no more than that.
-            TaskError::into(error(trouble, About { task, name: "task", attempt: Attempt(0) }))
+            TaskError::into(error(trouble, About { task, name: "task", attempt: Attempt(0), ids }))
         }
         Refusal::Stopped => Error::ClusterStopped,
         Refusal::Other(reason) => Error::System { doing: "asking the controller", reason: reason.into() },
@@ -110,7 +111,7 @@ fn remembered(record: &Record) -> Remembered {
 }
 
 /// Makes of what is remembered there a record here, by the clock of this process.
-pub(super) fn record_of(remembered: Remembered, registry: &Registry) -> Result<Record, Box<str>> {
+pub(super) fn record_of(remembered: Remembered, registry: &Registry, ids: IdsHere) -> Result<Record, Box<str>> {
     let now = Moment::now();
     let at = |ago| now.before(std::time::Duration::from_nanos(ago));
     Ok(Record {
@@ -118,7 +119,7 @@ pub(super) fn record_of(remembered: Remembered, registry: &Registry) -> Result<R
         kind: named(remembered.function, registry)?.map_or(&UNNAMED, |named| named.kind),
         label: remembered.label.map(Into::into),
         status: remembered.status,
-        engine: remembered.engine,
+        engine: remembered.engine.map(|engine| ids.here(engine)),
         attempt: remembered.attempt,
         submitted: at(remembered.submitted_ago_ns),
         started: remembered.started_ago_ns.map(at),

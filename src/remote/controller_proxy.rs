@@ -13,13 +13,14 @@ use tokio::sync::oneshot;
 use super::attend::Said;
 use super::calls::encoded_all;
 use super::conversation::Conversation;
+use super::ids_here::IdsHere;
 use super::trouble::{About, printed, take};
 use crate::actors::{CallbackCounts, Callbacks, Lane as Handed, LaneStream, ResultStore, Roster, Subscribers};
 use crate::error::TaskError;
 use crate::limits::ENGINES_TOLD_MAX;
 use crate::messages::{Cancel, Completion, Discard, LoseAll, Settled, Submission, Submit, Watch};
 use crate::registry::Registry;
-use crate::task::{Moment, TaskId};
+use crate::task::{Attempt, Moment, TaskId};
 use crate::wire::clients::{self, ToClient};
 use crate::wire::frame::Message;
 use crate::wire::protocol::decode;
@@ -30,6 +31,7 @@ pub(crate) struct ControllerProxy {
     pub(super) parts: ControllerProxyParts,
     /// What is said to the controller; `None` while it is away.
     pub(super) conversation: Option<Conversation>,
+    ids: IdsHere,
     pub(super) subscribers: Subscribers,
     /// Told when it is known which engines there are.
     ready: Option<oneshot::Sender<()>>,
@@ -54,7 +56,11 @@ pub(crate) struct ControllerProxyParts {
 /// A session with the controller has begun: what was said in others is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Connected(pub(crate) Speaker);
+pub(crate) struct Connected {
+    pub(crate) speaker: Speaker,
+    /// Which run of the controller it is.
+    pub(crate) run: u64,
+}
 
 /// The controller cannot be reached. Whoever waits for it is told.
 #[derive(Message)]
@@ -69,7 +75,13 @@ pub(crate) struct Gone;
 impl ControllerProxy {
     /// Makes one; `ready` is told when it is known which engines there are.
     pub(crate) fn new(parts: ControllerProxyParts, ready: oneshot::Sender<()>) -> Self {
-        Self { parts, conversation: None, subscribers: Subscribers::default(), ready: Some(ready) }
+        Self {
+            parts,
+            conversation: None,
+            ids: IdsHere::default(),
+            subscribers: Subscribers::default(),
+            ready: Some(ready),
+        }
     }
 
     /// Takes in what views pushed before the message at hand; what they push meanwhile holds it up no longer.
@@ -102,7 +114,7 @@ impl ControllerProxy {
             }
             ToClient::Engines(engines) => {
                 within_bounds(engines.len())?;
-                self.parts.roster.become_of(engines);
+                self.parts.roster.become_of(engines.into_iter().map(|engine| self.ids.note(engine)).collect());
                 if let Some(ready) = self.ready.take() {
                     // Who connected may have gone away.
                     let _ = ready.send(());
@@ -110,9 +122,9 @@ impl ControllerProxy {
             }
             ToClient::Joined(engine) => {
                 within_bounds(self.parts.roster.len() + 1)?;
-                self.parts.roster.add(engine);
+                self.parts.roster.add(self.ids.note(engine));
             }
-            ToClient::Left(engine, cause) => self.parts.roster.remove(engine, &cause),
+            ToClient::Left(engine, cause) => self.parts.roster.remove(self.ids.here(engine), &cause),
             ToClient::Ending => self.parts.roster.close(),
         }
         Ok(())
@@ -126,7 +138,8 @@ impl ControllerProxy {
         if count == 0 || id.client != self.parts.client || !is_said {
             return Err("tasks settled that are not this client's".into());
         }
-        let about = About { task: id, name: kind.short_name(), attempt };
+        let (ids, engine) = (self.ids, engine.map(|engine| self.ids.here(engine)));
+        let about = About { task: id, name: kind.short_name(), attempt, ids };
         let outcome = take(outcome, count, about, &message.buffers)?;
         let (ran, printed) = (ran_ns.map(Duration::from_nanos), printed(texts));
         Ok(Completion { id, count, attempt, engine, at: None, ran, outcome, kept: None, printed })
@@ -187,6 +200,13 @@ impl Handler<Submit> for ControllerProxy {
                 discard.push(request.payload);
                 continue;
             };
+            if let Some(engine) = self.ids.gone(&request.target) {
+                let cause = "it was the controller's before that was started again".into();
+                let error = TaskError::EngineLost { engine, attempt: Attempt(0), cause };
+                fail(request.id, request.payload.count(), error);
+                discard.push(request.payload);
+                continue;
+            }
             for (first, count, ready) in encoded_all(request.id, &mut request.payload, &mut discard) {
                 match ready {
                     Ok(ready) => conversation.put(first, &request, ready.call),
@@ -255,7 +275,9 @@ impl Handler<Connected> for ControllerProxy {
         if self.conversation.is_some() {
             self.lose_all();
         }
-        self.conversation = Some(Conversation::with(msg.0));
+        let Connected { speaker, run } = msg;
+        self.ids.begin(run);
+        self.conversation = Some(Conversation::with(speaker, self.ids));
     }
 }
 

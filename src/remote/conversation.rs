@@ -9,11 +9,12 @@ use actix::prelude::*;
 use super::answers::{error_of, record_of};
 use super::controller_proxy::{ControllerProxy, ControllerProxyParts};
 use super::functions::function;
+use super::ids_here::IdsHere;
 use super::trouble::ns;
 use crate::actors::Asked;
 use crate::catch::shortened;
 use crate::error::Error;
-use crate::ledger::{QueueStatus, Request};
+use crate::ledger::{EngineStatus, QueueStatus, Request};
 use crate::limits::{CANCEL_REASON_BYTES_MAX, LABEL_BYTES_MAX};
 use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
 use crate::task::{EngineId, Extras, Record, Retries, Span, Target, TaskId, TaskKind, WireCall};
@@ -25,6 +26,7 @@ use crate::wire::session::Speaker;
 /// One controller that is spoken with, from the first word on.
 pub(super) struct Conversation {
     speaker: Speaker,
+    ids: IdsHere,
     /// Functions that were named to it, by their keys.
     kinds: HashMap<u64, &'static TaskKind>,
     /// Engines that were told to it by number: the views' own lists, by their addresses, the oldest first.
@@ -79,9 +81,10 @@ enum Asker {
 }
 
 impl Conversation {
-    pub(super) fn with(speaker: Speaker) -> Self {
+    pub(super) fn with(speaker: Speaker, ids: IdsHere) -> Self {
         Self {
             speaker,
+            ids,
             kinds: HashMap::new(),
             aims: VecDeque::new(),
             next_aim: 0,
@@ -166,7 +169,8 @@ impl Conversation {
     fn aim(&mut self, target: &Target) -> Aim {
         let engines = match target {
             Target::Any => return Aim::Any,
-            Target::One(engine) => return Aim::One(*engine),
+            // Of an engine that is gone nobody asks this.
+            Target::One(engine) => return Aim::One(self.ids.there(*engine).unwrap_or(*engine)),
             Target::Of(engines) => engines,
         };
         // Nearly always the last one that was told.
@@ -181,7 +185,8 @@ impl Conversation {
             self.aims.pop_front();
         }
         self.aims.push_back((number, engines.clone()));
-        self.say(Lane::Bulk, &FromClient::Engines(number, engines.to_vec()), Vec::new());
+        let there = engines.iter().filter_map(|engine| self.ids.there(*engine)).collect();
+        self.say(Lane::Bulk, &FromClient::Engines(number, there), Vec::new());
         Aim::Of(number)
     }
 
@@ -227,18 +232,20 @@ impl Conversation {
         match (asker, answer) {
             (Asker::Status(tell), Ok(Answer::Status(status))) => {
                 let (undeliverable_callbacks, panicked_callbacks) = parts.counts.read();
-                drop(tell.send(QueueStatus { undeliverable_callbacks, panicked_callbacks, ..status }));
+                let here = |engine: EngineStatus| EngineStatus { id: self.ids.here(engine.id), ..engine };
+                let engines = status.engines.into_iter().map(here).collect();
+                drop(tell.send(QueueStatus { engines, undeliverable_callbacks, panicked_callbacks, ..status }));
             }
             (Asker::Record(tell), Ok(Answer::Record(remembered))) => {
-                drop(tell.send(Ok(record_of(*remembered, &parts.registry)?)));
+                drop(tell.send(Ok(record_of(*remembered, &parts.registry, self.ids)?)));
             }
             (Asker::Kept(tell), Ok(Answer::Kept(body))) => {
                 let bytes = body.take(&message.buffers).ok_or("a value is in a buffer that did not come")?;
                 drop(tell.send(Ok(Kept::Value(bytes))));
             }
             (Asker::Done(tell), Ok(Answer::Done)) => drop(tell.send(())),
-            (Asker::Record(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal)))),
-            (Asker::Kept(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal)))),
+            (Asker::Record(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
+            (Asker::Kept(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Status(_) | Asker::Done(_), Err(_)) => {}
             (_, Ok(_)) => return Err("an answer came to another question".into()),
         }

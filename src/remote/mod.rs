@@ -14,6 +14,7 @@ mod claims;
 mod behind;
 mod answers;
 mod conversation;
+mod ids_here;
 mod trouble;
 mod slowness;
 mod client_proxy;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::ids_here::IdsHere;
 use crate::catch::shortened;
 use crate::error::{Coded, Place, TaskError};
 use crate::task::{Attempt, EncodedValues, EngineId, Outcome, Printed, Span, Stream, TaskId, Value, WireValue};
@@ -23,6 +24,8 @@ pub(super) struct About {
     pub(super) task: TaskId,
     pub(super) name: &'static str,
     pub(super) attempt: Attempt,
+    /// What the engines that it names are called here.
+    pub(super) ids: IdsHere,
 }
 
 /// Puts an outcome into a message.
@@ -92,14 +95,15 @@ pub(super) fn trouble(error: TaskError, text_bytes_max: usize) -> Trouble {
 
 /// Gives an error its place back.
 pub(super) fn error(trouble: Trouble, about: About) -> TaskError {
-    let About { task, name, attempt } = about;
-    let place = |engine: Option<EngineId>| Box::new(Place { task, name, engine, attempt });
+    let About { task, name, attempt, ids } = about;
+    let here = |engine| ids.here(engine);
+    let place = |engine: Option<EngineId>| Box::new(Place { task, name, engine: engine.map(here), attempt });
     match trouble {
         Trouble::Failed(engine, text) => TaskError::Failed { place: place(engine), text },
         Trouble::Panicked(engine, message) => TaskError::Panicked { place: place(engine), message },
         Trouble::Cancelled(reason) => TaskError::Cancelled { reason },
         Trouble::TimedOut(ns) => TaskError::TimedOut { deadline: Duration::from_nanos(ns) },
-        Trouble::EngineLost(engine, attempt, cause) => TaskError::EngineLost { engine, attempt, cause },
+        Trouble::EngineLost(engine, attempt, cause) => TaskError::EngineLost { engine: here(engine), attempt, cause },
         Trouble::Overloaded(what, limit) => {
             let known = ["tasks", "bytes", "sets of engines", "queues of functions", "functions"]
                 .into_iter()
@@ -107,7 +111,7 @@ pub(super) fn error(trouble: Trouble, about: About) -> TaskError {
             TaskError::Overloaded { what: known.unwrap_or("things"), limit: usize::try_from(limit).unwrap_or(0) }
         }
         Trouble::NoEngines => TaskError::NoEngines,
-        Trouble::Unknown(engine, task, lack) => TaskError::UnknownTask { engine, task, lack },
+        Trouble::Unknown(engine, task, lack) => TaskError::UnknownTask { engine: here(engine), task, lack },
         Trouble::Arguments(text) => TaskError::Undecodable { what: Coded::Arguments, text },
         Trouble::Value(text) => TaskError::Undecodable { what: Coded::Result, text },
         Trouble::Evicted => TaskError::ResultEvicted,
@@ -154,7 +158,8 @@ mod tests {
 
     #[test]
     fn every_error_that_a_task_may_end_with_comes_back_as_it_was() {
-        let about = About { task: TaskId { client: 7, seq: 9 }, name: "square", attempt: Attempt(2) };
+        let ids = IdsHere::default();
+        let about = About { task: TaskId { client: 7, seq: 9 }, name: "square", attempt: Attempt(2), ids };
         let place =
             || Box::new(Place { task: about.task, name: "square", engine: Some(EngineId(3)), attempt: Attempt(2) });
         let errors = [
