@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +17,9 @@ const VERSION: u32 = 1;
 
 /// A file that is longer is none of ours.
 const BYTES_MAX: u64 = 64 << 10;
+
+/// The path of what comes on the standard input.
+const STDIN: &str = "-";
 
 /// What is in a connection file. The controller has one too: with the authority's key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -32,6 +36,19 @@ pub(crate) struct ConnectionFile {
     pub(crate) expires_unix_s: u64,
     /// By what the two sides know each other; `None` where the controller speaks plain TCP, within one machine.
     pub(crate) tls: Option<Credentials>,
+    /// Which launch the engine is of that this was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) launch: Option<Launch>,
+}
+
+/// Which launch an engine is of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Launch {
+    /// Drawn for each.
+    pub(crate) number: u64,
+    /// The file comes on the standard input, and when that ends the engine is to leave.
+    pub(crate) is_leashed: bool,
 }
 
 /// By what a peer knows its cluster, and is known.
@@ -55,6 +72,7 @@ impl ConnectionFile {
             address: address.into(),
             expires_unix_s: unix_s(expires),
             tls,
+            launch: None,
         }
     }
 
@@ -73,9 +91,12 @@ impl ConnectionFile {
     /// [`Error::ConnectionFile`], with what is wrong with it and what to do.
     pub(crate) fn read(path: &Path, role: Role) -> Result<Self, Error> {
         let wrong = |problem: String| Error::ConnectionFile { path: path.into(), problem: problem.into() };
-        let text = read_private(path).map_err(wrong)?;
-        let file: Self =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("it is no connection file: {error}")))?;
+        let no_file = |error: serde_json::Error| format!("it is no connection file: {error}");
+        let file: Self = if path == Path::new(STDIN) {
+            read_stdin().map_err(|error| wrong(format!("as the standard input, {}", no_file(error))))?
+        } else {
+            serde_json::from_str(&read_private(path).map_err(wrong)?).map_err(|error| wrong(no_file(error)))?
+        };
         file.check(role, SystemTime::now()).map_err(wrong)?;
         Ok(file)
     }
@@ -129,6 +150,13 @@ pub(crate) fn a(role: Role) -> &'static str {
 
 fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// Reads a file from the standard input, and not a byte behind it: what comes there is the end of it, sooner or later.
+fn read_stdin() -> Result<ConnectionFile, serde_json::Error> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(serde_json::Error::io)?;
+    let mut reader = serde_json::Deserializer::from_reader(File::from(stdin).take(BYTES_MAX));
+    ConnectionFile::deserialize(&mut reader)
 }
 
 /// Reads a file that nobody else can.

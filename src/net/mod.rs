@@ -14,6 +14,8 @@ mod vigil;
 mod peers;
 mod way;
 mod dial;
+mod stay;
+mod told;
 mod client;
 mod clients;
 #[cfg(test)]

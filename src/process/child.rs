@@ -19,7 +19,7 @@ use super::tally::Tally;
 use crate::actors::Witness;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
-use crate::remote::{Serving, serve};
+use crate::remote::{Departure, Serving, serve};
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
@@ -102,7 +102,8 @@ impl Summons {
             let (reader, writer) = stream.into_split();
             let told = Told { tally, capture: Capture::start(printed, speaker.clone())? };
             let witness = Some(Arc::new(told) as Arc<dyn Witness>);
-            let serving = Serving { registry, speaker, witness, patience: Limits::default().spin() };
+            let (patience, departure) = (Limits::default().spin(), Departure::default());
+            let serving = Serving { registry, speaker, witness, patience, departure };
             Ok::<_, Box<dyn std::error::Error>>(serve(reader, writer, serving).await)
         })?;
         match ending {

@@ -21,7 +21,9 @@ use crate::task::TaskTable;
 const MAGIC: [u8; 4] = *b"call";
 
 /// The versions of the protocol that this crate speaks, lowest and highest.
-pub const VERSIONS: (u16, u16) = (1, 1);
+///
+/// In version 1 an engine could not say that it leaves.
+pub const VERSIONS: (u16, u16) = (2, 2);
 
 /// For a table of tasks, from a peer that belongs here: some 50 000 of them.
 const TASKS: FrameLimits = FrameLimits { header_bytes_max: 1 << 20, buffers_max: 0, buffer_bytes_max: 0 };

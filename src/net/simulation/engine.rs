@@ -8,8 +8,9 @@ use tokio::task::JoinHandle;
 
 use super::{Scene, dialler};
 use crate::error::Error;
-use crate::net::dial::{Serve, stay};
+use crate::net::stay::{Serve, stay};
 use crate::net::way::Connection;
+use crate::remote::Departure;
 use crate::remote::simulation::{Life, Random, work};
 use crate::wire::frame::Message;
 use crate::wire::handshake::Role;
@@ -23,7 +24,7 @@ pub(super) async fn engine(host: String, seed: u64, scene: Rc<Scene>) -> turmoil
     let mut random = Random(seed ^ turmoil::sim_elapsed().unwrap_or_default().as_nanos() as u64);
     let dialler = dialler(Role::Engine, &host, Duration::from_secs(30), random.next(), &scene)?;
     loop {
-        match stay(&dialler, Duration::ZERO, |speaker| Inline::new(&host, speaker, &scene)).await {
+        match stay(&dialler, Duration::ZERO, &Departure::default(), |speaker| Inline::new(&host, speaker, &scene)).await {
             Err(Error::Unreachable { .. }) => scene.world.note(format!("{host} has not found the controller")),
             ended => panic!("{host}: {ended:?}"),
         }

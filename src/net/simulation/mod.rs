@@ -80,7 +80,7 @@ fn dialler(role: Role, host: &str, search: Duration, number: u64, scene: &Scene)
     };
     let (host, links, random) = (host.into(), scene.links.clone(), RefCell::new(Random(number)));
     let way = Simulated { host, links, random, frail_once_in };
-    Ok(Dialler { address: "controller".into(), search, way, hello, tasks })
+    Ok(Dialler { address: "controller".into(), search, way, hello, tasks, is_leashed: false })
 }
 
 /// Runs one seed; returns what happened.
