@@ -124,6 +124,8 @@ mod remote;
 mod process;
 #[cfg(all(unix, feature = "remote"))]
 mod net;
+#[cfg(all(unix, feature = "remote"))]
+pub mod launchers;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;

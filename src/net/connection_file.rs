@@ -76,6 +76,11 @@ impl ConnectionFile {
         }
     }
 
+    /// Returns the same for an engine of this launch.
+    pub(crate) fn for_launch(&self, number: u64, is_leashed: bool) -> Self {
+        Self { launch: Some(Launch { number, is_leashed }), ..self.clone() }
+    }
+
     pub(crate) fn has_expired(&self) -> bool {
         unix_s(SystemTime::now()) > self.expires_unix_s
     }

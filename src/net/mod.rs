@@ -12,6 +12,7 @@ mod held;
 mod network;
 mod vigil;
 mod peers;
+mod arrivals;
 mod way;
 mod dial;
 mod stay;
@@ -21,12 +22,14 @@ mod clients;
 #[cfg(test)]
 mod simulation;
 
+pub(crate) use arrivals::Arrivals;
+pub(crate) use connection_file::ConnectionFile;
 pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};
-/// Draws the number of a new cluster or client.
-fn drawn() -> u64 {
+pub use listen::{Listen, Listening};
+
+/// Draws the number of a new cluster, client or launch.
+pub(crate) fn drawn() -> u64 {
     std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id())
 }
-
-pub use listen::{Listen, Listening};
