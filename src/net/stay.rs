@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dial::{Backoff, Dialler};
 use super::way::{Connection, Way};
@@ -29,6 +29,9 @@ impl Serve for Desk {
         Desk::finish(self).await;
     }
 }
+
+/// How long an engine that is to leave looks for a controller that is away: that waits no longer for an engine.
+const AWAY: Duration = Duration::from_secs(5);
 
 /// Is an engine until the cluster lets it go, or is not found again; then it may `finish` what it runs. Or until it is told to
 /// leave. `new` makes what serves in a session.
@@ -57,6 +60,15 @@ pub(super) async fn stay<W: Way, S: Serve>(
     stayed
 }
 
+/// Waits until an engine that is to leave looks for its controller no more: at once, if no session knows of it yet, so that there is
+/// nobody to be told.
+async fn is_given_up(departure: &Departure, is_known: bool) {
+    departure.told().await;
+    if is_known {
+        sleep(AWAY).await;
+    }
+}
+
 async fn stay_with<W: Way, S: Serve>(
     dialler: &Dialler<W>,
     desk: &mut Option<S>,
@@ -68,8 +80,7 @@ async fn stay_with<W: Way, S: Serve>(
     loop {
         let stream = tokio::select! {
             found = dialler.find(&mut backoff) => found?,
-            // No session knows of it yet, so there is nobody to be told.
-            _ = departure.told(), if desk.is_none() => return Ok(()),
+            () = is_given_up(departure, desk.is_some()) => return Ok(()),
         };
         let (stream, is_resumed) = match dialler.open_over(stream, &mut session).await {
             Ok(opened) => opened,

@@ -8,7 +8,7 @@ use callboard::launchers::{JobState, Local, Template};
 use callboard::task::Attempt;
 use callboard::{Cluster, Error, Listen, TaskError};
 
-use super::{PATIENCE, failed, nap, processes_of, say, site, square};
+use super::{PATIENCE, failed, processes_of, say, site, square};
 use crate::support::{CommonGate, eventually, our_threads};
 
 pub(super) const TESTS: &[(&str, fn())] = &[
@@ -75,7 +75,10 @@ pub(super) const CONTROLS: &str = "--controls";
 /// Launches engines, and waits for its end.
 pub(super) fn control(arguments: &[String]) {
     let [directory, word] = arguments else { panic!("{arguments:?}") };
-    let cluster = Cluster::without_engines().start().unwrap();
+    let cluster = Cluster::without_engines().start().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        std::process::exit(4)
+    });
     cluster.listen(Listen::at("127.0.0.1:0").directory(directory)).unwrap();
     let engines = cluster.launch(Local::new().program_args([word]), 2).unwrap();
     engines.joined().get().unwrap();
@@ -100,8 +103,8 @@ fn what_is_ended_takes_no_work_with_it() {
     let rc = site.cluster.client();
     let first = site.cluster.launch(Local::new().program_args([&site.word]), 1).unwrap();
     first.joined().get_timeout(PATIENCE).unwrap();
-    let running = rc.load_balanced().apply(nap("ended".into(), 400));
-    CommonGate::named("ended".into()).pass();
+    let running = rc.load_balanced().apply(site.nap("ended", 400));
+    site.has_begun("ended");
     let waiting: Vec<_> = (0..100).map(|x| rc.load_balanced().apply(square(x))).collect();
     first.end().get_timeout(PATIENCE).unwrap();
     assert_eq!(running.get_timeout(PATIENCE), Ok(400));
@@ -116,8 +119,8 @@ fn what_does_not_return_is_killed() {
     let site = site();
     let engines = site.cluster.launch(Local::new().program_args([&site.word]), 1).unwrap();
     engines.joined().get_timeout(PATIENCE).unwrap();
-    let stuck = site.cluster.client().load_balanced().apply(nap("stuck".into(), 600_000));
-    CommonGate::named("stuck".into()).pass();
+    let stuck = site.cluster.client().load_balanced().apply(site.nap("stuck", 600_000));
+    site.has_begun("stuck");
     let began = Instant::now();
     engines.end_within(Duration::from_millis(200)).get_timeout(PATIENCE).unwrap();
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
@@ -150,10 +153,11 @@ fn whoever_does_not_join_is_told_at_once() {
     // A program that is an engine only once its `main` calls `init`.
     let exe = std::env::current_exe().unwrap();
     let forgets = Template::new("env").args(["CALLBOARD_TEST_FORGETS_INIT=1", "{program}"]).program(exe);
-    let forgets = forgets.program_args(["--callboard-dial", "--controls", "of-no-use"]);
+    let forgets = forgets.program_args(["--callboard-dial", CONTROLS, "of", "no use"]);
     let told = failed(&site.cluster.launch(forgets, 1).unwrap());
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(told.starts_with("env: it ended with"), "{told}");
+    let forgotten = "env: it ended with exit status: 4; it printed last: this process was launched as an engine and starts a cluster";
+    assert!(told.starts_with(forgotten), "{told}");
     drop(dying);
     site.nothing_is_left();
 }

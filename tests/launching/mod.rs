@@ -13,7 +13,7 @@ use callboard::launchers::Launched;
 use callboard::prelude::*;
 use callboard::{Error, Listen, Listening};
 
-use crate::support::{CommonGate, eventually};
+use crate::support::eventually;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,8 +36,8 @@ fn say(what: String) {
 
 /// Says that it runs, and goes on for a while.
 #[task]
-fn nap(gate: String, ms: u64) -> u64 {
-    CommonGate::named(gate).open();
+fn nap(begun: PathBuf, ms: u64) -> u64 {
+    std::fs::write(begun, "").unwrap();
     std::thread::sleep(Duration::from_millis(ms));
     ms
 }
@@ -47,6 +47,7 @@ struct Site {
     cluster: Cluster,
     listening: Listening,
     directory: tempfile::TempDir,
+    gates: tempfile::TempDir,
     word: String,
 }
 
@@ -56,13 +57,26 @@ fn site() -> Site {
     let directory = tempfile::tempdir().unwrap();
     let cluster = Cluster::without_engines().start().unwrap();
     let listening = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path())).unwrap();
-    Site { cluster, listening, directory, word: format!("engines-of-{}-{number}", std::process::id()) }
+    let gates = tempfile::tempdir().unwrap();
+    Site { cluster, listening, directory, gates, word: format!("engines-of-{}-{number}", std::process::id()) }
 }
 
 impl Site {
     /// Returns the processes that have something to do with its engines.
     fn processes(&self) -> Vec<(u32, String)> {
         processes_of(&self.word)
+    }
+
+    /// Makes a task that naps.
+    fn nap(&self, name: &str, ms: u64) -> nap {
+        nap(self.gates.path().join(name), ms)
+    }
+
+    /// Waits until a nap has begun.
+    #[track_caller]
+    fn has_begun(&self, name: &str) {
+        let begun = self.gates.path().join(name);
+        eventually("it naps", || begun.exists());
     }
 
     /// Returns what is in its directory beside the cluster's own files.
@@ -131,6 +145,8 @@ pub(crate) fn tests() -> Vec<(&'static str, fn())> {
 /// Has this program be something else, if its arguments say so.
 pub(crate) fn be_another(arguments: &[String]) -> bool {
     match arguments {
+        // It was told to dial, and has not called `init`.
+        [dial, rest @ ..] if dial == "--callboard-dial" => return be_another(rest),
         [what, rest @ ..] if what == local::CONTROLS => local::control(rest),
         [what, rest @ ..] if what == slurm::INSIDE => slurm::be_inside(rest),
         _ => return false,

@@ -7,8 +7,8 @@ use callboard::task::Attempt;
 use callboard::{Cluster, EngineEvent, Listen};
 
 use super::daemons::{SLURM, SlurmCluster, are_there, run};
-use super::{PATIENCE, Site, failed, nap, pid, site, square};
-use crate::support::{CommonGate, eventually};
+use super::{PATIENCE, Site, failed, pid, site, square};
+use crate::support::eventually;
 
 pub(super) const TESTS: &[(&str, fn())] = &[("slurm", everything)];
 
@@ -87,8 +87,8 @@ fn a_job_that_is_cancelled_leaves_and_its_work_moves_on(slurm: &SlurmCluster) {
     let first = site.cluster.launch(engines(slurm, &site), 1).unwrap();
     let [engine] = first.joined().get_timeout(PATIENCE).unwrap()[..] else { panic!("there is one") };
     let mut events = rc.engine_events();
-    let running = rc.load_balanced().apply(nap("scancel".into(), 1_500));
-    CommonGate::named("scancel".into()).pass();
+    let running = rc.load_balanced().apply(site.nap("scancel", 1_500));
+    site.has_begun("scancel");
     let waiting: Vec<_> = (0..50).map(|x| rc.load_balanced().apply(square(x))).collect();
     let number = first.states()[0].0.replace("Slurm job ", "");
     run(slurm.command("scancel").arg(&number));
@@ -161,7 +161,7 @@ fn at_its_time_limit_an_engine_leaves_and_its_work_moves_on(slurm: &SlurmCluster
     let [engine] = first.joined().get_timeout(PATIENCE).unwrap()[..] else { panic!("there is one") };
     let mut events = rc.engine_events();
     // More than it has time for.
-    let tasks: Vec<_> = (0..70).map(|n| rc.load_balanced().apply(nap(format!("limit {n}"), 2_000))).collect();
+    let tasks: Vec<_> = (0..70).map(|n| rc.load_balanced().apply(site.nap(&format!("limit {n}"), 2_000))).collect();
     let began = Instant::now();
     let cause = loop {
         match events.recv_timeout(Duration::from_secs(150)).unwrap().unwrap() {

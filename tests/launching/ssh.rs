@@ -6,8 +6,8 @@ use callboard::launchers::{JobState, Ssh};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::daemons::{Sshd, are_there};
-use super::{PATIENCE, failed, nap, site};
-use crate::support::{CommonGate, eventually};
+use super::{PATIENCE, failed, site};
+use crate::support::eventually;
 
 pub(super) const TESTS: &[(&str, fn())] = &[("ssh", everything)];
 
@@ -62,8 +62,8 @@ fn engines_leave_when_ssh_is_killed(sshd: &Sshd) {
     let ssh = Ssh::to(["a"]).args(sshd.args()).program_args([&site.word]);
     let engines = site.cluster.launch(ssh, 1).unwrap();
     engines.joined().get_timeout(PATIENCE).unwrap();
-    let running = site.cluster.client().load_balanced().apply(nap("ssh".into(), 500));
-    CommonGate::named("ssh".into()).pass();
+    let running = site.cluster.client().load_balanced().apply(site.nap("ssh", 500));
+    site.has_begun("ssh");
     let client = site.processes().into_iter().find(|(_, line)| line.starts_with("ssh ")).unwrap();
     kill_process(Pid::from_raw(client.0 as i32).unwrap(), Signal::KILL).unwrap();
     assert_eq!(running.get_timeout(PATIENCE), Ok(500), "it finishes what it runs");
