@@ -259,7 +259,10 @@ fn a_file_comes_on_the_standard_input_and_others_who_read_there_find_nothing() {
     let mut other = command(Path::new("-"), PATIENCE).stdin(Stdio::piped()).spawn().unwrap();
     other.stdin.take().unwrap().write_all(b"{\"callboard\": 1}").unwrap();
     let (status, said) = Dialling(other).end();
-    assert!(!status.success() && said.contains("connection file -: as the standard input, it is no connection"), "{said}");
+    assert!(
+        !status.success() && said.contains("connection file -: as the standard input, it is no connection"),
+        "{said}"
+    );
 }
 
 /// What has a program be an engine for a moment, and then wait.

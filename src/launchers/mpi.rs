@@ -63,9 +63,15 @@ impl Default for Mpi {
 
 impl Launcher for Mpi {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
-        let mut template = Template::new(&self.command)
-            .args(self.args.iter().cloned())
-            .args(["-n", "{n}", "sh", "-c", READ_FROM_FILE, "{file}", "{program}"]);
+        let mut template = Template::new(&self.command).args(self.args.iter().cloned()).args([
+            "-n",
+            "{n}",
+            "sh",
+            "-c",
+            READ_FROM_FILE,
+            "{file}",
+            "{program}",
+        ]);
         template.program = self.program.clone();
         template.launch(file, n)
     }

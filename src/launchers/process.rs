@@ -56,7 +56,9 @@ impl ProcessJob {
         let failed = |error: io::Error| {
             let program = argv.first().map(|program| program.display().to_string()).unwrap_or_default();
             let problem = match error.kind() {
-                io::ErrorKind::NotFound => format!("there is no program {program} on this machine; install it, or name where it is"),
+                io::ErrorKind::NotFound => {
+                    format!("there is no program {program} on this machine; install it, or name where it is")
+                }
                 _ => format!("{program} cannot be started: {error}"),
             };
             Error::Launch { by: name.as_str().into(), problem: problem.into() }

@@ -78,7 +78,8 @@ impl Slurm {
 
     /// Has them be elements of a job array.
     fn array(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
-        let zero = || Error::Launch { by: "sbatch".into(), problem: "an argument of the program has a zero byte".into() };
+        let zero =
+            || Error::Launch { by: "sbatch".into(), problem: "an argument of the program has a zero byte".into() };
         let line = quoted(&self.program.argv()?).ok_or_else(zero)?;
         let stem = file.directory().join(file.stem());
         let printed = |end: &str| {
@@ -94,7 +95,8 @@ impl Slurm {
         let said = run("sbatch", &argv, &script(&line, file.text()))?;
         // With clusters it is `number;cluster`.
         let number = said.trim().split(';').next().and_then(|number| number.parse::<u64>().ok());
-        let unread = || Error::Launch { by: "sbatch".into(), problem: format!("it said no number of a job: {said:?}").into() };
+        let unread =
+            || Error::Launch { by: "sbatch".into(), problem: format!("it said no number of a job: {said:?}").into() };
         let commands = [self.command("squeue"), self.command("scancel")];
         let array = Arc::new(ArrayJob::new(number.ok_or_else(unread)?, commands, stem));
         Ok((0..n).map(|index| Box::new(Element::new(array.clone(), index)) as Box<dyn LaunchedJob>).collect())
@@ -115,7 +117,9 @@ fn script(line: &[u8], file: &str) -> Vec<u8> {
 pub(super) fn run(by: &str, argv: &[OsString], stdin: &[u8]) -> Result<String, Error> {
     let refused = |problem: String| Error::Launch { by: by.into(), problem: problem.into() };
     let output = output(argv, stdin).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => refused(format!("there is no {by} on this machine; launch from where Slurm's commands are")),
+        io::ErrorKind::NotFound => {
+            refused(format!("there is no {by} on this machine; launch from where Slurm's commands are"))
+        }
         _ => refused(error.to_string()),
     })?;
     if !output.status.success() {

@@ -28,10 +28,31 @@ pub(super) struct ArrayJob {
 }
 
 /// The queue as it was seen last.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seen {
     at: Option<Instant>,
     states: HashMap<usize, JobState>,
+    /// Of elements that are not named one by one: what never ran, once it is cancelled.
+    others: Option<JobState>,
+}
+
+impl Seen {
+    /// Takes in what `squeue` says now. What is over stays as it was: it is forgotten after a while.
+    fn take_in(&mut self, said: &str) {
+        self.states.retain(|_, state| *state == JobState::Running || state.is_ended());
+        self.states.values_mut().filter(|state| !state.is_ended()).for_each(|state| *state = gone());
+        self.others.take_if(|state| !state.is_ended());
+        for (index, state) in said.lines().filter_map(read) {
+            match index {
+                Some(index) => drop(self.states.insert(index, state)),
+                None => self.others = Some(state),
+            }
+        }
+    }
+
+    fn of(&self, index: usize) -> JobState {
+        self.states.get(&index).or(self.others.as_ref()).cloned().unwrap_or_else(gone)
+    }
 }
 
 impl ArrayJob {
@@ -44,26 +65,24 @@ impl ArrayJob {
         let mut seen = self.seen.lock();
         if seen.at.is_none_or(|at| at.elapsed() > FRESH) {
             match self.look() {
-                Ok(states) => seen.states.extend(states),
-                Err(problem) if problem.contains("Invalid job id") => {
-                    // It has forgotten the job. What was over stays as it was.
-                    let gone = JobState::Ended { cause: "Slurm knows it no more".into() };
-                    seen.states.retain(|_, state| state.is_ended());
-                    seen.states.entry(index).or_insert(gone);
-                }
+                Ok(said) => seen.take_in(&said),
+                // It has forgotten the job.
+                Err(problem) if problem.contains("Invalid job id") => seen.take_in(""),
                 // Its controller is away for a moment, it may be: what was seen counts.
-                Err(problem) => tracing::warn!(job = self.number, problem, "Slurm's queue cannot be looked at"),
+                Err(problem) => {
+                    tracing::warn!(job = self.number, problem, "Slurm's queue cannot be looked at");
+                    seen.others.get_or_insert(JobState::Waiting { reason: "it cannot be looked at".into() });
+                }
             }
             seen.at = Some(Instant::now());
         }
-        let unseen = || JobState::Waiting { reason: "it was submitted".into() };
-        seen.states.get(&index).cloned().unwrap_or_else(unseen)
+        seen.of(index)
     }
 
-    fn look(&self) -> Result<Vec<(usize, JobState)>, String> {
+    fn look(&self) -> Result<String, String> {
         let mut argv = vec![self.squeue.clone(), format!("--jobs={}", self.number).into()];
         argv.extend(["--noheader", "--array", "--states=all", "--format=%K|%T|%r"].map(OsString::from));
-        run("squeue", &argv, b"").map(|said| states(&said)).map_err(|error| error.to_string())
+        run("squeue", &argv, b"").map_err(|error| error.to_string())
     }
 
     fn cancel(&self, index: usize, more: &[&str]) {
@@ -83,22 +102,24 @@ impl ArrayJob {
     }
 }
 
-/// Reads what `squeue` says of each element.
-fn states(said: &str) -> Vec<(usize, JobState)> {
-    let state = |line: &str| {
-        let mut fields = line.trim().split('|');
-        let (index, state, reason) = (fields.next()?.parse().ok()?, fields.next()?, fields.next()?);
-        let state = match state {
-            "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => JobState::Waiting { reason: reason.into() },
-            "RUNNING" | "COMPLETING" | "CONFIGURING" | "SUSPENDED" | "STOPPED" | "RESIZING" | "SIGNALING" | "STAGE_OUT" => {
-                JobState::Running
-            }
-            ended if reason == "None" => JobState::Ended { cause: format!("it is {ended}").into() },
-            ended => JobState::Ended { cause: format!("it is {ended} ({reason})").into() },
-        };
-        Some((index, state))
+fn gone() -> JobState {
+    JobState::Ended { cause: "it is in Slurm's queue no more".into() }
+}
+
+/// Reads what `squeue` says of an element, or of those that are not named.
+fn read(line: &str) -> Option<(Option<usize>, JobState)> {
+    let mut fields = line.trim().split('|');
+    let (index, state, reason) = (fields.next()?, fields.next()?, fields.next()?);
+    let index = if index == "N/A" { None } else { Some(index.parse().ok()?) };
+    let state = match state {
+        "PENDING" | "REQUEUED" | "REQUEUE_HOLD" | "SPECIAL_EXIT" => JobState::Waiting { reason: reason.into() },
+        "RUNNING" | "COMPLETING" | "CONFIGURING" | "SUSPENDED" | "STOPPED" | "RESIZING" | "SIGNALING" | "STAGE_OUT" => {
+            JobState::Running
+        }
+        ended if reason == "None" => JobState::Ended { cause: format!("it is {ended}").into() },
+        ended => JobState::Ended { cause: format!("it is {ended} ({reason})").into() },
     };
-    said.lines().filter_map(state).collect()
+    Some((index, state))
 }
 
 /// Reads the last part of a file; nothing, if it is not there.
@@ -186,18 +207,31 @@ impl Drop for Element {
 mod tests {
     use super::*;
 
+    fn ended(cause: &str) -> JobState {
+        JobState::Ended { cause: cause.into() }
+    }
+
     #[test]
     fn what_squeue_says_is_read_element_by_element() {
-        let said = "0|RUNNING|None\n1|PENDING|Resources\n2|FAILED|NonZeroExitCode\n 3|COMPLETED|None\nN/A|?\n\n4|TIMEOUT|TimeLimit\n";
-        let ended = |cause: &str| JobState::Ended { cause: cause.into() };
+        let mut seen = Seen::default();
+        seen.take_in("0|RUNNING|None\n1|PENDING|Resources\n2|FAILED|NonZeroExitCode\n 3|COMPLETED|None\n?|?\n\n4|TIMEOUT|TimeLimit\n");
         let expected = [
-            (0, JobState::Running),
-            (1, JobState::Waiting { reason: "Resources".into() }),
-            (2, ended("it is FAILED (NonZeroExitCode)")),
-            (3, ended("it is COMPLETED")),
-            (4, ended("it is TIMEOUT (TimeLimit)")),
+            JobState::Running,
+            JobState::Waiting { reason: "Resources".into() },
+            ended("it is FAILED (NonZeroExitCode)"),
+            ended("it is COMPLETED"),
+            ended("it is TIMEOUT (TimeLimit)"),
+            gone(),
         ];
-        assert_eq!(states(said), expected);
+        assert_eq!((0..6).map(|index| seen.of(index)).collect::<Vec<_>>(), expected);
+        // What never ran is not named any more once it is cancelled; what is over is forgotten after a while.
+        seen.take_in("0|RUNNING|None\nN/A|CANCELLED|Resources\n");
+        let states: Vec<_> = (0..5).map(|index| seen.of(index)).collect();
+        assert_eq!(states[..2], [JobState::Running, ended("it is CANCELLED (Resources)")]);
+        assert_eq!(states[2..], expected[2..5]);
+        seen.take_in("");
+        assert_eq!(seen.of(0), gone());
+        assert_eq!(seen.of(2), expected[2]);
     }
 
     #[test]

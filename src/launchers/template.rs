@@ -90,7 +90,9 @@ impl Template {
         if let Some(max) = self.per_host
             && n > hosts * max
         {
-            return Err(format!("{n} engines are asked for, and {hosts} hosts have {max} each; name more hosts, or ask for fewer"));
+            return Err(format!(
+                "{n} engines are asked for, and {hosts} hosts have {max} each; name more hosts, or ask for fewer"
+            ));
         }
         let share = |at: usize| n / hosts + usize::from(at < n % hosts);
         let shares = self.hosts.iter().enumerate().map(|(at, host)| (&**host, share(at)));
@@ -137,7 +139,8 @@ impl Launcher for Template {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
         let command = Path::new(&self.command).file_name().unwrap_or(&self.command).display().to_string();
         let shares = self.shares(n);
-        let shares = shares.map_err(|problem| Error::Launch { by: command.as_str().into(), problem: problem.into() })?;
+        let shares =
+            shares.map_err(|problem| Error::Launch { by: command.as_str().into(), problem: problem.into() })?;
         let program = if self.has("{program}") { self.program.argv()? } else { Vec::new() };
         let path = if self.has("{file}") { Some(file.path()?) } else { None };
         let mut jobs: Vec<Box<dyn LaunchedJob>> = Vec::new();
@@ -183,14 +186,9 @@ mod tests {
     #[test]
     fn engines_are_dealt_out_to_hosts_in_turn() {
         let on = |hosts: &[&str]| Template::new("ssh").args(["{host}"]).hosts(hosts.iter().copied());
-        let cases: [(&[&str], usize, &[(&str, usize)]); 3] = [
-            (&["a", "b"], 5, &[("a", 3), ("b", 2)]),
-            (&["a", "b", "c"], 2, &[("a", 1), ("b", 1)]),
-            (&["a"], 7, &[("a", 7)]),
-        ];
-        for (hosts, n, expected) in cases {
-            assert_eq!(on(hosts).shares(n).unwrap(), expected);
-        }
+        assert_eq!(on(&["a", "b"]).shares(5).unwrap(), [("a", 3), ("b", 2)]);
+        assert_eq!(on(&["a", "b", "c"]).shares(2).unwrap(), [("a", 1), ("b", 1)]);
+        assert_eq!(on(&["a"]).shares(7).unwrap(), [("a", 7)]);
         assert!(on(&[]).shares(1).unwrap_err().contains("has none"));
         assert!(on(&["-oProxyCommand=x"]).shares(1).unwrap_err().contains("no name of a host"));
         assert!(on(&["a", "b"]).engines_per_host(3).shares(7).unwrap_err().contains("2 hosts have 3 each"));

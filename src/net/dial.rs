@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::connection_file::ConnectionFile;
 use super::stay::stay;
-use super::told::Told;
 use super::tls;
+use super::told::Told;
 use super::way::{Connection, Failed, Tcp, Way};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};

@@ -62,10 +62,8 @@ impl Told {
     /// Has them leave when the standard input ends: whoever holds its other end is gone, or wants them to go. Tasks find an
     /// empty one.
     pub(super) fn when_stdin_ends(&self) -> Result<(), Error> {
-        let held = hold_stdin().map_err(|error| Error::System {
-            doing: "holding on to the standard input",
-            reason: error.to_string(),
-        })?;
+        let held = hold_stdin()
+            .map_err(|error| Error::System { doing: "holding on to the standard input", reason: error.to_string() })?;
         let tell = Arc::downgrade(&self.0);
         let wait = move || {
             wait_for_end(held);

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use super::{Departure, STOPPED};
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
+use super::{Departure, STOPPED};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -104,7 +104,8 @@ impl Desk {
                 self.engine = Some(engine);
             }
             (ToEngine::Run(calls), Some(_)) if self.departure.is_told() => {
-                let back = calls.iter().map(|call| (Span { first: call.id, count: call.count }, call.attempt)).collect();
+                let back =
+                    calls.iter().map(|call| (Span { first: call.id, count: call.count }, call.attempt)).collect();
                 self.speaker.say_or_end(Lane::Bulk, encode(&FromEngine::Back(back), Vec::new()));
             }
             (ToEngine::Run(calls), Some(engine)) => {

@@ -79,7 +79,8 @@ impl Gateway {
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
         let left = parts.tasks_max;
-        let gateway = Self { id: None, sent: Sent::default(), parts, left, lost: None, joining: Some(tell), is_leaving: false };
+        let gateway =
+            Self { id: None, sent: Sent::default(), parts, left, lost: None, joining: Some(tell), is_leaving: false };
         (gateway.start(), told)
     }
 

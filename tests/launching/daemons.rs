@@ -86,7 +86,9 @@ impl Sshd {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().display().to_string();
         for key in ["host", "user", "stranger"] {
-            run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(directory.path().join(key)));
+            run(Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(directory.path().join(key)));
         }
         fs::copy(directory.path().join("user.pub"), directory.path().join("authorized")).unwrap();
         // An administrator's sshd wants an empty directory, which the system makes for it when it starts one.
@@ -100,14 +102,17 @@ impl Sshd {
         );
         fs::write(directory.path().join("sshd_config"), config).unwrap();
         let host = |names: &str, key: &str| {
-            format!("Host {names}\nHostName 127.0.0.1\nPort {port}\nIdentityFile {place}/{key}\nIdentitiesOnly yes\n\
-                     IdentityAgent none\nUserKnownHostsFile {place}/known\nStrictHostKeyChecking accept-new\n")
+            format!(
+                "Host {names}\nHostName 127.0.0.1\nPort {port}\nIdentityFile {place}/{key}\nIdentitiesOnly yes\n\
+                     IdentityAgent none\nUserKnownHostsFile {place}/known\nStrictHostKeyChecking accept-new\n"
+            )
         };
         let config = [host("a b", "user"), host("stranger", "stranger")].concat();
         fs::write(directory.path().join("config"), config).unwrap();
         let (log, sshd) = (directory.path().join("sshd.log"), find("sshd").unwrap());
         let mut command = Command::new(sshd);
-        let daemon = Daemon::start("sshd", command.args(["-D", "-e", "-f"]).arg(directory.path().join("sshd_config")), &log);
+        let daemon =
+            Daemon::start("sshd", command.args(["-D", "-e", "-f"]).arg(directory.path().join("sshd_config")), &log);
         wait_for("sshd listens", &log, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         Self { _daemon: daemon, directory, made: made.then(|| empty.to_owned()) }
     }
@@ -135,8 +140,7 @@ pub(crate) struct SlurmCluster {
     directory: tempfile::TempDir,
 }
 
-pub(crate) const SLURM: [&str; 8] =
-    ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "srun", "salloc"];
+pub(crate) const SLURM: [&str; 8] = ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "srun", "salloc"];
 
 impl SlurmCluster {
     pub(crate) fn start() -> Self {
@@ -166,7 +170,10 @@ impl SlurmCluster {
         fs::write(at("slurm.conf"), config).unwrap();
         for command in ["sbatch", "squeue", "scancel", "srun", "salloc", "sinfo"] {
             let real = find(command).unwrap();
-            let script = format!("#!/bin/sh\nSLURM_CONF={place}/slurm.conf\nexport SLURM_CONF\nexec {} \"$@\"\n", real.display());
+            let script = format!(
+                "#!/bin/sh\nSLURM_CONF={place}/slurm.conf\nexport SLURM_CONF\nexec {} \"$@\"\n",
+                real.display()
+            );
             fs::write(at("bin").join(command), script).unwrap();
             fs::set_permissions(at("bin").join(command), fs::Permissions::from_mode(0o755)).unwrap();
         }

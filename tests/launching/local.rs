@@ -20,7 +20,10 @@ pub(super) const TESTS: &[(&str, fn())] = &[
     ("local_what_does_not_return_is_killed", what_does_not_return_is_killed),
     ("local_whoever_does_not_join_is_told_at_once", whoever_does_not_join_is_told_at_once),
     ("local_the_last_part_of_what_is_printed_is_kept", the_last_part_of_what_is_printed_is_kept),
-    ("local_a_template_starts_several_with_one_command_and_a_file", a_template_starts_several_with_one_command_and_a_file),
+    (
+        "local_a_template_starts_several_with_one_command_and_a_file",
+        a_template_starts_several_with_one_command_and_a_file,
+    ),
 ];
 
 fn engines_join_work_print_and_end() {

@@ -19,11 +19,17 @@ fn everything() {
     let slurm = SlurmCluster::start();
     let tests: [(&str, fn(&SlurmCluster)); 6] = [
         ("engines_join_work_print_and_end", engines_join_work_print_and_end),
-        ("what_finds_no_room_waits_and_is_cancelled_with_the_others", what_finds_no_room_waits_and_is_cancelled_with_the_others),
+        (
+            "what_finds_no_room_waits_and_is_cancelled_with_the_others",
+            what_finds_no_room_waits_and_is_cancelled_with_the_others,
+        ),
         ("a_job_that_is_cancelled_leaves_and_its_work_moves_on", a_job_that_is_cancelled_leaves_and_its_work_moves_on),
         ("whoever_does_not_join_is_told_with_what_slurm_says", whoever_does_not_join_is_told_with_what_slurm_says),
         ("inside_an_allocation_they_are_a_step_of_it", inside_an_allocation_they_are_a_step_of_it),
-        ("at_its_time_limit_an_engine_leaves_and_its_work_moves_on", at_its_time_limit_an_engine_leaves_and_its_work_moves_on),
+        (
+            "at_its_time_limit_an_engine_leaves_and_its_work_moves_on",
+            at_its_time_limit_an_engine_leaves_and_its_work_moves_on,
+        ),
     ];
     for (name, test) in tests {
         let began = Instant::now();
@@ -55,8 +61,12 @@ fn engines_join_work_print_and_end(slurm: &SlurmCluster) {
     site.works_with(3);
     site.prints(&engines);
     let states = engines.states();
-    assert!(states.iter().all(|(name, state)| name.starts_with("Slurm job ") && *state == JobState::Running), "{states:?}");
-    let kinds = |end: &str| site.files().iter().filter(|file| file.extension().is_some_and(|found| found == end)).count();
+    assert!(
+        states.iter().all(|(name, state)| name.starts_with("Slurm job ") && *state == JobState::Running),
+        "{states:?}"
+    );
+    let kinds =
+        |end: &str| site.files().iter().filter(|file| file.extension().is_some_and(|found| found == end)).count();
     assert_eq!((kinds("output"), kinds("error"), kinds("json")), (3, 3, 0), "{:?}", site.files());
     engines.end().get_timeout(PATIENCE).unwrap();
     site.nothing_is_left_in(slurm);
@@ -70,7 +80,8 @@ fn what_finds_no_room_waits_and_is_cancelled_with_the_others(slurm: &SlurmCluste
     let joined = engines.joined().get_timeout(Duration::from_millis(700));
     assert!(matches!(joined, Err(callboard::Error::NotReady { .. })), "{joined:?}");
     let states = engines.states();
-    let waiting = states.iter().filter(|(_, state)| matches!(state, JobState::Waiting { reason } if !reason.is_empty()));
+    let waiting =
+        states.iter().filter(|(_, state)| matches!(state, JobState::Waiting { reason } if !reason.is_empty()));
     assert_eq!(waiting.count(), 2, "{states:?}");
     // The handle outlives the cluster, and what is in the queue does not.
     let word = site.word.clone();
@@ -118,10 +129,17 @@ fn whoever_does_not_join_is_told_with_what_slurm_says(slurm: &SlurmCluster) {
     assert!(told.contains("there is no sbatch on this machine"), "{told}");
     let missing = launch(engines(slurm, &site).program("/nowhere/engine"), 2).unwrap();
     let told = failed(&missing);
-    assert!(told.contains("it is FAILED (NonZeroExitCode); it printed last: ") && told.contains("/nowhere/engine"), "{told}");
+    assert!(
+        told.contains("it is FAILED (NonZeroExitCode); it printed last: ") && told.contains("/nowhere/engine"),
+        "{told}"
+    );
     // Cancelled by somebody, while it waits.
     let held = launch(engines(slurm, &site).args(["--hold"]), 1).unwrap();
-    assert!(matches!(&held.states()[0].1, JobState::Waiting { reason } if reason.contains("Held")), "{:?}", held.states());
+    assert!(
+        matches!(&held.states()[0].1, JobState::Waiting { reason } if reason.contains("Held")),
+        "{:?}",
+        held.states()
+    );
     run(slurm.command("scancel").arg(held.states()[0].0.replace("Slurm job ", "")));
     assert!(failed(&held).contains("it is CANCELLED"));
     drop((missing, held));

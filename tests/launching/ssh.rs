@@ -75,9 +75,17 @@ fn engines_leave_when_ssh_is_killed(sshd: &Sshd) {
 fn whoever_does_not_join_is_told_with_what_ssh_says(sshd: &Sshd) {
     let site = site();
     let cases: [(&str, &str, &[&str]); 3] = [
-        ("nowhere.invalid", "/bin/true", &["ssh nowhere.invalid: it ended with exit status: 255 (ssh could not", "resolve hostname"]),
+        (
+            "nowhere.invalid",
+            "/bin/true",
+            &["ssh nowhere.invalid: it ended with exit status: 255 (ssh could not", "resolve hostname"],
+        ),
         ("stranger", "/bin/true", &["ssh stranger: it ended with exit status: 255", "Permission denied (publickey)"]),
-        ("a", "/nowhere/engine", &["ssh a: it ended with exit status: 127 (the program is not there; copy it", "/nowhere/engine"]),
+        (
+            "a",
+            "/nowhere/engine",
+            &["ssh a: it ended with exit status: 127 (the program is not there; copy it", "/nowhere/engine"],
+        ),
     ];
     for (host, program, expected) in cases {
         let began = Instant::now();
@@ -88,7 +96,10 @@ fn whoever_does_not_join_is_told_with_what_ssh_says(sshd: &Sshd) {
     }
     let refused = |ssh: Ssh, n| site.cluster.launch(ssh.args(sshd.args()), n).unwrap_err().to_string();
     assert!(refused(Ssh::to(["a"]).command("/nowhere/ssh"), 1).contains("there is no program /nowhere/ssh"));
-    assert!(refused(Ssh::to(["a", "b"]).engines_per_host(2), 5).contains("5 engines are asked for, and 2 hosts have 2 each"));
+    assert!(
+        refused(Ssh::to(["a", "b"]).engines_per_host(2), 5)
+            .contains("5 engines are asked for, and 2 hosts have 2 each")
+    );
     assert!(refused(Ssh::to(["-oProxyCommand=touch x"]), 1).contains("is no name of a host"));
     site.nothing_is_left();
 }

@@ -24,7 +24,8 @@ pub(super) async fn engine(host: String, seed: u64, scene: Rc<Scene>) -> turmoil
     let mut random = Random(seed ^ turmoil::sim_elapsed().unwrap_or_default().as_nanos() as u64);
     let dialler = dialler(Role::Engine, &host, Duration::from_secs(30), random.next(), &scene)?;
     loop {
-        match stay(&dialler, Duration::ZERO, &Departure::default(), |speaker| Inline::new(&host, speaker, &scene)).await {
+        match stay(&dialler, Duration::ZERO, &Departure::default(), |speaker| Inline::new(&host, speaker, &scene)).await
+        {
             Err(Error::Unreachable { .. }) => scene.world.note(format!("{host} has not found the controller")),
             ended => panic!("{host}: {ended:?}"),
         }
