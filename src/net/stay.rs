@@ -43,6 +43,7 @@ pub(super) async fn stay<W: Way, S: Serve>(
 ) -> Result<(), Error> {
     let mut desk = None;
     let stayed = tokio::select! {
+        biased;
         stayed = stay_with(dialler, &mut desk, departure, new) => stayed,
         // Its controller is away, and it has waited for it as long as it may.
         () = departure.is_over() => return Ok(()),
@@ -50,6 +51,7 @@ pub(super) async fn stay<W: Way, S: Serve>(
     if let (Err(error), Some(desk)) = (&stayed, &mut desk) {
         tracing::warn!(%error, ?finish, "what runs is finished, and nothing else is started");
         let is_finished = tokio::select! {
+            biased;
             finished = timeout(finish, desk.finish()) => finished.is_ok(),
             () = departure.is_over() => false,
         };
@@ -79,6 +81,7 @@ async fn stay_with<W: Way, S: Serve>(
     let mut session = dialler.session(SessionLimits::LASTING);
     loop {
         let stream = tokio::select! {
+            biased;
             found = dialler.find(&mut backoff) => found?,
             () = is_given_up(departure, desk.is_some()) => return Ok(()),
         };

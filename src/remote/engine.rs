@@ -104,9 +104,7 @@ impl Desk {
                 self.engine = Some(engine);
             }
             (ToEngine::Run(calls), Some(_)) if self.departure.is_told() => {
-                let back =
-                    calls.iter().map(|call| (Span { first: call.id, count: call.count }, call.attempt)).collect();
-                self.speaker.say_or_end(Lane::Bulk, encode(&FromEngine::Back(back), Vec::new()));
+                self.speaker.say_or_end(Lane::Bulk, encode(&back(&calls), Vec::new()));
             }
             (ToEngine::Run(calls), Some(engine)) => {
                 let batch: Result<Vec<_>, _> = calls.into_iter().map(|call| assignment(call, &message)).collect();
@@ -140,6 +138,11 @@ impl Desk {
             speaker.close(UNFINISHED);
         }))
     }
+}
+
+/// Hands calls back as they came.
+pub(crate) fn back(calls: &[Call]) -> FromEngine {
+    FromEngine::Back(calls.iter().map(|call| (Span { first: call.id, count: call.count }, call.attempt)).collect())
 }
 
 /// Why an engine's session ends that was told to leave, and runs on.

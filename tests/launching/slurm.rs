@@ -12,12 +12,15 @@ use crate::support::eventually;
 
 pub(super) const TESTS: &[(&str, fn())] = &[("slurm", everything)];
 
+/// A test, and its name.
+type Test = (&'static str, fn(&SlurmCluster));
+
 fn everything() {
     if !are_there(&SLURM, "slurm-wlm and munge") {
         return;
     }
     let slurm = SlurmCluster::start();
-    let tests: [(&str, fn(&SlurmCluster)); 6] = [
+    let tests: [Test; 6] = [
         ("engines_join_work_print_and_end", engines_join_work_print_and_end),
         (
             "what_finds_no_room_waits_and_is_cancelled_with_the_others",

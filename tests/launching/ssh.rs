@@ -11,12 +11,15 @@ use crate::support::eventually;
 
 pub(super) const TESTS: &[(&str, fn())] = &[("ssh", everything)];
 
+/// A test, and its name.
+type Test = (&'static str, fn(&Sshd));
+
 fn everything() {
     if !are_there(&["sshd", "ssh", "ssh-keygen"], "openssh-server") {
         return;
     }
     let sshd = Sshd::start();
-    let tests: [(&str, fn(&Sshd)); 4] = [
+    let tests: [Test; 4] = [
         ("engines_join_work_print_and_end", engines_join_work_print_and_end),
         ("a_program_is_called_as_it_is_named", a_program_is_called_as_it_is_named),
         ("engines_leave_when_ssh_is_killed", engines_leave_when_ssh_is_killed),
