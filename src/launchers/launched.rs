@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use crate::task::EngineId;
 pub struct Launched {
     launch: Arc<Launch>,
     launches: Arc<Launches>,
-    is_ending: bool,
+    is_ending: AtomicBool,
 }
 
 /// How long engines that are ended may go on with what they run.
@@ -43,7 +44,7 @@ const FINISH: Duration = Duration::from_secs(20);
 
 impl Launched {
     pub(super) fn new(launch: Arc<Launch>, launches: Arc<Launches>) -> Self {
-        Self { launch, launches, is_ending: false }
+        Self { launch, launches, is_ending: AtomicBool::new(false) }
     }
 
     /// Returns those of its engines that are in the cluster now.
@@ -87,15 +88,15 @@ impl Launched {
     }
 
     /// Ends them: each finishes what it runs, for at most 20 s; what it had not started moves on without having used an attempt.
-    /// Answered when nothing is left of them.
-    pub fn end(self) -> Reply<()> {
+    /// Answered when nothing is left of them but what they printed.
+    pub fn end(&self) -> Reply<()> {
         self.end_within(FINISH)
     }
 
     /// As [`end`](Self::end), with another time for what they run. A task that is not finished by then is lost.
-    pub fn end_within(mut self, finish: Duration) -> Reply<()> {
+    pub fn end_within(&self, finish: Duration) -> Reply<()> {
         let (tell, told) = oneshot::channel();
-        self.is_ending = true;
+        self.is_ending.store(true, Ordering::Release);
         // Who asked may have gone away.
         self.end_in_background(finish, move || tell.send(()).unwrap_or_default());
         Reply::new(async move { told.await.map_err(|_| Error::ClusterStopped) })
@@ -115,7 +116,7 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        if self.is_ending {
+        if self.is_ending.load(Ordering::Acquire) {
             return;
         }
         let ending = self.end_in_background(self.launch.stop_wait(), || ());

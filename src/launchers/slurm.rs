@@ -124,7 +124,8 @@ pub(super) fn run(by: &str, argv: &[OsString], stdin: &[u8]) -> Result<String, E
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let said = crate::catch::shortened(said.trim(), SAID_BYTES_MAX);
+        let said = said.trim().replace('\n', "; ");
+        let said = crate::catch::shortened(&said, SAID_BYTES_MAX);
         return Err(refused(format!("it ended with {}: {said}", output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -40,6 +40,7 @@ fn engines_join_work_print_and_end() {
     let began = Instant::now();
     engines.end().get_timeout(PATIENCE).unwrap();
     site.nothing_is_left();
+    assert!(engines.output()[2].stderr.contains("err: hello there\n"), "what they printed is there still");
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     eventually("no thread is left", || our_threads().iter().all(|name| !name.starts_with("cb-launch")));
 }
