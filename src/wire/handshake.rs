@@ -50,7 +50,7 @@ pub struct Hello {
     pub role: Role,
     /// The cluster that it belongs to.
     pub cluster: u64,
-    /// Which life of the peer this is; drawn at random when it starts.
+    /// Which life of the peer this is; drawn at random when it starts. Of an engine that was launched, the number of its launch.
     pub incarnation: u64,
     /// Which build of the program it is.
     pub build: u64,

@@ -19,6 +19,8 @@ pub(super) const TESTS: &[(&str, fn())] = &[
     ("local_what_is_ended_takes_no_work_with_it", what_is_ended_takes_no_work_with_it),
     ("local_what_does_not_return_is_killed", what_does_not_return_is_killed),
     ("local_whoever_does_not_join_is_told_at_once", whoever_does_not_join_is_told_at_once),
+    ("local_the_command_is_an_engine_too", the_command_is_an_engine_too),
+    ("local_engines_are_launched_and_ended_in_async_code", engines_are_launched_and_ended_in_async_code),
     ("local_the_last_part_of_what_is_printed_is_kept", the_last_part_of_what_is_printed_is_kept),
     (
         "local_a_template_starts_several_with_one_command_and_a_file",
@@ -166,6 +168,47 @@ fn whoever_does_not_join_is_told_at_once() {
     assert!(told.starts_with(forgotten), "{told}");
     drop(dying);
     site.nothing_is_left();
+}
+
+/// The command has none of these tasks.
+fn the_command_is_an_engine_too() {
+    let Some(command) = option_env!("CARGO_BIN_EXE_callboard") else {
+        return println!("skipped: the command is not built");
+    };
+    let site = site();
+    let local = Local::new().program(command).program_args(["engine", "-", "--engines", "1"]);
+    let engines = site.cluster.launch(local, 2).unwrap();
+    assert_eq!(engines.joined().get_timeout(PATIENCE).unwrap().len(), 2);
+    let said = || engines.output().into_iter().map(|output| output.stderr).collect::<String>();
+    assert_eq!(said().matches("there is a session with the controller").count(), 2, "{}", said());
+    let error = site.cluster.client().load_balanced().apply(square(7)).get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(error, TaskError::UnknownTask { .. }), "{error}");
+    engines.end().get_timeout(PATIENCE).unwrap();
+    assert_eq!(said().matches("the connection to the controller has ended").count(), 2, "{}", said());
+    for (name, state) in engines.states() {
+        let JobState::Ended { cause } = state else { panic!("{name}: {state:?}") };
+        assert!(cause.starts_with("it ended with exit status: 0"), "{name}: {cause}");
+    }
+    site.nothing_is_left();
+}
+
+fn engines_are_launched_and_ended_in_async_code() {
+    let site = site();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let engines = site.cluster.launch(Local::new().program_args([&site.word]), 2).unwrap();
+        assert_eq!(engines.joined().await.unwrap().len(), 2);
+        assert_eq!(site.cluster.client().load_balanced().apply(square(7)).await, Ok(49));
+        engines.end().await.unwrap();
+        site.nothing_is_left();
+        // Dropped here, it holds up nobody, and ends all the same.
+        let engines = site.cluster.launch(Local::new().program_args([&site.word]), 2).unwrap();
+        engines.joined().await.unwrap();
+        let began = Instant::now();
+        drop(engines);
+        assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+    });
+    eventually("they end in the background", || site.processes().is_empty() && site.cluster.client().is_empty());
 }
 
 fn the_last_part_of_what_is_printed_is_kept() {
