@@ -59,7 +59,7 @@ impl tracing::Subscriber for Cuts {
 
         impl tracing::field::Visit for IsCut {
             fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 |= format!("{value:?}").contains("takes nothing of what is said to it");
+                self.0 |= format!("{value:?}").contains("takes too little of what is said to it");
             }
         }
 

@@ -19,7 +19,7 @@ use crate::error::TaskError;
 use crate::ledger::{Assignment, Ledger, Order, Policy};
 use crate::limits::{Limits, RECALL_LOOK_MS};
 use crate::messages::{
-    Cancel, Completion, Discard, EngineAddress, Expect, Finished, HandedBack, Leave, Manner, Recall, Revoke, Run,
+    Cancel, Completion, Discard, EngineAddress, Expect, Finished, Flow, HandedBack, Leave, Manner, Recall, Revoke, Run,
     Settled, StopEngine, Submission, Submit, Watch,
 };
 use crate::task::{EngineId, Moment};
@@ -179,6 +179,20 @@ impl Handler<HandedBack> for Scheduler {
         let orders = self.ledger.on_handed_back(msg.engine, std::mem::take(&mut msg.batch));
         self.carry_out(orders, ctx);
         self.answer_stop();
+    }
+}
+
+impl Handler<Flow> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, msg: Flow, ctx: &mut Context<Self>) {
+        match msg {
+            Flow::Held(client) => self.ledger.on_held(client),
+            Flow::Released(client) => {
+                let orders = self.ledger.on_released(client);
+                self.carry_out(orders, ctx);
+            }
+        }
     }
 }
 

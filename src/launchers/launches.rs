@@ -14,7 +14,7 @@ use crate::async_result::block_on;
 use crate::error::Error;
 use crate::messages::Retire;
 use crate::net::{Arrivals, Network};
-use crate::task::EngineId;
+use crate::task::{EngineId, drawn};
 
 /// How long what has said that it leaves may take to end, before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
@@ -66,7 +66,7 @@ impl Launches {
         if n == 0 {
             return Err(Error::Zero { what: "the number of engines" });
         }
-        let (number, arrivals) = (crate::net::drawn(), self.network.arrivals());
+        let (number, arrivals) = (drawn(), self.network.arrivals());
         let file = EngineFile::of(self.network.engine_file(), number)?;
         arrivals.expect(number);
         let jobs = launcher.launch(&file, n).inspect_err(|_| arrivals.forget(number))?;

@@ -9,6 +9,7 @@ mod events;
 mod pieces;
 mod knowing;
 mod shares;
+mod holds;
 mod targets;
 mod dispatch;
 mod endings;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use super::bits::{Bits, Mask};
+use super::holds::Holds;
 use super::shares::{Share, Shares};
 use crate::limits::TARGET_SETS_MAX;
 use crate::task::EngineId;
@@ -92,8 +93,10 @@ pub(super) struct TargetSet {
     /// Whose tasks these are that may run anywhere, if they are such: they wait for the next engine, too, where there is
     /// none.
     pub(super) share: Option<Share>,
-    /// The view's own list; held, so that its address stays its own.
-    named: Option<Arc<[EngineId]>>,
+    /// Its tasks do not start, because its client is held back.
+    pub(super) is_held: bool,
+    /// The view's own list; held, so that its address stays its own. And whose that view is.
+    named: Option<(Arc<[EngineId]>, u64)>,
 }
 
 /// All engines that have every task of this program; for the first client.
@@ -109,7 +112,8 @@ pub(super) struct TargetSets {
     by_address: HashMap<usize, u32>,
     /// Whose the open sets are.
     pub(super) shares: Shares,
-    /// Sets with a task that waits.
+    pub(super) holds: Holds,
+    /// Sets with a task that waits, and may start.
     pub(super) waiting: Mask,
 }
 
@@ -117,6 +121,11 @@ impl TargetSet {
     /// Returns whether what waits for it waits for the next engine, too, where there is none.
     pub(super) fn is_open(&self) -> bool {
         self.share.is_some()
+    }
+
+    /// Returns whose tasks these are, if they are of one client: but for those that share because they are too many.
+    pub(super) fn client(&self) -> Option<u64> {
+        self.share.map(|share| share.client).or(self.named.as_ref().map(|(_, client)| *client))
     }
 
     /// Returns whether it is of all engines that have every task of this program.
@@ -132,7 +141,13 @@ impl TargetSets {
         let any = sets.insert(TargetSet { share, ..TargetSet::default() });
         let local = sets.insert(TargetSet::default());
         debug_assert_eq!((any, local), (ANY as usize, LOCAL as usize), "the two fixed sets come first");
-        Self { sets, by_address: HashMap::new(), shares: Shares::default(), waiting: Mask::default() }
+        Self {
+            sets,
+            by_address: HashMap::new(),
+            shares: Shares::default(),
+            holds: Holds::default(),
+            waiting: Mask::default(),
+        }
     }
 
     pub(super) fn get(&self, set: u32) -> &TargetSet {
@@ -149,7 +164,8 @@ impl TargetSets {
 
     /// Adds a set of engines that no view has named.
     pub(super) fn add_open(&mut self, share: Share) -> u32 {
-        self.sets.insert(TargetSet { share: Some(share), ..TargetSet::default() }) as u32
+        let is_held = self.holds.contains(share.client);
+        self.sets.insert(TargetSet { share: Some(share), is_held, ..TargetSet::default() }) as u32
     }
 
     /// Returns whether there may be no more sets.
@@ -161,7 +177,7 @@ impl TargetSets {
     pub(super) fn forget_unused(&mut self) -> Option<u32> {
         let unused = self.sets.iter().find(|(_, set)| set.tasks == 0 && set.named.is_some());
         let Some(unused) = unused.map(|(set, _)| set as u32) else { return self.forget_unused_share() };
-        if let Some(named) = self.remove(unused).named {
+        if let Some((named, _)) = self.remove(unused).named {
             self.by_address.remove(&address_of(&named));
         }
         Some(unused)
@@ -175,10 +191,11 @@ impl TargetSets {
         self.by_address.get(&address_of(named)).copied()
     }
 
-    /// Adds a set; forgets an unused one where there are too many. `Err` if all are in use.
-    pub(super) fn add(&mut self, named: &Arc<[EngineId]>, members: Bits) -> Result<(u32, Option<u32>), ()> {
+    /// Adds a set of a client's; forgets an unused one where there are too many. `Err` if all are in use.
+    pub(super) fn add(&mut self, named: &Arc<[EngineId]>, client: u64) -> Result<(u32, Option<u32>), ()> {
         let forgotten = if self.is_full() { Some(self.forget_unused().ok_or(())?) } else { None };
-        let set = TargetSet { members, named: Some(named.clone()), ..TargetSet::default() };
+        let (named_by, is_held) = (Some((named.clone(), client)), self.holds.contains(client));
+        let set = TargetSet { named: named_by, is_held, ..TargetSet::default() };
         let added = self.sets.insert(set) as u32;
         self.by_address.insert(address_of(named), added);
         Ok((added, forgotten))

@@ -41,6 +41,11 @@ struct Guest {
 }
 
 impl Shares {
+    /// Returns whether others have tasks in somebody's set.
+    pub(super) fn has_guests(&self, set: u32) -> bool {
+        self.guests.values().any(|guest| guest.set == set)
+    }
+
     fn on_guest_came(&mut self, set: u32, share: Share) {
         self.guests.entry(share).or_insert(Guest { set, tasks: 0 }).tasks += 1;
     }
@@ -91,7 +96,10 @@ impl TargetSets {
 
     /// Gives an open set to another, who has none; the engines are to be the same.
     fn pass_on(&mut self, set: u32, to: Share) {
-        let from = self.get_mut(set).share.replace(to);
+        let is_held = self.holds.contains(to.client);
+        let target = self.get_mut(set);
+        target.is_held = is_held;
+        let from = target.share.replace(to);
         if set != ANY {
             from.and_then(|from| self.shares.own.remove(&from));
             self.shares.own.insert(to, set);

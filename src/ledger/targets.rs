@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::bits::Bits;
 use super::entry::Line;
 use super::events::Ledger;
 use super::knowing::Function;
@@ -32,17 +31,17 @@ impl Ledger {
                 self.fleet.get(place).check(function)?;
                 Ok(Line::Direct(place))
             }
-            Target::Of(engines) => self.set_for(engines, function).map(Line::Set),
+            Target::Of(engines) => self.set_for(engines, function, request.id.client).map(Line::Set),
         }
     }
 
-    fn set_for(&mut self, engines: &Arc<[EngineId]>, function: Function) -> Result<u32, TaskError> {
+    fn set_for(&mut self, engines: &Arc<[EngineId]>, function: Function, client: u64) -> Result<u32, TaskError> {
         if engines.is_empty() {
             return Err(TaskError::NoEngines);
         }
         let set = match self.sets.find(engines) {
             Some(set) => set,
-            None => self.add_set(engines)?,
+            None => self.add_set(engines, client)?,
         };
         let members = &self.sets.get(set).members;
         if members.is_empty() {
@@ -57,10 +56,10 @@ impl Ledger {
         Ok(set)
     }
 
-    pub(super) fn add_set(&mut self, engines: &Arc<[EngineId]>) -> Result<u32, TaskError> {
+    pub(super) fn add_set(&mut self, engines: &Arc<[EngineId]>, client: u64) -> Result<u32, TaskError> {
         let places: Vec<u32> = engines.iter().filter_map(|&engine| self.fleet.find(engine)).collect();
         let full = |()| TaskError::Overloaded { what: "sets of engines", limit: TARGET_SETS_MAX };
-        let (set, forgotten) = self.sets.add(engines, Bits::default()).map_err(full)?;
+        let (set, forgotten) = self.sets.add(engines, client).map_err(full)?;
         if let Some(old) = forgotten {
             self.on_set_forgotten(old);
         }

@@ -100,6 +100,16 @@ pub struct PurgeClient {
     pub client: u64,
 }
 
+/// Tells the Scheduler whether a client elsewhere takes what its tasks return.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub enum Flow {
+    /// It does not: no more of the tasks of the client of this number start.
+    Held(u64),
+    /// It does again, or is gone.
+    Released(u64),
+}
+
 /// Tells the ResultStore that whoever had its tasks is away: each settles as [`Disconnected`](crate::TaskError::Disconnected).
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

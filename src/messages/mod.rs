@@ -106,7 +106,8 @@ mod done;
 mod control;
 
 pub use control::{
-    AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Kept, LoseAll, Pending, Purge, PurgeClient, Stop, TakeIn,
+    AwaitSettled, FetchKept, Flow, GetRecord, GetRecords, GetStatus, Kept, LoseAll, Pending, Purge, PurgeClient, Stop,
+    TakeIn,
 };
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};

@@ -12,7 +12,6 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Backoff, Dial, Dialler, Session};
-use super::drawn;
 use super::way::{Connection as Stream, Tcp, Way};
 use crate::actors::Threads;
 use crate::apart;
@@ -22,6 +21,7 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::remote::{Away, ClientActors, Connected, ControllerProxy, Gone, Leave, NOT_RESUMED, attend};
+use crate::task::drawn;
 use crate::wire::handshake::Role;
 use crate::wire::session::{Ending, SessionLimits};
 
@@ -151,10 +151,8 @@ impl<W: Way> Line<W> {
                 return ending.to_string();
             }
             tracing::info!(%ending, "the connection to the controller is lost");
-            let away = match ending {
-                Ending::Silent(silent) | Ending::Stalled(silent) => silent,
-                _ => Duration::ZERO,
-            };
+            // Whether that was noticed by its silence or by an error that took as long; unless we stood still ourselves.
+            let away = session.speaker.silence().min(Duration::from_millis(SESSION.lost_ms));
             // Whoever waits for results is told when the controller stays away. It is looked for all the same.
             let mut backoff = Backoff::from_now();
             let (mut deadline, mut is_given_up) = (Some(Instant::now() + AWAY.saturating_sub(away)), false);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::held::HeldSessions;
 use super::network::Connection;
 use super::peers::Peers;
 use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye};
@@ -13,7 +14,7 @@ use crate::wire::handshake::Role;
 use crate::wire::opening::Opening;
 use crate::wire::session::{SessionLimits, Speaker};
 
-/// How long a client that was lost may take to come back to what waits for it. It is told of no more than 64 MiB then.
+/// How long a client that was lost may take to come back to what waits for it. Of that there is no more than if it took nothing.
 const CLIENT_WAIT: Duration = Duration::from_secs(60);
 
 /// The clients that are there, or may come back: by their numbers, with the session of each.
@@ -29,13 +30,14 @@ impl Peers {
         client: u64,
         opening: Opening,
     ) {
-        let Self { parts, link, ending, clients, held, .. } = self;
+        let Self { parts, scheduler, link, ending, clients, held, .. } = self;
         // What waits for a client is bounded by its proxy, which knows whether it takes anything.
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
         tracing::info!(%peer, "a client has connected");
-        let _number = clients.take(client, opening.session, &speaker);
-        let parts = ClientProxyParts { link: link.clone(), registry: parts.registry.clone(), speaker };
+        let _number = clients.take(client, opening.session, &speaker, held);
+        let (link, registry) = (link.clone(), parts.registry.clone());
+        let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
         let proxy = ClientProxy::start_for(client, parts);
         let (mut over, told) = (ending.subscribe(), proxy.clone());
         let telling = actix::spawn(async move {
@@ -52,10 +54,11 @@ impl Peers {
 
 impl Clients {
     /// Notes whose a number is now. A session that the same client had before is over: it has given it up.
-    fn take(&self, client: u64, session: u64, speaker: &Speaker) -> Number<'_> {
+    fn take(&self, client: u64, session: u64, speaker: &Speaker, held: &HeldSessions) -> Number<'_> {
         let before = self.0.lock().insert(client, (session, speaker.clone()));
-        if let Some((_, before)) = before {
+        if let Some((number, before)) = before.filter(|(number, _)| *number != session) {
             before.abandon("the client has begun another session");
+            held.give_up(Role::Client, number);
         }
         Number { clients: self, client, session }
     }

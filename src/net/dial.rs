@@ -56,8 +56,11 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5
 /// ```
 ///
 /// # Errors
-/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute;
-/// [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute
+/// ([`Dial::search_for`]); [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+///
+/// An engine that has lost its controller, and runs a task when one of these comes, first goes on with that: so the error is
+/// returned up to ten minutes later ([`Dial::finish_within`]).
 pub fn run_engine(file: impl Into<PathBuf>) -> Result<(), Error> {
     Dial::with(file).run_engine()
 }
@@ -299,7 +302,11 @@ impl<W: Way> Dialler<W> {
             }
             Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
                 Ok(()) => Ok((stream, true)),
-                Err(error) => Err(Failed::ForNow(error.to_string())),
+                Err(error) => {
+                    // The next time another begins.
+                    session.speaker.abandon(NOT_RESUMED);
+                    Err(Failed::ForNow(error.to_string()))
+                }
             },
             Ok(Some(_)) => Err(Failed::ForNow("it goes on with a session that has not begun".into())),
             Err(HandshakeError::Refused(reason)) => Err(Failed::ForGood(reason.into())),

@@ -28,8 +28,3 @@ pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};
 pub use listen::{Listen, Listening};
-
-/// Draws the number of a new cluster, client or launch.
-pub(crate) fn drawn() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id())
-}

@@ -16,6 +16,7 @@ use super::held::HeldSessions;
 use super::network::Connection;
 use super::vigil::Vigil;
 use crate::actors::{EngineParts, Scheduler};
+use crate::clock::Clock;
 use crate::ledger::EngineOffer;
 use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::task::TaskTable;
@@ -27,7 +28,7 @@ use crate::wire::session::{Ending, SessionLimits, Speaker};
 /// Those that were let in, and what stands for them here.
 pub(super) struct Peers {
     pub(super) parts: EngineParts,
-    scheduler: Addr<Scheduler>,
+    pub(super) scheduler: Addr<Scheduler>,
     pub(super) link: LinkParts,
     sessions: Sessions,
     /// Changed when every task is settled: clients are told.
@@ -95,7 +96,7 @@ impl Peers {
             ending: watch::Sender::new(()),
             clients: Clients::default(),
             held: HeldSessions::default(),
-            vigil: Vigil::new(),
+            vigil: Vigil::new(Clock::SYSTEM),
             arrivals: Arc::default(),
         }
     }

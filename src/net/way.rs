@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::drawn;
+use crate::task::drawn;
 
 /// How long one attempt to connect may take.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);

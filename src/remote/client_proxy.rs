@@ -4,6 +4,7 @@
 //! It is on an arbiter of the network's, beside its session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -11,17 +12,17 @@ use bytes::Bytes;
 use super::answers::{answered, refused};
 use super::attend::Said;
 use super::behind::Behind;
-use super::claims::Claims;
-use super::slowness::Slowness;
+use super::claims::{Called, Claims};
+use super::slowness::{Slowness, WAITING_BYTES_MAX};
 use super::trouble::{ns, put, told};
 use super::{Gone, STOPPED};
 use crate::actors::{Counted, Lane as Told, LaneStream, tell};
 use crate::catch::shortened;
 use crate::ledger::Request;
 use crate::limits::{CANCEL_REASON_BYTES_MAX, QUESTIONS_MAX};
-use crate::messages::{Aftermath, Cancel, EngineEvent, Manner, Settle, Submission, Waiter};
+use crate::messages::{Aftermath, Cancel, EngineEvent, Flow, Manner, Settle, Submission, Waiter};
 use crate::registry::Registry;
-use crate::task::{Outcome, Run, TaskId};
+use crate::task::{Outcome, Run, Span, TaskId};
 use crate::views::{LinkParts, weight_of};
 use crate::wire::clients::{self, FromClient, Settled, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
@@ -41,6 +42,8 @@ pub(crate) struct ClientProxy {
     /// How its tasks ended.
     settled: Arc<Told<Ended>>,
     slowness: Slowness,
+    /// It does not take what its tasks return, and no more of them start.
+    is_held: bool,
     /// It broke the protocol.
     has_lied: bool,
 }
@@ -50,6 +53,8 @@ pub(crate) struct ClientProxy {
 pub(crate) struct ClientProxyParts {
     /// Where the actors of the cluster are reached.
     pub(crate) link: LinkParts,
+    /// Who starts its tasks.
+    pub(crate) flow: Recipient<Flow>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) speaker: Speaker,
 }
@@ -98,19 +103,55 @@ impl ClientProxy {
             questions: 0,
             settled: Told::new(),
             slowness: Slowness::default(),
+            is_held: false,
             has_lied: false,
         };
         proxy.start()
     }
 
     fn say(&mut self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
-        let (message, speaker) = (encode(what, buffers), &self.parts.speaker);
-        let waiting = speaker.waiting(Lane::Bulk) + speaker.waiting(Lane::Control);
-        if self.slowness.is_too_slow(message.bytes(), waiting, speaker.written()) {
-            tracing::warn!(client = self.client, "a client takes nothing of what is said to it, and is cut off");
-            return speaker.abandon("slow consumer: nothing was taken of what was said");
+        let message = encode(what, buffers);
+        if !self.cut_off_if_slow(message.bytes()) {
+            self.parts.speaker.say_or_end(lane, message);
         }
-        speaker.say_or_end(lane, message);
+    }
+
+    /// Returns how many bytes wait for it to take them.
+    fn waiting(&self) -> usize {
+        self.parts.speaker.waiting(Lane::Bulk) + self.parts.speaker.waiting(Lane::Control)
+    }
+
+    /// Ends the session of a client that is too slow for so many bytes more; returns whether it is.
+    fn cut_off_if_slow(&mut self, bytes: usize) -> bool {
+        let (waiting, written) = (self.waiting(), self.parts.speaker.written());
+        let is_too_slow = self.slowness.is_too_slow(bytes, waiting, written);
+        if is_too_slow {
+            tracing::warn!(
+                client = self.client,
+                waiting,
+                "a client takes too little of what is said to it, and is cut off"
+            );
+            self.parts.speaker.abandon("slow consumer: too little was taken of what was said");
+        }
+        is_too_slow
+    }
+
+    /// Has no more of its tasks start while much waits for it to take it; looks again in a while.
+    fn hold_or_release(&mut self, ctx: &mut Context<Self>) {
+        const LOOK: Duration = Duration::from_millis(10);
+        let enough = if self.is_held { WAITING_BYTES_MAX / 2 } else { WAITING_BYTES_MAX };
+        if self.waiting() <= enough || self.parts.speaker.has_ended() {
+            if std::mem::take(&mut self.is_held) {
+                self.parts.flow.do_send(Flow::Released(self.client));
+            }
+            return;
+        }
+        self.is_held = true;
+        // Each time: the end of an earlier session of this client releases it too.
+        self.parts.flow.do_send(Flow::Held(self.client));
+        if !self.cut_off_if_slow(0) {
+            ctx.run_later(LOOK, Self::hold_or_release);
+        }
     }
 
     fn say_engines(&mut self) {
@@ -125,9 +166,13 @@ impl ClientProxy {
                 self.submitted += calls.len() as u64;
                 let mut taken = Vec::with_capacity(calls.len());
                 for call in calls {
-                    self.claims.requests(call, message, |request, bytes| {
-                        taken.push(submission(request, bytes, &self.settled));
-                    })?;
+                    match self.claims.request(call, message)? {
+                        Called::Taken(request, bytes) => taken.push(submission(request, bytes, &self.settled)),
+                        Called::Refused { id, count, key, error } => {
+                            let (run, outcome) = (Run::none(&error), Err(error));
+                            drop(self.settled.push([Ended { id, count, key, run, outcome }]));
+                        }
+                    }
                 }
                 self.submit(taken);
                 self.catch_up(ctx)?;
@@ -227,7 +272,16 @@ fn settled(ended: Ended, buffers: &mut Vec<Bytes>) -> Settled {
     let Ended { id, count, key, run, outcome } = ended;
     let Run { engine, attempt, started, completed, printed, .. } = run;
     let ran_ns = started.map(|started| ns(completed.since(started)));
-    Settled { id, count, key, attempt, engine, ran_ns, outcome: put(outcome, buffers), printed: told(printed) }
+    Settled {
+        id,
+        count,
+        key,
+        attempt,
+        engine,
+        ran_ns,
+        outcome: put(outcome, buffers),
+        printed: told(printed, Span { first: id, count }),
+    }
 }
 
 impl Actor for ClientProxy {
@@ -252,8 +306,11 @@ impl Actor for ClientProxy {
 }
 
 impl StreamHandler<Vec<Ended>> for ClientProxy {
-    fn handle(&mut self, batch: Vec<Ended>, _: &mut Context<Self>) {
+    fn handle(&mut self, batch: Vec<Ended>, ctx: &mut Context<Self>) {
         self.tell(batch);
+        if !self.is_held {
+            self.hold_or_release(ctx);
+        }
     }
 }
 
@@ -303,6 +360,9 @@ impl Handler<Gone> for ClientProxy {
     type Result = ();
 
     fn handle(&mut self, _: Gone, ctx: &mut Context<Self>) {
+        if self.is_held {
+            self.parts.flow.do_send(Flow::Released(self.client));
+        }
         ctx.stop();
     }
 }

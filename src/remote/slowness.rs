@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes that may wait for a peer that takes nothing. One that does take them may have as much as its tasks returned.
-const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Bytes that may wait for a peer. Where more wait, no more of its tasks start; and it may not take nothing for long.
+pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// For how long a peer may take nothing while more than that waits.
 const STANDSTILL: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ const MAGIC: [u8; 4] = *b"call";
 pub const VERSIONS: (u16, u16) = (2, 2);
 
 /// For a table of tasks, from a peer that belongs here: some 50 000 of them.
-const TASKS: FrameLimits = FrameLimits { header_bytes_max: 1 << 20, buffers_max: 0, buffer_bytes_max: 0 };
+const TASKS: FrameLimits = FrameLimits::of_headers(1 << 20);
 
 /// Longest text that a peer may give as a reason, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 512;

@@ -2,7 +2,7 @@
 
 use callboard::task::{Attempt, EngineId, TaskId};
 
-use super::{Model, Place};
+use super::{Line, Model, Place, Task};
 
 impl Model {
     /// Judges where the ledger sends a task.
@@ -12,6 +12,7 @@ impl Model {
         let engine = self.engines.get(&to).expect("a task goes to an engine that is there");
         let task = &self.tasks[&id];
         assert_eq!(task.place, Place::Queued, "{id} is sent while it is elsewhere");
+        assert!(!self.is_held(id), "{id} is sent while its client takes nothing");
         assert!(self.may_run(&task.line, to), "{id} of {:?} is sent to engine {to}", task.line);
         assert!(task.kind.portable || engine.is_local, "a closure leaves the process");
         assert_eq!(attempt.0, task.starts + 1, "attempts of {id} are counted by starts");
@@ -49,7 +50,12 @@ impl Model {
                 assert_eq!(self.engines[&engine].is_dismissed, is_due, "whether engine {engine} was dismissed");
                 continue;
             }
-            let waiting = self.tasks.iter().find(|(_, t)| t.place == Place::Queued && self.may_run(&t.line, engine));
+            let is_bound = |task: &Task| matches!(task.line, Line::One(_));
+            let waits = |task: &Task| task.place == Place::Queued && self.may_run(&task.line, engine);
+            // What is bound to an engine waits for what is before it, which may be held.
+            let stands = self.tasks.iter().any(|(&id, task)| waits(task) && is_bound(task) && self.is_held(id));
+            let may_start = |id, task: &Task| waits(task) && !self.is_held(id) && !(stands && is_bound(task));
+            let waiting = self.tasks.iter().find(|&(id, task)| may_start(*id, task));
             let is_idle = self.outstanding(engine) < self.engines[&engine].slots;
             assert!(!is_idle || waiting.is_none(), "engine {engine} is idle while {:?} waits", waiting.map(|w| w.0));
             let (is_waited_for, was_refilled) = (waiting.is_some(), self.refilled.contains(&engine));

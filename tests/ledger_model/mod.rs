@@ -83,6 +83,10 @@ pub(crate) struct Model {
     pub(crate) engines: BTreeMap<EngineId, Engine>,
     /// What is known of each kind: in these tests all calls of one kind take the same time.
     measured_ns: BTreeMap<u64, u64>,
+    /// Clients that do not take what their tasks return.
+    pub(crate) held: BTreeSet<u64>,
+    /// Whose a view is, by its address: of whoever aimed by it first.
+    owners: BTreeMap<usize, u64>,
     /// Engines that returned something, or came, in the present event.
     refilled: BTreeSet<EngineId>,
     backlog_ns: u64,
@@ -107,6 +111,8 @@ impl Model {
             tasks: BTreeMap::new(),
             engines: BTreeMap::new(),
             measured_ns: BTreeMap::new(),
+            held: BTreeSet::new(),
+            owners: BTreeMap::new(),
             refilled: BTreeSet::new(),
             backlog_ns: limits.engine_backlog_us.saturating_mul(1_000).min(u32::MAX.into()),
             outstanding_max: limits.engine_outstanding_max,
@@ -183,6 +189,9 @@ impl Model {
     pub(crate) fn on_submit(&mut self, now: Moment, id: TaskId, wish: &Wish) -> Vec<Effect> {
         if self.tasks.contains_key(&id) {
             return vec![Effect::Discard(id)];
+        }
+        if let Target::Of(engines) = &wish.target {
+            self.owners.entry(engines.as_ptr() as usize).or_insert(id.client);
         }
         let line = self.line_for(wish);
         self.submitted += 1;
@@ -382,6 +391,16 @@ impl Model {
             Line::One(one) => *one == engine,
             Line::Of(engines) => engines.contains(&engine),
             Line::Refused => false,
+        }
+    }
+
+    /// Whether a task that waits is to wait on, because its client takes nothing.
+    fn is_held(&self, id: TaskId) -> bool {
+        match &self.tasks[&id].line {
+            Line::Any => self.held.contains(&id.client),
+            Line::Of(engines) => self.held.contains(&self.owners[&(engines.as_ptr() as usize)]),
+            Line::One(_) => self.held.contains(&id.client),
+            Line::Local | Line::Refused => false,
         }
     }
 

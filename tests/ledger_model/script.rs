@@ -30,6 +30,14 @@ pub(crate) enum Event {
     Retire {
         engine: u8,
     },
+    /// A client does not take what its tasks return.
+    Hold {
+        client: u64,
+    },
+    /// It does again.
+    Release {
+        client: u64,
+    },
     /// An engine hears that it is to hand back what it has not started.
     HearRecall,
     /// An engine hears that it may go.
@@ -165,7 +173,7 @@ fn any_wish() -> impl Strategy<Value = RawWish> {
 pub(crate) fn honest() -> BoxedStrategy<Event> {
     let engine = any::<u8>;
     // One has the most, as one does; several others come and go.
-    let client = prop_oneof![2 => Just(7_u64), 1 => 0..6_u64];
+    let client = || prop_oneof![2 => Just(7_u64), 1 => 0..6_u64];
     let count = || prop_oneof![Just(1), Just(2), Just(usize::MAX)];
     prop_oneof![
         3 => (1..=3_u32, prop::bool::weighted(0.7)).prop_map(|(slots, is_local)| Event::Join { slots, is_local }),
@@ -173,7 +181,9 @@ pub(crate) fn honest() -> BoxedStrategy<Event> {
         2 => engine().prop_map(|engine| Event::Retire { engine }),
         3 => Just(Event::HearRecall),
         3 => Just(Event::HearDismissal),
-        18 => (client, prop::collection::vec(any_wish(), 1..5)).prop_map(|(client, wishes)| Event::Submit { client, wishes }),
+        1 => client().prop_map(|client| Event::Hold { client }),
+        1 => client().prop_map(|client| Event::Release { client }),
+        18 => (client(), prop::collection::vec(any_wish(), 1..5)).prop_map(|(client, wishes)| Event::Submit { client, wishes }),
         2 => any::<u8>().prop_map(|task| Event::SubmitAgain { task }),
         6 => prop::collection::vec(any::<u8>(), 1..4).prop_map(|tasks| Event::Cancel { tasks }),
         1 => Just(Event::CancelAll),
@@ -261,6 +271,8 @@ impl World {
             Event::Join { slots, is_local } => drop(self.join(*slots, *is_local)),
             Event::Leave { engine } => self.with_engine(*engine, |world, engine| world.leave(engine, "it left")),
             Event::Retire { engine } => self.with_engine(*engine, Self::retire),
+            Event::Hold { client } => self.hold(*client),
+            Event::Release { client } => self.release(*client),
             Event::HearRecall => self.hear_recall(),
             Event::HearDismissal => self.hear_dismissal(),
             Event::Submit { client, wishes } => {

@@ -114,6 +114,18 @@ impl World {
     }
 
     /// An engine hears that it is to hand back what it has not started.
+    pub(crate) fn hold(&mut self, client: u64) {
+        self.ledger.on_held(client);
+        self.model.held.insert(client);
+        self.check();
+    }
+
+    pub(crate) fn release(&mut self, client: u64) {
+        self.model.held.remove(&client);
+        let orders = self.ledger.on_released(client);
+        self.carry_out(orders, Vec::new());
+    }
+
     pub(super) fn hear_recall(&mut self) {
         let Some(engine) = self.recalls.pop_front() else { return };
         if self.sims.contains_key(&engine) {
@@ -307,6 +319,7 @@ impl World {
 
     /// Lets everything that is under way arrive, and every engine finish, until nothing is left.
     pub(crate) fn run_to_the_end(&mut self) {
+        self.model.held.clone().into_iter().for_each(|client| self.release(client));
         for _ in 0..10_000 {
             if self.model.tasks.is_empty() && self.returns.is_empty() && self.lane.is_empty() {
                 self.confirm(usize::MAX);

@@ -20,7 +20,8 @@ pub(crate) struct Args {
     /// Where others reach it, if that is another address than it listens at
     #[arg(long, value_name = "HOST:PORT")]
     reached_at: Option<String>,
-    /// For how many days new connection files count
+    /// For how many days new connection files count, but never for longer than the authority in the directory. One that counts
+    /// for less than a day, and less than a tenth of this, is made anew: then its files let nobody in
     #[arg(long, value_name = "DAYS", default_value = "365")]
     valid_days: u64,
     /// Speak without TLS, on loopback only
@@ -60,20 +61,34 @@ pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     drop(out);
     let client = cluster.client();
     let why = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(end(&client))?;
-    let pending = client.queue_status().get().map_or(0, |status| status.pending);
-    eprintln!("callboard: {why}; {pending} pending tasks are cancelled");
+    if let Some(why) = why {
+        eprintln!("callboard: {why}; {} pending tasks are cancelled", pending(&client));
+    }
     Ok(cluster.shutdown(Pending::Cancel).get()?)
 }
 
-/// Waits until it is time to end; returns why.
-async fn end(client: &Client) -> std::io::Result<&'static str> {
+fn pending(client: &Client) -> usize {
+    client.queue_status().get().map_or(0, |status| status.pending)
+}
+
+/// Waits until it is time to end; returns why, if not everything has ended by then.
+async fn end(client: &Client) -> std::io::Result<Option<&'static str>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    // Answered when no engine joins any more: there are never so many.
-    let ended = client.wait_for_engines(usize::MAX);
+    let told = async {
+        tokio::select! {
+            _ = interrupt.recv() => "interrupted",
+            _ = terminate.recv() => "told to end",
+        }
+    };
+    let finished = async {
+        // Answered when no engine joins any more: there are never so many.
+        drop(client.wait_for_engines(usize::MAX).await);
+        eprintln!("callboard: ended by a client; pending tasks are finished, unless it has cancelled them");
+        drop(client.shutdown(Pending::Finish).await);
+    };
     Ok(tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "told to end",
-        _ = ended => "ended by a client",
+        why = told => Some(why),
+        () = finished => None,
     })
 }
