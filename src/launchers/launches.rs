@@ -16,6 +16,9 @@ use crate::messages::Retire;
 use crate::net::{Arrivals, Network};
 use crate::task::{EngineId, drawn};
 
+/// How long an engine that has nothing left takes to end.
+const STOPPED: Duration = Duration::from_millis(300);
+
 /// How long what has said that it leaves may take to end, before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -148,7 +151,10 @@ impl Launch {
             return;
         }
         let by = Instant::now() + within;
-        self.retire(by);
+        if self.retire(by) {
+            // They have been told to stop, and end by themselves.
+            self.wait(Instant::now() + STOPPED);
+        }
         self.running().for_each(|job| job.leave());
         if !self.wait(by.max(Instant::now()) + GRACE) {
             self.running().for_each(|job| job.kill());
@@ -161,15 +167,17 @@ impl Launch {
         *is_ended = true;
     }
 
-    /// Has its engines leave, and waits for it.
-    fn retire(&self, by: Instant) {
+    /// Has its engines leave, and waits for it; returns whether there were any.
+    fn retire(&self, by: Instant) -> bool {
         let cause = "what it was launched with was ended";
         let retire = |engine| Retire { engines: vec![engine], cause: cause.into() };
         let asked: Vec<_> = self.present().into_iter().map(|engine| ask(&self.parts.retire, retire(engine))).collect();
+        let are_some = !asked.is_empty();
         for left in asked {
             // An error is an engine that has left, or a cluster that has ended.
             drop(block_on(left, Some(by)));
         }
+        are_some
     }
 
     fn running(&self) -> impl Iterator<Item = &Box<dyn LaunchedJob>> {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::launcher::{JobOutput, JobState, LaunchedJob};
+use super::launches::LOOK;
 use super::tail::Tail;
 use crate::error::Error;
 
@@ -44,6 +46,8 @@ struct Watched {
     stdin: Mutex<Option<ChildStdin>>,
     printed: [Mutex<Tail>; 2],
     ended: Mutex<Option<Box<str>>>,
+    /// All of the group was told to leave by a signal, and has not been killed.
+    is_leaving: AtomicBool,
 }
 
 impl ProcessJob {
@@ -91,6 +95,7 @@ fn spawn(argv: &[OsString], stdin: Option<&str>) -> io::Result<(Child, Arc<Watch
         stdin: Mutex::new(leash),
         printed: Default::default(),
         ended: Mutex::new(None),
+        is_leaving: AtomicBool::new(false),
     });
     let told = watched.clone();
     let pipes = [stdout, stderr].map(|pipe: PipeReader| File::from(OwnedFd::from(pipe)));
@@ -123,6 +128,10 @@ impl Watched {
     fn wait(&self, mut child: Child, reading: Reading, told: impl FnOnce(ExitStatus) -> String) {
         // Not reaped at once: as long as it is there, its number is that of its group.
         let _ = waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        // A shell dies of the signal that its engines heed. As long as one of these may print, it is there.
+        while self.is_leaving.load(Ordering::Acquire) && !reading.thread.is_finished() {
+            thread::sleep(LOOK);
+        }
         if let Some(group) = self.group.lock().take() {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -210,11 +219,13 @@ impl LaunchedJob for ProcessJob {
     fn leave(&self) {
         // What it hangs on, if it does; then it says goodbye by itself, wherever it runs.
         if self.watched.stdin.lock().take().is_none() {
+            self.watched.is_leaving.store(true, Ordering::Release);
             self.watched.signal(Signal::TERM);
         }
     }
 
     fn kill(&self) {
+        self.watched.is_leaving.store(false, Ordering::Release);
         self.watched.signal(Signal::KILL);
     }
 }

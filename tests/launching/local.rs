@@ -230,7 +230,7 @@ fn a_template_starts_several_with_one_command_and_a_file() {
     let script = "n=$1; shift; for i in $(seq $n); do \"$@\" <\"$0\" & done; wait";
     let template = Template::new("sh").args(["-c", script, "{file}", "{n}", "{program}"]);
     let exe = std::env::current_exe().unwrap();
-    let template = template.program(exe).program_args(["--callboard-dial", &site.word]);
+    let template = template.program(&exe).program_args(["--callboard-dial", &site.word]);
     let engines = site.cluster.launch(template, 3).unwrap();
     assert_eq!(engines.joined().get_timeout(PATIENCE).unwrap().len(), 3);
     assert_eq!(engines.states(), [("sh".into(), JobState::Running)]);
@@ -242,4 +242,14 @@ fn a_template_starts_several_with_one_command_and_a_file() {
     site.nothing_is_left();
     // The cluster's own file serves others still.
     assert!(site.listening.engine_file().exists());
+
+    // The shell dies of the signal, and what it has started finishes what it runs.
+    let template = Template::new("sh").args(["-c", script, "{file}", "{n}", "{program}"]);
+    let engines = site.cluster.launch(template.program(exe).program_args(["--callboard-dial", &site.word]), 1).unwrap();
+    engines.joined().get_timeout(PATIENCE).unwrap();
+    let running = site.cluster.client().load_balanced().apply(site.nap("signalled", 800));
+    site.has_begun("signalled");
+    engines.end_within(Duration::from_millis(200)).get_timeout(PATIENCE).unwrap();
+    assert_eq!(running.get_timeout(PATIENCE), Ok(800));
+    site.nothing_is_left();
 }
