@@ -63,11 +63,8 @@ fn engines_join_work_print_and_end(slurm: &SlurmCluster) {
     assert_eq!(engines.joined().get_timeout(PATIENCE).unwrap().len(), 3);
     site.works_with(3);
     site.prints(&engines);
-    let states = engines.states();
-    assert!(
-        states.iter().all(|(name, state)| name.starts_with("Slurm job ") && *state == JobState::Running),
-        "{states:?}"
-    );
+    let is_running = |(name, state): &(String, JobState)| name.starts_with("Slurm job ") && *state == JobState::Running;
+    eventually("the queue is told as it is", || engines.states().iter().all(is_running));
     let kinds =
         |end: &str| site.files().iter().filter(|file| file.extension().is_some_and(|found| found == end)).count();
     assert_eq!((kinds("output"), kinds("error"), kinds("json")), (3, 3, 0), "{:?}", site.files());
