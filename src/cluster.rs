@@ -168,6 +168,23 @@ impl Cluster {
         self.controller.as_ref().ok_or(Error::ClusterStopped)?.network.listen(listen)
     }
 
+    /// Launches `n` engines on machines that are already there: see [`launchers`](crate::launchers). They dial where this cluster listens.
+    ///
+    /// Returns when they are started, or in the queue of a batch system; [`Launched::joined`](crate::launchers::Launched::joined) waits until they have
+    /// joined. They end with what this returns, and with the cluster.
+    ///
+    /// # Errors
+    /// [`Error::Launch`] if the cluster does not listen, a program is not there, or whoever starts them refused;
+    /// [`Error::ConnectionFile`]; [`Error::Zero`] for no engines.
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn launch(
+        &self,
+        launcher: impl crate::launchers::Launcher,
+        n: usize,
+    ) -> Result<crate::launchers::Launched, Error> {
+        self.controller.as_ref().ok_or(Error::ClusterStopped)?.launches.launch(&launcher, n)
+    }
+
     /// Lets engines go as [`remove_engines`](Self::remove_engines), then starts as many of the same kinds; answered with
     /// the ids of these when they have joined.
     ///

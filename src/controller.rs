@@ -70,6 +70,8 @@ pub(crate) struct Controller {
     processes: Processes,
     #[cfg(all(unix, feature = "remote"))]
     pub(crate) network: crate::net::Network,
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) launches: Arc<crate::launchers::Launches>,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
 }
@@ -110,28 +112,42 @@ impl Controller {
         };
         let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
         match started {
-            Ok(Started { nursery, processes, addresses, link }) => Ok(Self {
-                #[cfg(all(unix, feature = "remote"))]
-                network: crate::net::Network::new(
-                    nursery.arbiter.clone(),
-                    nursery.parts.clone(),
-                    addresses.scheduler.clone(),
-                    link.clone(),
-                ),
-                host,
-                threads,
-                limits,
-                nursery,
-                processes,
-                addresses,
-                link,
-            }),
+            Ok(started) => Ok(Self::of(started, host, threads, limits)),
             Err(error) => {
                 host.stop();
                 // Engines that did start end with the arbiter; the error to report is the first one.
                 let _ = threads.join(limits.stop_wait(), std::thread::current().id());
                 Err(error)
             }
+        }
+    }
+
+    fn of(started: Started, host: Host, threads: Arc<Threads>, limits: Limits) -> Self {
+        let Started { nursery, processes, addresses, link } = started;
+        #[cfg(all(unix, feature = "remote"))]
+        let network = crate::net::Network::new(
+            nursery.arbiter.clone(),
+            nursery.parts.clone(),
+            addresses.scheduler.clone(),
+            link.clone(),
+        );
+        #[cfg(all(unix, feature = "remote"))]
+        let launches = {
+            let (roster, retire) = (link.roster.clone(), addresses.scheduler.clone().recipient());
+            Arc::new(crate::launchers::Launches::new(network.clone(), roster, retire, limits.stop_wait()))
+        };
+        Self {
+            #[cfg(all(unix, feature = "remote"))]
+            network,
+            #[cfg(all(unix, feature = "remote"))]
+            launches,
+            host,
+            threads,
+            limits,
+            nursery,
+            processes,
+            addresses,
+            link,
         }
     }
 
@@ -191,7 +207,10 @@ impl Controller {
         // After the children, which are spoken to from there.
         self.processes.end();
         #[cfg(all(unix, feature = "remote"))]
-        self.network.end();
+        {
+            self.network.end();
+            self.launches.end_all();
+        }
         ended
     }
 }

@@ -96,6 +96,14 @@ pub enum Error {
         /// Why it was not found the last time.
         reason: Box<str>,
     },
+    /// Engines could not be launched: a program is not there, or whoever starts them refused.
+    #[error("{by} launches no engines: {problem}")]
+    Launch {
+        /// Who was to start them.
+        by: Box<str>,
+        /// What refused and why, and what to do.
+        problem: Box<str>,
+    },
     /// Whoever listens there does not let us in, or is not whom the connection file is for.
     #[error("refused at {address}: {reason}")]
     Refused {

@@ -79,6 +79,20 @@ fn comparing_executors() {
 
 #[cfg(all(unix, feature = "remote"))]
 #[test]
+fn launchers() {
+    let out = run("07_launchers", &["local"]);
+    let lines: Vec<&str> = out.lines().collect();
+    let expected = ["engines [0, 1, 2] have joined", "(6171, 261) is the longest way to 1"];
+    assert_eq!((&lines[..2], lines[5], lines.len()), (&expected[..], "[] are left", 6), "{out}");
+    // Whichever process joined first is engine 0.
+    let mut said: Vec<_> = lines[2..5].iter().map(|line| line.split_once(" has printed ").unwrap().1).collect();
+    said.sort_unstable();
+    assert_eq!(said, [0, 1, 2].map(|engine| format!("\"hello from engine {engine}\\n\"")));
+    assert!((0..3).all(|n| lines[2 + n].starts_with(&format!("process {n} has printed"))), "{out}");
+}
+
+#[cfg(all(unix, feature = "remote"))]
+#[test]
 fn over_the_network() {
     check(
         "06_over_the_network",

@@ -58,12 +58,12 @@ async fn whoever_does_not_belong_here_is_refused_and_told_why() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stranger_is_seen_by_its_first_bytes() {
-    let mismatch = HandshakeError::VersionMismatch { ours: (1, 1), theirs: (2, 9) };
+    let mismatch = HandshakeError::VersionMismatch { ours: (2, 2), theirs: (3, 9) };
     let too_large = HandshakeError::Protocol("a header of 5000 is over the limit of 4096".into());
-    let long = [&b"call\x01\0\x01\0"[..], &[8, 0, 0, 0, 0, 0, 0, 0], &[0x88, 0x13, 0, 0, 0, 0, 0, 0]].concat();
+    let long = [&b"call\x02\0\x02\0"[..], &[8, 0, 0, 0, 0, 0, 0, 0], &[0x88, 0x13, 0, 0, 0, 0, 0, 0]].concat();
     let cases = [
         (b"GET / HTTP/1.1\r\n".to_vec(), HandshakeError::NoCallboard),
-        (b"call\x02\0\x09\0".to_vec(), mismatch),
+        (b"call\x03\0\x09\0".to_vec(), mismatch),
         (long, too_large),
         (b"call".to_vec(), HandshakeError::Lost),
     ];

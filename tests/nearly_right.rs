@@ -70,6 +70,7 @@ fn of_engines() -> Vec<Message> {
         ]),
         FromEngine::Back(vec![(Span { first: ID, count: 9 }, Attempt(4))]),
         FromEngine::Printed(Print { task: Some((ID, Attempt(1))), stream: Stream::Stderr, text: "a line\n".into() }),
+        FromEngine::Leaving,
     ];
     to.iter().map(|said| encode(said, buffers())).chain(from.iter().map(|said| encode(said, buffers()))).collect()
 }

@@ -1,8 +1,9 @@
 //! Connection files: what a peer needs to find its cluster and to be let in, and nobody else may read.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,9 @@ const VERSION: u32 = 1;
 
 /// A file that is longer is none of ours.
 const BYTES_MAX: u64 = 64 << 10;
+
+/// The path of what comes on the standard input.
+const STDIN: &str = "-";
 
 /// The last second of the year 9999, since 1970: certificates can tell none later.
 const EXPIRES_UNIX_S_MAX: u64 = 253_402_300_799;
@@ -36,6 +40,19 @@ pub(crate) struct ConnectionFile {
     pub(crate) expires_unix_s: u64,
     /// By what the two sides know each other; `None` where the controller speaks plain TCP, within one machine.
     pub(crate) tls: Option<Credentials>,
+    /// Which launch the engine is of that this was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) launch: Option<Launch>,
+}
+
+/// Which launch an engine is of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Launch {
+    /// Drawn for each.
+    pub(crate) number: u64,
+    /// The file comes on the standard input, and when that ends the engine is to leave.
+    pub(crate) is_leashed: bool,
 }
 
 /// By what a peer knows its cluster, and is known.
@@ -59,7 +76,13 @@ impl ConnectionFile {
             address: address.into(),
             expires_unix_s: unix_s(expires),
             tls,
+            launch: None,
         }
+    }
+
+    /// Returns the same for an engine of this launch.
+    pub(crate) fn for_launch(&self, number: u64, is_leashed: bool) -> Self {
+        Self { launch: Some(Launch { number, is_leashed }), ..self.clone() }
     }
 
     /// Returns for how long it counts from now on.
@@ -78,9 +101,12 @@ impl ConnectionFile {
     /// [`Error::ConnectionFile`], with what is wrong with it and what to do.
     pub(crate) fn read(path: &Path, role: Role) -> Result<Self, Error> {
         let wrong = |problem: String| Error::ConnectionFile { path: path.into(), problem: problem.into() };
-        let text = read_private(path, role).map_err(wrong)?;
-        let file: Self =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("it is no connection file: {error}")))?;
+        let no_file = |error: serde_json::Error| format!("it is no connection file: {error}");
+        let file: Self = if path == Path::new(STDIN) {
+            read_stdin().map_err(|error| wrong(format!("as the standard input, {}", no_file(error))))?
+        } else {
+            serde_json::from_str(&read_private(path, role).map_err(wrong)?).map_err(|error| wrong(no_file(error)))?
+        };
         file.check(role, SystemTime::now()).map_err(wrong)?;
         Ok(file)
     }
@@ -136,6 +162,13 @@ impl ConnectionFile {
 
 fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// Reads a file from the standard input, and not a byte behind it: what comes there is the end of it, sooner or later.
+fn read_stdin() -> Result<ConnectionFile, serde_json::Error> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(serde_json::Error::io)?;
+    let mut reader = serde_json::Deserializer::from_reader(File::from(stdin).take(BYTES_MAX));
+    ConnectionFile::deserialize(&mut reader)
 }
 
 /// Reads a file that is ours, and that nobody else can read.

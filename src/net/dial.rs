@@ -7,19 +7,21 @@ use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use actix::System;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::connection_file::ConnectionFile;
+use super::stay::stay;
 use super::tls;
+use super::told::Told;
 use super::way::{Connection, Failed, Tcp, Way};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
-use crate::remote::{Desk, NOT_RESUMED, STOPPED, Serving};
+use crate::remote::{Desk, NOT_RESUMED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
 use crate::wire::opening::{Known, Opening, open};
-use crate::wire::session::{Ending, SessionLimits, Speaker};
+use crate::wire::session::{SessionLimits, Speaker};
 
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
 const SEARCH: Duration = Duration::from_secs(60);
@@ -28,13 +30,21 @@ const SEARCH: Duration = Duration::from_secs(60);
 /// nobody is left who could cancel it.
 const FINISH: Duration = Duration::from_secs(600);
 
+/// How long the task that an engine runs may take from when the engine is told to leave, by default: batch systems give 30 s
+/// from `SIGTERM` to `SIGKILL`.
+const LEAVE: Duration = Duration::from_secs(20);
+
 /// Waits between two attempts: the first, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// Makes this program an engine of the cluster whose connection file this is, with the tasks that are linked into it.
 ///
-/// Returns when the cluster has ended, or lets it go. Where the connection is lost it dials again, and runs on meanwhile: it goes
+/// The file `-` is the standard input. Returns when the cluster has ended, or lets it go. Where the connection is lost it dials again, and runs on meanwhile: it goes
 /// on as the same engine if it is back soon, and joins as another if not.
+///
+/// **`SIGTERM`** has it leave, as batch systems mean it: it says so to its controller, gets no further task, hands back what it
+/// has not started, which moves on without having used an attempt, and finishes what it runs, within 20 s
+/// ([`Dial::leave_within`]). While no engine of this program runs, `SIGTERM` ends it as ever.
 ///
 /// ```no_run
 /// use my_tasks as _; // the library whose tasks it is to run
@@ -70,13 +80,14 @@ pub struct Dial {
     engines: usize,
     search: Duration,
     finish: Duration,
+    leave: Duration,
     pub(super) limits: Limits,
 }
 
 impl Dial {
-    /// Dials the controller whose connection file this is.
+    /// Dials the controller whose connection file this is; `-` is what comes on the standard input.
     pub fn with(file: impl Into<PathBuf>) -> Self {
-        Self { file: file.into(), engines: 1, search: SEARCH, finish: FINISH, limits: Limits::default() }
+        Self { file: file.into(), engines: 1, search: SEARCH, finish: FINISH, leave: LEAVE, limits: Limits::default() }
     }
 
     /// Sets how many engines this program is, each on a thread of its own and with a connection of its own; by default one.
@@ -100,6 +111,13 @@ impl Dial {
         self
     }
 
+    /// Sets how long an engine that is told to leave may go on with the task that it runs, by default 20 s. A task that is not
+    /// finished by then is lost with it.
+    pub fn leave_within(mut self, leave: Duration) -> Self {
+        self.leave = leave;
+        self
+    }
+
     /// Sets the bounds of a client: they count in its process, and the controller's count there.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -115,11 +133,23 @@ impl Dial {
             return Err(Error::Zero { what: "the number of engines" });
         }
         let registry = Arc::new(Registry::auto()?);
-        let Self { engines, finish, .. } = self;
+        let Self { engines, finish, leave, .. } = self;
+        let told = Told::watch(leave);
         let dialler = self.dialler(Role::Engine, std::process::id().into(), &registry)?;
+        if dialler.is_leashed {
+            told.when_stdin_ends()?;
+        }
         let patience = Limits::default().spin();
-        let new = |speaker| Desk::with(Serving { registry: registry.clone(), speaker, witness: None, patience });
-        let be_one = || System::new().block_on(stay(&dialler, finish, new));
+        let new = |speaker| {
+            let departure = told.departure();
+            Desk::with(Serving { registry: registry.clone(), speaker, witness: None, patience, departure })
+        };
+        let be_one = || {
+            System::new().block_on(async {
+                let _listening = told.when_terminated();
+                stay(&dialler, finish, &told.departure(), new).await
+            })
+        };
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..engines).map(|_| scope.spawn(be_one)).collect();
             let first = be_one();
@@ -135,10 +165,15 @@ impl Dial {
     pub(super) fn dialler(self, role: Role, incarnation: u64, registry: &Registry) -> Result<Dialler, Error> {
         let Self { file: path, search, .. } = self;
         let file = ConnectionFile::read(&path, role)?;
+        let (incarnation, is_leashed) = match (role, &file.launch) {
+            (Role::Engine, Some(launch)) => (launch.number, launch.is_leashed),
+            _ => (incarnation, false),
+        };
         let secured = file.tls.as_ref().map(|credentials| tls::client(credentials, file.cluster())).transpose();
         let secured = secured.map_err(|problem| Error::ConnectionFile { path, problem: problem.into() })?;
         let hello = Hello { role, cluster: file.cluster(), incarnation, build: registry.build() };
-        Ok(Dialler { address: file.address.clone(), search, way: Tcp { secured }, hello, tasks: registry.table() })
+        let (address, tasks) = (file.address.clone(), registry.table());
+        Ok(Dialler { address, search, way: Tcp { secured }, hello, tasks, is_leashed })
     }
 }
 
@@ -149,6 +184,8 @@ pub(super) struct Dialler<W = Tcp> {
     pub(super) way: W,
     pub(super) hello: Hello,
     pub(super) tasks: TaskTable,
+    /// It is to leave when its standard input ends.
+    pub(super) is_leashed: bool,
 }
 
 /// How long one has dialled, and how long one waits before the next time.
@@ -176,6 +213,19 @@ impl Backoff {
         }
     }
 
+    /// Waits after a session could not be opened.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause); [`Error::Refused`] if it never will be.
+    pub(super) async fn pause_after<W: Way>(&mut self, dialler: &Dialler<W>, failed: Failed) -> Result<(), Error> {
+        let error = match failed {
+            Failed::ForGood(reason) => return Err(dialler.refused(reason.into())),
+            Failed::ForNow(error) | Failed::ByStranger(error) => error,
+        };
+        tracing::info!(%error, "the session could not be opened");
+        self.pause(dialler, error).await
+    }
+
     /// Waits before the next time.
     ///
     /// # Errors
@@ -194,70 +244,6 @@ impl Backoff {
         }
         sleep(wait.min(left)).await;
         Ok(())
-    }
-}
-
-/// What runs tasks, for one session. A simulation has one without threads.
-pub(super) trait Serve {
-    /// Runs what the controller sends over this connection; returns why that has ended.
-    async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending;
-
-    /// Starts nothing any more, and waits for what runs.
-    async fn finish(&mut self);
-}
-
-impl Serve for Desk {
-    async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending {
-        let (reader, writer) = tokio::io::split(stream);
-        Desk::serve(self, reader, writer).await
-    }
-
-    async fn finish(&mut self) {
-        Desk::finish(self).await;
-    }
-}
-
-/// Is an engine until the cluster lets it go, or is not found again; then it may `finish` what it runs. `new` makes what
-/// serves in a session.
-pub(super) async fn stay<W: Way, S: Serve>(
-    dialler: &Dialler<W>,
-    finish: Duration,
-    new: impl Fn(Speaker) -> S,
-) -> Result<(), Error> {
-    let mut desk = None;
-    let stayed = stay_with(dialler, &mut desk, new).await;
-    if let (Err(error), Some(desk)) = (&stayed, &mut desk) {
-        tracing::warn!(%error, ?finish, "what runs is finished, and nothing else is started");
-        if timeout(finish, desk.finish()).await.is_err() {
-            tracing::warn!("a task that runs is left to itself");
-        }
-    }
-    stayed
-}
-
-async fn stay_with<W: Way, S: Serve>(
-    dialler: &Dialler<W>,
-    desk: &mut Option<S>,
-    new: impl Fn(Speaker) -> S,
-) -> Result<(), Error> {
-    let mut backoff = Backoff::from_now();
-    let mut session = dialler.session(SessionLimits::LASTING);
-    loop {
-        let (stream, is_resumed) = dialler.open(&mut session, &mut backoff).await?;
-        if !is_resumed {
-            // What another runs is left to itself: nobody waits for it.
-            *desk = None;
-        }
-        tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
-        let began = Instant::now();
-        let ending = desk.get_or_insert_with(|| new(session.speaker.clone())).serve(stream).await;
-        tracing::info!(%ending, "the connection to the controller has ended");
-        match ending {
-            Ending::Closed(_) => return Ok(()),
-            Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),
-            Ending::ClosedByPeer(reason) if &*reason != NOT_RESUMED => return Err(dialler.refused(reason)),
-            _lost => backoff.begin_again(began.elapsed()),
-        }
     }
 }
 
@@ -293,48 +279,63 @@ impl<W: Way> Dialler<W> {
         backoff: &mut Backoff,
     ) -> Result<(Box<dyn Connection>, bool), Error> {
         loop {
-            if session.speaker.has_ended() {
-                *session = self.session(session.limits);
+            let (stream, run) = self.find(backoff, session).await?;
+            match self.open_over(stream, run, session).await {
+                Ok(opened) => return Ok(opened),
+                Err(failed) => backoff.pause_after(self, failed).await?,
             }
-            let (mut stream, run) = self.find(backoff, session.epoch > 0).await?;
-            session.epoch += 1;
-            let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
-            let opening = Opening { session: session.number, epoch: session.epoch, known };
-            let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
-            let error = match open(&mut stream, &opening, wait).await {
-                Ok(None) => {
-                    if known.is_some() {
-                        // The controller has given the session up. Its number is free.
-                        session.speaker.abandon(NOT_RESUMED);
-                        let Session { number, epoch, limits, .. } = *session;
-                        *session = Session { epoch, ..Session::of(number, limits) };
-                    }
-                    (session.began, session.run) = (Some(session.epoch), run);
-                    return Ok((stream, false));
-                }
-                Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
-                    Ok(()) => return Ok((stream, true)),
-                    Err(error) => {
-                        // The next time another begins.
-                        session.speaker.abandon(NOT_RESUMED);
-                        error.to_string()
-                    }
-                },
-                Ok(Some(_)) => "it goes on with a session that has not begun".into(),
-                Err(HandshakeError::Refused(reason)) => return Err(self.refused(reason)),
-                Err(error) => error.to_string(),
-            };
-            tracing::info!(%error, "the session could not be opened");
-            backoff.pause(self, error).await?;
         }
     }
 
-    /// Dials until the controller is found.
-    async fn find(&self, backoff: &mut Backoff, has_been_there: bool) -> Result<(Box<dyn Connection>, u64), Error> {
+    /// Has a session go on over a new connection, or another begin; returns as [`open`](Self::open).
+    pub(super) async fn open_over(
+        &self,
+        mut stream: Box<dyn Connection>,
+        run: u64,
+        session: &mut Session,
+    ) -> Result<(Box<dyn Connection>, bool), Failed> {
+        if session.speaker.has_ended() {
+            *session = self.session(session.limits);
+        }
+        session.epoch += 1;
+        let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
+        let opening = Opening { session: session.number, epoch: session.epoch, known };
+        let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
+        match open(&mut stream, &opening, wait).await {
+            Ok(None) => {
+                if known.is_some() {
+                    // The controller has given the session up. Its number is free.
+                    session.speaker.abandon(NOT_RESUMED);
+                    let Session { number, epoch, limits, .. } = *session;
+                    *session = Session { epoch, ..Session::of(number, limits) };
+                }
+                (session.began, session.run) = (Some(session.epoch), run);
+                Ok((stream, false))
+            }
+            Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
+                Ok(()) => Ok((stream, true)),
+                Err(error) => {
+                    // The next time another begins.
+                    session.speaker.abandon(NOT_RESUMED);
+                    Err(Failed::ForNow(error.to_string()))
+                }
+            },
+            Ok(Some(_)) => Err(Failed::ForNow("it goes on with a session that has not begun".into())),
+            Err(HandshakeError::Refused(reason)) => Err(Failed::ForGood(reason.into())),
+            Err(error) => Err(Failed::ForNow(error.to_string())),
+        }
+    }
+
+    /// Dials until the controller is found; returns also which run of it that is.
+    pub(super) async fn find(
+        &self,
+        backoff: &mut Backoff,
+        session: &Session,
+    ) -> Result<(Box<dyn Connection>, u64), Error> {
         loop {
             let reason = match self.dial().await {
                 Ok(found) => return Ok(found),
-                Err(Failed::ByStranger(reason)) if has_been_there => reason,
+                Err(Failed::ByStranger(reason)) if session.epoch > 0 => reason,
                 Err(Failed::ForGood(reason) | Failed::ByStranger(reason)) => return Err(self.refused(reason.into())),
                 Err(Failed::ForNow(reason)) => reason,
             };
@@ -342,7 +343,7 @@ impl<W: Way> Dialler<W> {
         }
     }
 
-    fn refused(&self, reason: Box<str>) -> Error {
+    pub(super) fn refused(&self, reason: Box<str>) -> Error {
         Error::Refused { address: self.address.as_str().into(), reason }
     }
 

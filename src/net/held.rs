@@ -238,7 +238,14 @@ mod tests {
     async fn a_session_goes_on_for_a_peer_that_was_told_of_it_and_begins_for_any_other() {
         let (tell, mut dialled) = mpsc::unbounded_channel();
         let (search, tasks) = (Duration::from_secs(60), Default::default());
-        let dialler = Dialler { address: "here".into(), search, way: Handed(tell), hello: hello(Role::Engine), tasks };
+        let dialler = Dialler {
+            address: "here".into(),
+            search,
+            way: Handed(tell),
+            hello: hello(Role::Engine),
+            tasks,
+            is_leashed: false,
+        };
         let (mut theirs, mut backoff) = (dialler.session(SessionLimits::LASTING), Backoff::from_now());
         let held = HeldSessions::default();
         let mut ours = None;

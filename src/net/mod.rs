@@ -12,13 +12,18 @@ mod held;
 mod network;
 mod vigil;
 mod peers;
+mod arrivals;
 mod way;
 mod dial;
+mod stay;
+mod told;
 mod client;
 mod clients;
 #[cfg(test)]
 mod simulation;
 
+pub(crate) use arrivals::Arrivals;
+pub(crate) use connection_file::ConnectionFile;
 pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};

@@ -1,6 +1,7 @@
 //! The controller's side: listens, and lets in who belongs here.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::arrivals::Arrivals;
 use super::gate::{Metered, STRANGER_WAIT};
 use super::listen::{Listen, Listening, Shared};
 use super::peers::Peers;
@@ -32,6 +34,7 @@ pub(crate) struct Network(Arc<Inner>);
 struct Inner {
     controller: ArbiterHandle,
     arbiters: Mutex<Vec<Arbiter>>,
+    listenings: Mutex<Vec<Listening>>,
     /// Tells this cluster from one that was before, or comes after, with the same files.
     run: u64,
     peers: Peers,
@@ -45,7 +48,8 @@ impl Network {
         link: LinkParts,
     ) -> Self {
         let peers = Peers::new(parts, scheduler, link);
-        Self(Arc::new(Inner { controller, arbiters: Mutex::default(), run: drawn(), peers }))
+        let (arbiters, listenings) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { controller, arbiters, listenings, run: drawn(), peers }))
     }
 
     /// Begins to listen.
@@ -63,7 +67,19 @@ impl Network {
             }
         });
         self.0.arbiters.lock().push(arbiter);
-        Ok(Listening(shared))
+        let listening = Listening(shared);
+        self.0.listenings.lock().push(listening.clone());
+        Ok(listening)
+    }
+
+    /// Returns the file with which engines join, of where it listens since last; `None` if it does not listen.
+    pub(crate) fn engine_file(&self) -> Option<PathBuf> {
+        self.0.listenings.lock().last().map(Listening::engine_file)
+    }
+
+    /// Returns who has joined of which launch.
+    pub(crate) fn arrivals(&self) -> Arc<Arrivals> {
+        self.0.peers.arrivals.clone()
     }
 
     /// Starts an arbiter of the controller's System: the present thread may have none.

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::arrivals::Arrivals;
 use super::clients::Clients;
 use super::gate::STRANGER_WAIT;
 use super::held::HeldSessions;
@@ -35,6 +36,7 @@ pub(super) struct Peers {
     pub(super) clients: Clients,
     pub(super) held: HeldSessions,
     pub(super) vigil: Vigil,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 /// How many peers are spoken with.
@@ -95,6 +97,7 @@ impl Peers {
             clients: Clients::default(),
             held: HeldSessions::default(),
             vigil: Vigil::new(Clock::SYSTEM),
+            arrivals: Arc::default(),
         }
     }
 
@@ -121,7 +124,7 @@ impl Peers {
         }
         match hello.role {
             Role::Client => self.attend_client(stream, peer, hello.incarnation, opening).await,
-            _ => self.attend_engine(stream, peer, came, opening, tasks).await,
+            _ => self.attend_engine(stream, peer, came, hello.incarnation, opening, tasks).await,
         }
     }
 
@@ -131,6 +134,7 @@ impl Peers {
         stream: Box<dyn Connection>,
         peer: SocketAddr,
         came: Instant,
+        launch: u64,
         opening: Opening,
         tasks: Option<TaskTable>,
     ) {
@@ -150,8 +154,10 @@ impl Peers {
             tasks_max: None,
         };
         let (gateway, joined) = Gateway::join(parts);
+        let arrivals = self.arrivals.clone();
         drop(actix::spawn(async move {
             if let Ok(Ok(engine)) = joined.await {
+                arrivals.on_joined(launch, engine);
                 tracing::info!(%peer, %engine, "an engine has joined");
             }
         }));

@@ -17,9 +17,10 @@ use super::capture::{Capture, Told};
 use super::hand_down::take_over;
 use super::tally::Tally;
 use crate::actors::Witness;
+use crate::launchers::DIAL_ARGUMENT;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
-use crate::remote::{Serving, serve};
+use crate::remote::{Departure, Serving, serve};
 use crate::wire::handshake::{self, Hello, Role};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
@@ -29,7 +30,7 @@ pub(super) const VARIABLE: &str = "CALLBOARD_ENGINE";
 /// The status of a child that could not become an engine; `EX_SOFTWARE` of `sysexits.h`.
 const FAILED: i32 = 70;
 
-/// Turns this process into an engine if a cluster launched it as one; returns at once if not.
+/// Turns this process into an engine if a cluster launched it as one, or a [launcher](crate::launchers) did; returns at once if not.
 ///
 /// Call it first in `main`, before anything that should not be done once for each engine. In a child it never
 /// returns: the process ends with its engine.
@@ -48,8 +49,12 @@ const FAILED: i32 = 70;
 /// }
 /// ```
 pub fn init() {
-    let Some(summons) = Summons::find() else { return };
-    match summons.follow() {
+    let ended = match Summons::find() {
+        Some(summons) => summons.follow(),
+        None if is_to_dial() => crate::net::run_engine("-").map_err(Into::into),
+        None => return,
+    };
+    match ended {
         Ok(()) => std::process::exit(0),
         Err(error) => {
             eprintln!("callboard: this process was launched as an engine and cannot be one: {error}");
@@ -60,7 +65,12 @@ pub fn init() {
 
 /// Returns whether this process was launched as an engine.
 pub(crate) fn is_child() -> bool {
-    Summons::find().is_some()
+    Summons::find().is_some() || is_to_dial()
+}
+
+/// Returns whether a launcher started this process, to dial with what comes on its standard input.
+fn is_to_dial() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == DIAL_ARGUMENT)
 }
 
 /// What the parent wants.
@@ -102,7 +112,8 @@ impl Summons {
             let (reader, writer) = stream.into_split();
             let told = Told { tally, capture: Capture::start(printed, speaker.clone())? };
             let witness = Some(Arc::new(told) as Arc<dyn Witness>);
-            let serving = Serving { registry, speaker, witness, patience: Limits::default().spin() };
+            let (patience, departure) = (Limits::default().spin(), Departure::default());
+            let serving = Serving { registry, speaker, witness, patience, departure };
             Ok::<_, Box<dyn std::error::Error>>(serve(reader, writer, serving).await)
         })?;
         match ending {

@@ -6,9 +6,11 @@ use actix::prelude::*;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
 
-use super::STOPPED;
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
+use super::{Departure, STOPPED};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -27,6 +29,8 @@ pub(crate) struct Serving {
     pub(crate) speaker: Speaker,
     pub(crate) witness: Option<Arc<dyn Witness>>,
     pub(crate) patience: std::time::Duration,
+    /// When its time is over.
+    pub(crate) departure: Departure,
 }
 
 /// Runs what the controller at the other end sends, until one of the two ends; returns why.
@@ -47,12 +51,14 @@ pub(crate) struct Desk {
     uplink: Addr<Uplink>,
     engine: Option<Addr<Engine>>,
     speaker: Speaker,
+    departure: Departure,
+    departing: Option<Departing>,
 }
 
 impl Desk {
     /// Makes it on the present arbiter. Its engine starts when it is told that it has joined.
     pub(crate) fn with(serving: Serving) -> Self {
-        let Serving { registry, speaker, witness, patience } = serving;
+        let Serving { registry, speaker, witness, patience, departure } = serving;
         let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
         let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
         let parts = EngineParts {
@@ -63,7 +69,7 @@ impl Desk {
             patience,
             witness,
         };
-        Self { parts, threads, uplink, engine: None, speaker }
+        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None }
     }
 
     /// Runs what the controller sends over this connection; returns why that has ended. In a session that lasts it may go
@@ -94,7 +100,11 @@ impl Desk {
         match (decode(&message)?, &self.engine) {
             (ToEngine::Joined(id), None) => {
                 let engine = Engine::start_as(id, self.parts.clone()).map_err(|error| error.to_string())?;
+                self.departing = Some(self.depart(&engine));
                 self.engine = Some(engine);
+            }
+            (ToEngine::Run(calls), Some(_)) if self.departure.is_told() => {
+                self.speaker.say_or_end(Lane::Bulk, encode(&back(&calls), Vec::new()));
             }
             (ToEngine::Run(calls), Some(engine)) => {
                 let batch: Result<Vec<_>, _> = calls.into_iter().map(|call| assignment(call, &message)).collect();
@@ -111,6 +121,39 @@ impl Desk {
             (_, None) => return Err("it has not joined".into()),
         }
         Ok(())
+    }
+
+    /// Has the engine leave when it is told to: it hands back what it has not started, and the controller is told. What it runs
+    /// then it may finish, until its time is over.
+    fn depart(&self, engine: &Addr<Engine>) -> Departing {
+        let (departure, speaker, engine) = (self.departure.clone(), self.speaker.clone(), engine.downgrade());
+        Departing(actix::spawn(async move {
+            let by = departure.told().await;
+            if let Some(engine) = engine.upgrade() {
+                engine.do_send(Recall);
+            }
+            // By the lane that nothing holds up: until it is heard, tasks are sent here that have to go back.
+            speaker.say_or_end(Lane::Control, encode(&FromEngine::Leaving, Vec::new()));
+            sleep_until(by).await;
+            speaker.close(UNFINISHED);
+        }))
+    }
+}
+
+/// Hands calls back as they came.
+pub(crate) fn back(calls: &[Call]) -> FromEngine {
+    FromEngine::Back(calls.iter().map(|call| (Span { first: call.id, count: call.count }, call.attempt)).collect())
+}
+
+/// Why an engine's session ends that was told to leave, and runs on.
+const UNFINISHED: &str = "its time was over, and what it ran was not finished in time";
+
+/// Waits until it is to leave, for as long as this is there.
+struct Departing(JoinHandle<()>);
+
+impl Drop for Departing {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -271,7 +314,13 @@ mod tests {
         System::new().block_on(async {
             let registry = Arc::new(Registry::new());
             let speaker = Speaker::lasting(SessionLimits::LASTING);
-            let desk = Desk::with(Serving { registry, speaker, witness: None, patience: Duration::ZERO });
+            let desk = Desk::with(Serving {
+                registry,
+                speaker,
+                witness: None,
+                patience: Duration::ZERO,
+                departure: Departure::default(),
+            });
             let (uplink, finished) = (desk.uplink.clone(), Arc::downgrade(&desk.parts.finished));
             drop(desk);
             for _ in 0..1_000 {

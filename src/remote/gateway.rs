@@ -40,6 +40,8 @@ pub(crate) struct Gateway {
     /// The engine is gone; what it had goes back once the Scheduler sends it nothing more.
     lost: Option<Lost>,
     joining: Option<oneshot::Sender<Result<EngineId, Error>>>,
+    /// It has said that its time is over.
+    is_leaving: bool,
 }
 
 /// What a gateway is made of.
@@ -78,7 +80,8 @@ impl Gateway {
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
         let left = parts.tasks_max;
-        let gateway = Self { id: None, sent: Sent::default(), parts, left, lost: None, joining: Some(tell) };
+        let gateway =
+            Self { id: None, sent: Sent::default(), parts, left, lost: None, joining: Some(tell), is_leaving: false };
         (gateway.start(), told)
     }
 
@@ -200,6 +203,7 @@ impl Gateway {
                 return lie.map_or(Ok(()), Err);
             }
             FromEngine::Printed(Print { task, stream, text }) => self.on_printed(task, stream, text),
+            FromEngine::Leaving => self.on_leaving(engine),
         }
         Ok(())
     }
@@ -211,6 +215,13 @@ impl Gateway {
             self.sent.on_printed(id, attempt, stream, &text, self.parts.printed_bytes_max);
         }
         (self.parts.printed)(stream, text);
+    }
+
+    /// The engine's time is over. It is retired as one that is removed on request, and told to stop when it has nothing left.
+    fn on_leaving(&mut self, engine: EngineId) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.parts.scheduler.do_send(Retire { engines: vec![engine], cause: ITS_TIME_WAS_OVER.into() });
+        }
     }
 
     /// Takes as much of what is sent as the engine may still run; the rest goes back, and the engine goes.
@@ -261,6 +272,9 @@ impl Gateway {
         }
     }
 }
+
+/// Why an engine goes that said so itself.
+const ITS_TIME_WAS_OVER: &str = "its time was over, and it left";
 
 /// Why an engine goes that has run as many tasks as it may.
 const WORN_OUT: &str = "it has run as many tasks as one engine may";

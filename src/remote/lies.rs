@@ -165,6 +165,19 @@ fn an_outcome_that_is_told_twice_counts_once_and_ends_the_session() {
     assert!(matches!(&ending, Ending::ClosedByPeer(reason) if reason.contains("which it does not have")), "{ending:?}");
 }
 
+#[test]
+fn whoever_says_again_and_again_that_it_leaves_goes_once_and_its_outcome_counts() {
+    let leaves: fn(&Call) -> Vec<Message> = |call| {
+        let mut said = vec![encode(&FromEngine::Leaving, Vec::new()); 1_000];
+        said.push(ended(call.id, 1, 1, one(b"\x05")));
+        said
+    };
+    let (ending, outcome) = System::new().block_on(lied_to(leaves));
+    assert_eq!(outcome, Ok(5));
+    // It is told to stop, and does not.
+    assert!(matches!(&ending, Ending::ClosedByPeer(reason) if &**reason == super::STOPPED), "{ending:?}");
+}
+
 /// Counts what is logged on this thread, in bytes.
 #[derive(Default)]
 struct Counted(AtomicUsize);

@@ -8,6 +8,7 @@ mod fate;
 mod mark;
 mod sent;
 mod engine;
+mod departure;
 mod functions;
 mod numbers;
 mod claims;
@@ -42,6 +43,9 @@ pub(crate) use attend::{Said, attend};
 pub(crate) use client_actors::ClientActors;
 pub(crate) use client_proxy::{ClientProxy, ClientProxyParts, Goodbye};
 pub(crate) use controller_proxy::{Away, Connected, ControllerProxy, Gone, Leave};
+pub(crate) use departure::{Departure, TellDeparture};
+#[cfg(test)]
+pub(crate) use engine::back;
 pub(crate) use engine::{Desk, Serving, serve};
 pub(crate) use fate::{Begun, Fate, Process};
 pub(crate) use gateway::{Gateway, GatewayParts, Lost};

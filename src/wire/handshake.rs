@@ -21,7 +21,9 @@ use crate::task::TaskTable;
 const MAGIC: [u8; 4] = *b"call";
 
 /// The versions of the protocol that this crate speaks, lowest and highest.
-pub const VERSIONS: (u16, u16) = (1, 1);
+///
+/// In version 1 an engine could not say that it leaves.
+pub const VERSIONS: (u16, u16) = (2, 2);
 
 /// For a table of tasks, from a peer that belongs here: some 50 000 of them.
 const TASKS: FrameLimits = FrameLimits::of_headers(1 << 20);
@@ -59,7 +61,7 @@ pub struct Hello {
     pub role: Role,
     /// The cluster that it belongs to.
     pub cluster: u64,
-    /// Which life of the peer this is; drawn at random when it starts.
+    /// Which life of the peer this is; drawn at random when it starts. Of an engine that was launched, the number of its launch.
     pub incarnation: u64,
     /// Which build of the program it is.
     pub build: u64,

@@ -69,6 +69,9 @@ pub enum FromEngine {
     Back(Vec<(Span, Attempt)>),
     /// Something was printed. Comes before the task that printed it has ended.
     Printed(Print),
+    /// Its time is over: it starts nothing any more, hands back what it has not started and what still comes, and is to be told to
+    /// stop when it has nothing left.
+    Leaving,
 }
 
 /// Lines that were printed, or a part of one.

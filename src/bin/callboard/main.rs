@@ -32,7 +32,7 @@ enum Command {
     Controller(controller::Args),
     /// Be an engine of the cluster whose connection file this is
     Engine {
-        /// As the controller has written it: callboard-engine.json
+        /// As the controller has written it: callboard-engine.json; or `-`, which is the standard input
         file: PathBuf,
         /// How many engines this process is
         #[arg(long, value_name = "N", default_value = "1")]
@@ -43,6 +43,9 @@ enum Command {
         /// How long it may go on with the task that it runs where none was found, in seconds
         #[arg(long, value_name = "S", default_value = "600")]
         finish_s: u64,
+        /// How long it may go on with the task that it runs once SIGTERM tells it to leave, in seconds
+        #[arg(long, value_name = "S", default_value = "20")]
+        leave_s: u64,
         /// What is told on standard error: error, warn, info, debug or trace
         #[arg(long = "log", value_name = "LEVEL", default_value = "info")]
         level: tracing::Level,
@@ -74,11 +77,11 @@ fn main() -> ExitCode {
             log(args.log);
             controller::control(args)
         }
-        Command::Engine { file, engines, search_s, finish_s, level } => {
+        Command::Engine { file, engines, search_s, finish_s, leave_s, level } => {
             log(level);
-            let [search, finish] = [search_s, finish_s].map(Duration::from_secs);
+            let [search, finish, leave] = [search_s, finish_s, leave_s].map(Duration::from_secs);
             let dial = Dial::with(file).engines(engines).search_for(search).finish_within(finish);
-            dial.run_engine().map_err(Into::into)
+            dial.leave_within(leave).run_engine().map_err(Into::into)
         }
         Command::BenchChild(args) => bench::child(&args),
     };

@@ -1,5 +1,6 @@
 //! Engines and clients elsewhere, whose sessions outlive their connections, on a network that is simulated: what dials, what
-//! is dialled and what stands for a peer are as they are. Connections are cut; hosts are away for a while, or crash.
+//! is dialled and what stands for a peer are as they are. Connections are cut; hosts are away for a while, or crash;
+//! engines leave when their time is over.
 //!
 //! Each seed is a run of its own. `CALLBOARD_SEED` replays one, `CALLBOARD_CASES` says how many there are.
 
@@ -80,7 +81,7 @@ fn dialler(role: Role, host: &str, search: Duration, number: u64, scene: &Scene)
     };
     let (host, links, random) = (host.into(), scene.links.clone(), RefCell::new(Random(number)));
     let way = Simulated { host, links, random, frail_once_in };
-    Ok(Dialler { address: "controller".into(), search, way, hello, tasks })
+    Ok(Dialler { address: "controller".into(), search, way, hello, tasks, is_leashed: false })
 }
 
 /// Runs one seed; returns what happened.
@@ -207,19 +208,21 @@ impl Host {
 
 /// Plays seeds; returns how many tasks started, sessions of engines were resumed, and results were disconnected.
 fn play_all(usually: u64, faults: Faults) -> (usize, u32, u32) {
-    let (seeds, mut struck, mut sums) = (seeds(usually), 0, (0, 0, 0));
+    let (seeds, mut struck, mut left, mut sums) = (seeds(usually), 0, 0, (0, 0, 0));
     let cases = seeds.end - seeds.start;
     for seed in seeds {
         let scene = play(seed, |seed| simulate(seed, faults));
         struck += *scene.world.faults.borrow();
+        left += scene.left.get();
         let (tasks, resumed, disconnected) = sums;
         let started = scene.world.starts.borrow().len();
         sums = (tasks + started, resumed + scene.resumed.get(), disconnected + scene.disconnected.get());
     }
     let (tasks, resumed, disconnected) = sums;
     println!(
-        "{faults:?}: {cases} of {cases} seeds: {tasks} tasks, {struck} faults, {resumed} resumed, {disconnected} disconnected"
+        "{faults:?}: {cases} of {cases} seeds: {tasks} tasks, {struck} faults, {resumed} resumed, {left} left, {disconnected} disconnected"
     );
+    assert!(left >= cases as u32, "there is no test where nobody leaves");
     assert!(struck >= 10 * cases as u32 && resumed >= cases as u32, "there is no test without faults");
     sums
 }

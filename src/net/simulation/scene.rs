@@ -22,6 +22,8 @@ pub(super) struct Scene {
     pub(super) cancelled: Cell<u64>,
     /// Sessions of engines that went on over another connection.
     pub(super) resumed: Cell<u32>,
+    /// Engines that left when they were told to.
+    pub(super) left: Cell<u32>,
     /// Results whose controller stayed away.
     pub(super) disconnected: Cell<u32>,
 }
@@ -36,6 +38,7 @@ impl Scene {
             sent: Cell::default(),
             cancelled: Cell::default(),
             resumed: Cell::default(),
+            left: Cell::default(),
             disconnected: Cell::default(),
         })
     }

@@ -1,0 +1,27 @@
+//! Launchers against the real thing, on this machine: processes, ssh, Slurm and MPI, whose daemons are these tests' own. With a `main` of
+//! its own: engines are this very program. What is not installed is skipped, and said so; `CALLBOARD_TEST_LAUNCHERS=all` makes that a
+//! failure.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+mod launching;
+mod support;
+
+fn main() {
+    if std::env::var_os("CALLBOARD_TEST_FORGETS_INIT").is_none() {
+        callboard::init();
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if launching::be_another(&arguments) {
+        return;
+    }
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
+    for (name, test) in launching::tests() {
+        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+            let began = Instant::now();
+            test();
+            println!("test {name} ... ok ({:?})", began.elapsed());
+        }
+    }
+}
