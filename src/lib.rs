@@ -89,7 +89,7 @@
 //! # Features
 //!
 //! - `remote` (default): engines that are child processes or on other machines, the wire to them, TLS.
-//! - `cli` (default): the `callboard` command.
+//! - `cli` (default): the command line, [`cli::main`], and the `callboard` command, which is that.
 //!
 //! With `default-features = false` only what runs in one process is built.
 
@@ -127,6 +127,8 @@ mod net;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;
+#[cfg(all(unix, feature = "cli"))]
+pub mod cli;
 
 pub use async_result::{
     AsCompleted, AsCompletedItems, AsCompletedItemsStream, AsCompletedStream, AsyncMapResult, AsyncResult, Awaitable,

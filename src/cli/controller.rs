@@ -1,15 +1,17 @@
 //! `callboard controller`: a controller without a program of its own, for engines and clients that are programs of yours.
 
-use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use callboard::{Client, Cluster, Listen, prelude::Pending};
-use clap::Args as ClapArgs;
+use super::exit::Failure;
+use super::program::Program;
+use super::signals::{Signals, block_on};
+use crate::{Client, Cluster, Listen, Pending};
 
 /// Where to listen, and with which engines.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Where to listen; at port 0 at one that is free
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4700")]
@@ -32,13 +34,20 @@ pub(crate) struct Args {
     /// A program of yours that contains the tasks, and calls callboard::init() first in main
     #[arg(long, value_name = "FILE")]
     engine_program: Option<PathBuf>,
-    /// What is told on standard error: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log: tracing::Level,
 }
 
+const EXAMPLES: &str = "\
+It runs until it is interrupted, or a client shuts the cluster down.
+
+Examples:
+  {program} controller --listen 10.0.0.7:4700 --directory run
+                                     copy run/callboard-engine.json to where engines are, and run/callboard-client.json
+                                     to where clients are
+  {program} controller --processes 4 --engine-program ./my-engine
+                                     with four engines here that are processes of another program";
+
 /// Is a controller until it is told to end, or a client has ended the cluster.
-pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) fn control(args: Args, program: &Program) -> Result<(), Failure> {
     let builder = match args.engine_program {
         Some(program) if args.processes > 0 => Cluster::processes(args.processes).engine_program(program),
         _ => Cluster::without_engines(),
@@ -59,21 +68,19 @@ pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     writeln!(out, "clients connect with {}", listening.client_file().display())?;
     drop(out);
     let client = cluster.client();
-    let why = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(end(&client))?;
+    let why = block_on(end(&client))??;
     let pending = client.queue_status().get().map_or(0, |status| status.pending);
-    eprintln!("callboard: {why}; {pending} pending tasks are cancelled");
+    eprintln!("{program}: {why}; {pending} pending tasks are cancelled");
     Ok(cluster.shutdown(Pending::Cancel).get()?)
 }
 
 /// Waits until it is time to end; returns why.
 async fn end(client: &Client) -> std::io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut signals = Signals::new()?;
     // Answered when no engine joins any more: there are never so many.
     let ended = client.wait_for_engines(usize::MAX);
     Ok(tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "told to end",
+        why = signals.next() => why,
         _ = ended => "ended by a client",
     })
 }

@@ -1,0 +1,65 @@
+//! What is told of what happens: on standard error, from a level on, as text or as JSON.
+//!
+//! The library installs nothing; this is what its command installs. An engine that is a child process tells it on its own
+//! standard error, which its parent passes on: so it comes to where the controller's is.
+
+use std::io::{self, IsTerminal};
+
+use clap::{Args, Parser, ValueEnum};
+use tracing::Level;
+
+/// What is told, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Logging {
+    /// What is told on standard error: error, warn, info, debug or trace [default: info of what stays, else warn]
+    #[arg(long = "log", value_name = "LEVEL", global = true)]
+    level: Option<Level>,
+    /// How it is told
+    #[arg(long = "log-format", value_name = "FORMAT", global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line for people
+    Text,
+    /// An object a line, for programs
+    Json,
+}
+
+impl Logging {
+    /// Begins to tell. What `stays` tells more than what is done soon.
+    pub(crate) fn begin(&self, stays: bool) {
+        let level = self.level.unwrap_or(if stays { Level::INFO } else { Level::WARN });
+        let told = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+        match self.format {
+            Format::Text => told.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+            Format::Json => told.json().flatten_event(true).with_target(false).init(),
+        }
+    }
+
+    /// Returns the arguments by which another process of this program tells as much, as what stays does.
+    pub(crate) fn to_args(&self) -> [String; 4] {
+        let format = if self.format == Format::Json { "json" } else { "text" };
+        let level = self.level.unwrap_or(Level::INFO).to_string().to_lowercase();
+        ["--log".into(), level, "--log-format".into(), format.into()]
+    }
+}
+
+/// What an engine is launched with: nothing but this.
+#[derive(Parser)]
+struct Engine {
+    #[command(flatten)]
+    logging: Logging,
+}
+
+/// Begins to tell in a process that is an engine, if it is one, as its parent does.
+pub(crate) fn begin_in_engine() {
+    if !crate::process::is_child() {
+        return;
+    }
+    // It may have been launched by another program, with arguments of its own.
+    if let Ok(Engine { logging }) = Engine::try_parse() {
+        logging.begin(true);
+    }
+}
