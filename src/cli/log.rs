@@ -58,8 +58,10 @@ pub(crate) fn begin_in_engine() {
     if !crate::process::is_child() {
         return;
     }
-    // It may have been launched by another program, with arguments of its own.
-    if let Ok(Engine { logging }) = Engine::try_parse() {
+    // A program of yours may have launched it, with arguments of its own or none, and then it is as quiet as that.
+    if let Ok(Engine { logging }) = Engine::try_parse()
+        && logging.level.is_some()
+    {
         logging.begin(true);
     }
 }

@@ -64,18 +64,25 @@ pub(crate) fn status(args: &Args, program: &Program) -> Result<(), Failure> {
         Some(file) => (file.clone(), None),
         None => find(args.name.clone().unwrap_or_else(default), program)?,
     };
-    block_on(async {
-        let mut signals = Signals::new()?;
-        tokio::select! {
-            biased;
-            why = signals.next() => match args.watch {
-                // Whoever watches ends it so.
-                Some(_) => Ok(()),
-                None => Err(Failure::new(Code::Interrupted, format!("{why} before the controller had answered"))),
-            },
-            shown = show(args, file, facts, program) => shown,
-        }
-    })?
+    let say = |waited: Duration| eprintln!("{program}: the controller has not answered for {} s", waited.as_secs());
+    let connecting = slowly(Dial::with(file).search_for(SEARCH).connect(), say);
+    // Dropped where it may wait until it has said goodbye; or the controller would wait for it.
+    let client = block_on(or_interrupted(args, async { Ok(Some(connecting.await?)) }, None))??;
+    let Some(client) = client else { return Ok(()) };
+    block_on(or_interrupted(args, show(args, &client, facts, program), ()))?
+}
+
+/// Does something, until there is a signal: then whoever watches has seen enough.
+async fn or_interrupted<T>(args: &Args, work: impl Future<Output = Result<T, Failure>>, enough: T) -> Result<T, Failure> {
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        biased;
+        why = signals.next() => match args.watch {
+            Some(_) => Ok(enough),
+            None => Err(Failure::new(Code::Interrupted, format!("{why} before the controller had answered"))),
+        },
+        done = work => done,
+    }
 }
 
 fn default() -> ClusterName {
@@ -103,20 +110,18 @@ fn find(name: ClusterName, program: &Program) -> Result<(PathBuf, Option<Facts>)
     Ok((folder.join(CLIENT_FILE), Facts::read(&folder)))
 }
 
-async fn show(args: &Args, file: PathBuf, facts: Option<Facts>, program: &Program) -> Result<(), Failure> {
-    let say = |waited: Duration| eprintln!("{program}: the controller has not answered for {} s", waited.as_secs());
-    let client = slowly(Dial::with(file).search_for(SEARCH).connect(), say).await?;
-    let mut last = Look::at(&client).await?;
+async fn show(args: &Args, client: &Client, facts: Option<Facts>, program: &Program) -> Result<(), Failure> {
+    let mut last = Look::at(client).await?;
     let Some(interval) = args.watch else {
         tokio::time::sleep(RATE_OVER).await;
-        let look = Look::at(&client).await?;
+        let look = Look::at(client).await?;
         return Ok(print(args, &look.report(&last, facts.as_ref()))?);
     };
     let mut wait = RATE_OVER.min(interval);
     loop {
         tokio::time::sleep(wait).await;
         wait = interval;
-        let look = match look_again(&client, program).await {
+        let look = match look_again(client, program).await {
             Err(Error::ClusterStopped) => {
                 eprintln!("{program}: the cluster has ended");
                 return Ok(());
