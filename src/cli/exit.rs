@@ -23,6 +23,8 @@ pub(crate) enum Code {
 pub(crate) enum Failure {
     /// Told by the command itself.
     Told { code: Code, text: String },
+    /// Told already, to whoever started this process.
+    ToldElsewhere(Code),
     /// What something said that it used.
     Error(Box<dyn Error + Send + Sync>),
 }
@@ -34,7 +36,7 @@ impl Failure {
 
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Told { code, .. } => *code,
+            Self::Told { code, .. } | Self::ToldElsewhere(code) => *code,
             Self::Error(_) => Code::Failed,
         }
     }
@@ -42,6 +44,7 @@ impl Failure {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Told { text, .. } => text.clone(),
+            Self::ToldElsewhere(_) => String::new(),
             Self::Error(error) => error.to_string(),
         }
     }
@@ -51,6 +54,7 @@ impl Failure {
         match self {
             // Who reads our output may have seen enough: `callboard bench --json | head -1`.
             Self::Error(error) if is_broken_pipe(&**error) => ExitCode::SUCCESS,
+            Self::ToldElsewhere(code) => ExitCode::from(*code as u8),
             _ => {
                 eprintln!("{program}: {}", self.text());
                 ExitCode::from(self.code() as u8)

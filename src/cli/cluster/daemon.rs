@@ -62,12 +62,12 @@ pub(super) fn be(args: &Args, program: &Program, logging: &Logging) -> Result<()
     let (starter, mut last) = (Starter::find()?, Starter::find()?);
     // No terminal has a hold on it, nor the group of whoever started it.
     rustix::process::setsid()?;
-    let done = run(args, program, logging, Listener::Starter(starter));
-    if let Err(failure) = &done {
-        // Nobody may listen any more.
-        let _ = last.say(&Word::Failed { code: failure.code(), text: failure.text() });
-    }
-    done
+    run(args, program, logging, Listener::Starter(starter)).map_err(|failure| {
+        let code = failure.code();
+        let said = last.say(&Word::Failed { code, text: failure.text() });
+        // Where nobody listens any more, it is told in the log.
+        if said.is_ok() { Failure::ToldElsewhere(code) } else { failure }
+    })
 }
 
 /// Starts a cluster in the background; returns when its engines answer.

@@ -1,7 +1,8 @@
 //! What a cluster tells of itself: `cluster.json` in its folder. Whether it lives, its lock tells.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +38,8 @@ impl Facts {
     /// Writes them into the folder of their cluster. Who reads them meanwhile has none, or all.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         let new = folder.join(format!("{FACTS_FILE}.new"));
-        fs::write(&new, serde_json::to_string_pretty(self)? + "\n")?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all((serde_json::to_string_pretty(self)? + "\n").as_bytes())?;
         fs::rename(new, folder.join(FACTS_FILE))
     }
 

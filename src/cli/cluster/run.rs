@@ -99,6 +99,8 @@ impl Run<'_> {
     async fn begin(&mut self, cluster: &Cluster, folder: &Folder, log: Option<PathBuf>) -> Result<(), Failure> {
         let Args { name, engines, .. } = self.args;
         let (count, client) = (self.args.count(), cluster.client());
+        // They start while the certificates are made.
+        let adding = engines.add(cluster, count);
         let listening = self.listen(cluster, folder)?;
         let address = listening.address().to_string();
         Facts::of_this_process(name.to_string(), *engines, count, address.clone()).write(folder.path())?;
@@ -107,7 +109,7 @@ impl Run<'_> {
             let joined = client.len();
             heard = self.note(format!("{joined} of {count} engines have joined after {}", in_words(waited)));
         };
-        slowly(engines.add(cluster, count), say).await?;
+        slowly(adding, say).await?;
         heard?;
         let mut heard = Ok(());
         let say = |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
