@@ -6,6 +6,10 @@ use std::process::{Command, Stdio};
 mod support;
 use support::{eventually, example};
 
+#[cfg(all(target_os = "linux", feature = "cli"))]
+#[path = "support/home.rs"]
+mod home;
+
 /// Runs an example to its end and compares what it prints.
 #[track_caller]
 fn check(name: &str, expected: &[&str]) {
@@ -91,4 +95,32 @@ fn over_the_network() {
             "an engine has ended: exit status: 0",
         ],
     );
+}
+
+/// A user's own program is controller, engines, client and command; and speaks of itself by its own name.
+#[cfg(all(target_os = "linux", feature = "cli"))]
+#[test]
+fn own_program() {
+    let program = example("07_own_program");
+    let home = home::Home::of(&program);
+    assert!(home.run("--help").out.contains("Usage: 07_own_program [OPTIONS] <COMMAND>"));
+    assert_eq!(home.run("--version").out, format!("07_own_program with callboard {}\n", env!("CARGO_PKG_VERSION")));
+    let stopped = home.run("cluster stop weather");
+    let none = "07_own_program: no cluster is called weather; 07_own_program cluster list shows those that are\n";
+    assert_eq!((stopped.code, &*stopped.err), (Some(3), none));
+    let said = home.start("weather -n 3");
+    assert!(said.ends_with("it ends by 07_own_program cluster stop weather\n"), "{said}");
+    let processes = home.processes();
+    assert_eq!(processes.len(), 4, "the controller and its engines");
+    for process in processes {
+        assert_eq!(std::fs::read_link(format!("/proc/{process}/exe")).unwrap(), program.canonicalize().unwrap());
+    }
+    assert_eq!(home.run("ask").out, "3 engines\n25.0\n16.2\n10.0\n");
+    let status = home.run("status weather").out;
+    assert!(status.contains("; 6 settled, ") && status.matches("process").count() == 3, "{status}");
+    home.stop("weather");
+    home.is_left_empty();
+    let ask = home.run("ask");
+    assert_eq!(ask.code, Some(1));
+    assert!(ask.err.contains("no cluster is called weather; start one: callboard cluster start weather"), "{ask:?}");
 }

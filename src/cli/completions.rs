@@ -19,7 +19,8 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  source <({program} completions bash)                      for this bash; in ~/.bashrc for all
+  {program} completions bash > ~/.local/share/bash-completion/completions/{program}
+  source <({program} completions bash)                      for this shell only
   {program} completions zsh > ~/.zfunc/_{program}           with ~/.zfunc in fpath
   {program} completions fish > ~/.config/fish/completions/{program}.fish";
 

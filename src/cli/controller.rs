@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit::Failure;
+use super::log::Logging;
 use super::program::Program;
 use super::signals::{Signals, block_on};
 use crate::{Client, Cluster, Listen, Pending};
@@ -28,10 +29,10 @@ pub(crate) struct Args {
     /// Speak without TLS, on loopback only
     #[arg(long)]
     plain_tcp: bool,
-    /// How many engines to launch here, each a process of --engine-program
-    #[arg(long, value_name = "N", default_value = "0", requires = "engine_program")]
+    /// How many engines to launch here, each a process of this program, or of --engine-program
+    #[arg(long, value_name = "N", default_value = "0")]
     processes: usize,
-    /// A program of yours that contains the tasks, and calls callboard::init() first in main
+    /// Another program that contains the tasks, and calls callboard::init() first in main
     #[arg(long, value_name = "FILE")]
     engine_program: Option<PathBuf>,
 }
@@ -47,10 +48,12 @@ Examples:
                                      with four engines here that are processes of another program";
 
 /// Is a controller until it is told to end, or a client has ended the cluster.
-pub(crate) fn control(args: Args, program: &Program) -> Result<(), Failure> {
+pub(crate) fn control(args: Args, program: &Program, logging: &Logging) -> Result<(), Failure> {
+    let builder = Cluster::without_engines().processes(args.processes);
     let builder = match args.engine_program {
-        Some(program) if args.processes > 0 => Cluster::processes(args.processes).engine_program(program),
-        _ => Cluster::without_engines(),
+        Some(program) => builder.engine_program(program),
+        // They tell as much as this process does.
+        None => builder.engine_args(logging.to_args()),
     };
     let cluster = builder.start()?;
     let valid = Duration::from_secs(args.valid_days.saturating_mul(24 * 3_600));

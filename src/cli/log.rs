@@ -10,20 +10,20 @@ use tracing::Level;
 
 /// What is told, and how.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logging")]
 pub(crate) struct Logging {
     /// What is told on standard error: error, warn, info, debug or trace [default: info of what stays, else warn]
     #[arg(long = "log", value_name = "LEVEL", global = true)]
     level: Option<Level>,
-    /// How it is told
-    #[arg(long = "log-format", value_name = "FORMAT", global = true, value_enum, default_value_t = Format::Text)]
+    /// How it is told: a line for people, or an object a line for programs
+    #[arg(long = "log-format", value_name = "text|json", global = true, value_enum, hide_possible_values = true)]
+    #[arg(default_value_t = Format::Text)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// A line for people
     Text,
-    /// An object a line, for programs
     Json,
 }
 

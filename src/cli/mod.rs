@@ -60,7 +60,7 @@ Examples:
   {program} status --watch                   what it does, again and again
   {program} cluster stop                     its end
   {program} controller --listen 10.0.0.7:4700 --directory run
-                                       a controller for engines and clients on other machines
+                                             a controller for engines and clients on other machines
   {program} engine callboard-engine.json     one of its engines
   {program} bench --quick                    what a task costs here (some twenty seconds)
   {program} help cluster start               more about one of them
@@ -116,7 +116,7 @@ fn run(command: Command, program: &Program, logging: &log::Logging) -> Result<()
     match command {
         Command::Cluster(command) => command.run(program, logging),
         Command::Status(args) => status::status(&args, program),
-        Command::Controller(args) => controller::control(args, program),
+        Command::Controller(args) => controller::control(args, program, logging),
         Command::Engine(args) => engine::be_engine(args),
         Command::Bench(args) => bench::bench(&args).map_err(Failure::Error),
         Command::BenchChild(args) => bench::child(&args).map_err(Failure::Error),

@@ -27,6 +27,7 @@ pub(crate) const DEFAULT: &str = "default";
 
 /// What to do with clusters.
 #[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
 pub(crate) enum Command {
     /// Start a cluster on this machine
     Start(start::Args),
@@ -35,6 +36,13 @@ pub(crate) enum Command {
     /// List the clusters of this machine
     List(list::Args),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  {program} cluster start -n 4 --daemonize   four engines, in the background
+  {program} cluster list                     what runs, and what has died
+  {program} cluster stop                     the end of it
+  {program} help cluster start               names, folders, and more";
 
 impl Command {
     pub(crate) fn stays(&self) -> bool {
