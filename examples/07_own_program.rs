@@ -15,6 +15,7 @@ use callboard::prelude::*;
 /// How warm it is at a degree of latitude, in a world that is simple.
 #[task]
 fn warmth(latitude: f64) -> f64 {
+    tracing::debug!(latitude, "somebody asks");
     30.0 * latitude.to_radians().cos() - 5.0
 }
 

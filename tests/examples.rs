@@ -108,7 +108,7 @@ fn own_program() {
     let stopped = home.run("cluster stop weather");
     let none = "07_own_program: no cluster is called weather; 07_own_program cluster list shows those that are\n";
     assert_eq!((stopped.code, &*stopped.err), (Some(3), none));
-    let said = home.start("weather -n 3");
+    let said = home.start("weather -n 3 --log debug");
     assert!(said.ends_with("it ends by 07_own_program cluster stop weather\n"), "{said}");
     let processes = home.processes();
     assert_eq!(processes.len(), 4, "the controller and its engines");
@@ -118,6 +118,11 @@ fn own_program() {
     assert_eq!(home.run("ask").out, "3 engines\n25.0\n16.2\n10.0\n");
     let status = home.run("status weather").out;
     assert!(status.contains("; 6 settled, ") && status.matches("process").count() == 3, "{status}");
+    // What tasks tell is in the controller's log, with what task it was.
+    let log = std::fs::read_to_string(home.file("weather", "log")).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.ends_with("somebody asks latitude=45.0")).collect();
+    let [told] = told[..] else { panic!("{log}") };
+    assert!(told.contains("DEBUG task{name=\"warmth\" id=") && told.contains(" attempt=1 engine="), "{told}");
     home.stop("weather");
     home.is_left_empty();
     let ask = home.run("ask");

@@ -33,7 +33,7 @@ impl Peers {
         // What waits for a client is bounded by its proxy, which knows whether it takes anything.
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
-        tracing::info!(%peer, "a client has connected");
+        tracing::info!(%peer, session = %opening.id(), "a client has connected");
         let _number = clients.take(client, opening.session, &speaker);
         let (link, registry) = (link.clone(), parts.registry.clone());
         let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
@@ -45,7 +45,7 @@ impl Peers {
             }
         });
         let ending = session.attend(stream, &proxy, |_| CLIENT_WAIT).await;
-        tracing::info!(%peer, %ending, "a client has gone");
+        tracing::info!(%peer, %ending, session = %opening.id(), "a client has gone");
         telling.abort();
         proxy.do_send(Gone);
     }

@@ -18,7 +18,7 @@ use crate::registry::Registry;
 use crate::remote::{Desk, NOT_RESUMED, STOPPED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
-use crate::wire::opening::{Known, Opening, open};
+use crate::wire::opening::{Known, Opening, SessionId, open};
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
@@ -27,6 +27,9 @@ const SEARCH: Duration = Duration::from_secs(60);
 /// How long the task that an engine runs may take from when no controller was found, by default. It may write a file, and
 /// nobody is left who could cancel it.
 const FINISH: Duration = Duration::from_secs(600);
+
+/// What takes longer is told.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// Waits between two attempts: the first, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
@@ -176,7 +179,10 @@ impl Backoff {
         // Many that lost one controller do not come back all at once.
         let wait = self.wait.mul_f64(0.8 + 0.4 * (dialler.way.draw() % 1_000) as f64 / 1_000.0);
         self.wait = (self.wait * 2).min(BACKOFF[1]);
-        let (address, waited) = (dialler.address.as_str().into(), self.since.elapsed());
+        let (address, waited): (Box<str>, _) = (dialler.address.as_str().into(), self.since.elapsed());
+        if waited > SLOW {
+            tracing::info!(%address, ?waited, %reason, "the controller is not found yet, and is looked for");
+        }
         if waited + wait > dialler.search {
             return Err(Error::Unreachable { address, waited, reason: reason.into() });
         }
@@ -236,10 +242,11 @@ async fn stay_with<W: Way, S: Serve>(
             // What another runs is left to itself: nobody waits for it.
             *desk = None;
         }
-        tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
+        let id = SessionId(session.number);
+        tracing::info!(address = dialler.address, session = %id, is_resumed, "there is a session with the controller");
         let began = Instant::now();
         let ending = desk.get_or_insert_with(|| new(session.speaker.clone())).serve(stream).await;
-        tracing::info!(%ending, "the connection to the controller has ended");
+        tracing::info!(%ending, session = %id, "the connection to the controller has ended");
         match ending {
             Ending::Closed(_) => return Ok(()),
             Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),

@@ -149,9 +149,10 @@ impl Peers {
             tasks_max: None,
         };
         let (gateway, joined) = Gateway::join(parts);
+        let session_id = opening.id();
         drop(actix::spawn(async move {
             if let Ok(Ok(engine)) = joined.await {
-                tracing::info!(%peer, %engine, "an engine has joined");
+                tracing::info!(%peer, %engine, session = %session_id, "an engine has joined");
             }
         }));
         // What it takes to come back is what it took to come.
@@ -163,7 +164,7 @@ impl Peers {
             _ => back,
         };
         let ending = session.attend(stream, &gateway, wait).await;
-        tracing::info!(%peer, %ending, "an engine has gone");
+        tracing::info!(%peer, %ending, session = %opening.id(), "an engine has gone");
         let cause = match ending {
             Ending::Closed(reason) | Ending::ClosedByPeer(reason) => reason,
             ending => format!("{ending} ({peer})").into(),
