@@ -27,7 +27,7 @@ bench *ARGS:
 
 # Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
 # million tasks with panics, a thousand engines killed under load, as many simulated networks, 1 200 deaths, 100 000
-# tampered streams, 10 000 strangers; then the fuzzers.
+# tampered streams, 10 000 strangers, a hundred starts and stops of a cluster; then the fuzzers.
 torture: && fuzz
     CALLBOARD_CASES=1000000 cargo test --release --test ledger --test pieces
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
@@ -42,6 +42,7 @@ torture: && fuzz
     CALLBOARD_CASES=50 CALLBOARD_STILL_S=30 cargo test --release --test half_open controllers
     CALLBOARD_CASES=20 cargo test --release --test half_open link
     CALLBOARD_CASES=10 cargo test --release --test floods
+    CALLBOARD_CASES=100 cargo test --release --test cluster_cli starts_and_stops
 
 # Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.
 fuzz:

@@ -81,7 +81,7 @@
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
 //! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, processes,
-//! engines on other machines, and embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
+//! engines on other machines, the command line, and embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
 //! task travels through them is told in `ARCHITECTURE.md`.
@@ -190,6 +190,9 @@ mod pages {
     #[cfg(feature = "remote")]
     #[doc = include_str!("../docs/network.md")]
     mod network {}
+    #[cfg(feature = "cli")]
+    #[doc = include_str!("../docs/command_line.md")]
+    mod command_line {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
 }

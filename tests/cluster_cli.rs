@@ -52,7 +52,7 @@ fn a_cluster_is_started_asked_and_stopped_and_nothing_is_left() {
     let folder = home.file("night", "");
     let folder = folder.to_str().unwrap().trim_end_matches('/');
     let expected = format!(
-        "cluster night runs: 3 engines (processes) answer; pid {pid}, at {address}\n\
+        "cluster night runs: its engines answer (3 processes); pid {pid}, at {address}\n\
          engines join with {folder}/callboard-engine.json\n\
          clients connect with {folder}/callboard-client.json\n\
          what happens is told in {folder}/log\n\
@@ -197,7 +197,8 @@ fn folders_are_private_and_hold_nothing_but_what_is_documented() {
     let entries = std::fs::read_dir(home.file("default", "")).unwrap();
     let mut files: Vec<String> = entries.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     files.sort_unstable();
-    let expected = ["callboard-client.json", "callboard-controller.json", "callboard-engine.json", "cluster.json", "lock", "log"];
+    let expected =
+        ["callboard-client.json", "callboard-controller.json", "callboard-engine.json", "cluster.json", "lock", "log"];
     assert_eq!(files, expected);
     for file in files {
         assert_eq!(mode(&home.file("default", &file)), 0o600, "{file}");
@@ -255,14 +256,15 @@ fn many_are_listed_by_name() {
     kill(&home, "c");
     let listed = home.run("cluster list --json").out;
     let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let states: Vec<_> = listed.iter().map(|line| (line["name"].as_str().unwrap(), line["state"].as_str().unwrap())).collect();
+    let states: Vec<_> =
+        listed.iter().map(|line| (line["name"].as_str().unwrap(), line["state"].as_str().unwrap())).collect();
     assert_eq!(states, [("a", "running"), ("b", "running"), ("c", "dead")]);
     let table = home.run("cluster list").out;
     let table = table.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     let told: Vec<Vec<&str>> = table.lines().map(|line| line.split('|').map(str::trim).collect()).collect();
     assert_eq!(told[0], ["", "name", "state", "pid", "engines", "address", "up", "version", ""]);
     assert_eq!([told[2][1], told[2][2], told[2][4], told[2][7]], ["a", "running", "2 processes", "VERSION"]);
-    assert_eq!([told[4][1], told[4][2], told[4][3], told[4][4]], ["c", "dead", "", "1 threads"]);
+    assert_eq!([told[4][1], told[4][2], told[4][3], told[4][4]], ["c", "dead", "", "1 thread"]);
     for name in ["a", "b"] {
         home.stop(name);
     }

@@ -56,14 +56,17 @@ fn completions_know_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (code, script, complaints) = callboard(&format!("completions {shell}"));
         assert_eq!((code, &*complaints), (Some(0), ""), "{shell}");
-        for word in ["cluster", "status", "controller", "engine", "bench", "completions", "start", "stop", "list", "daemonize"] {
+        for word in
+            ["cluster", "status", "controller", "engine", "bench", "completions", "start", "stop", "list", "daemonize"]
+        {
             assert!(script.contains(word), "{word} is not in the completions of {shell}");
         }
     }
     let (_, script, _) = callboard("completions bash");
     let mut bash = Command::new("bash");
     // What it completes `callboard cluster st` to, by the function that the script defines.
-    let ask = "\nCOMP_WORDS=(callboard cluster st); COMP_CWORD=2; _callboard callboard st cluster; echo \"${COMPREPLY[@]}\"";
+    let ask =
+        "\nCOMP_WORDS=(callboard cluster st); COMP_CWORD=2; _callboard callboard st cluster; echo \"${COMPREPLY[@]}\"";
     match bash.arg("-c").arg(script + ask).output() {
         Ok(output) => assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "start stop", "{output:?}"),
         Err(error) => println!("skipped: there is no bash ({error})"),

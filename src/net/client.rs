@@ -84,8 +84,12 @@ fn file_of(name: &str) -> Result<PathBuf, Error> {
     let file = home.folder(&named).join(CLIENT_FILE);
     match home.life(&named)? {
         Life::Alive(_) => Ok(file),
-        Life::None => Err(problem(file, format!("no cluster is called {name}; start one: callboard cluster start {name}"))),
-        Life::Dead => Err(problem(file, format!("cluster {name} has died; start it again: callboard cluster start {name}"))),
+        Life::None => {
+            Err(problem(file, format!("no cluster is called {name}; start one: callboard cluster start {name}")))
+        }
+        Life::Dead => {
+            Err(problem(file, format!("cluster {name} has died; start it again: callboard cluster start {name}")))
+        }
     }
 }
 

@@ -32,7 +32,9 @@ impl FromStr for ClusterName {
         if begins_well && name.len() <= NAME_MAX && name.chars().all(is_fine) {
             return Ok(Self(name.into()));
         }
-        Err(format!("a name is of at most {NAME_MAX} letters (a-z), digits, '-', '_' and '.', and begins with a letter or digit"))
+        Err(format!(
+            "a name is of at most {NAME_MAX} letters (a-z), digits, '-', '_' and '.', and begins with a letter or digit"
+        ))
     }
 }
 
@@ -48,7 +50,10 @@ pub(crate) struct Home(PathBuf);
 
 /// Whether a folder could be taken.
 pub(crate) enum Take {
-    Taken { folder: Folder, over_dead: bool },
+    Taken {
+        folder: Folder,
+        over_dead: bool,
+    },
     /// Its cluster lives.
     Refused(Holder),
 }

@@ -135,7 +135,10 @@ impl Background {
         let _ = self.process.wait();
         // It has removed what it had made, unless it was killed.
         let _ = Home::find().and_then(|home| home.clear(&args.name));
-        Failure::new(Code::Interrupted, format!("{why} while cluster {} was starting; nothing is left of it", args.name))
+        Failure::new(
+            Code::Interrupted,
+            format!("{why} while cluster {} was starting; nothing is left of it", args.name),
+        )
     }
 
     /// Says how it has ended without a word.

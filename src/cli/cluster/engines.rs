@@ -24,7 +24,16 @@ impl Engines {
         }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns how many of them there are, in words.
+    pub(super) fn counted(self, n: usize) -> String {
+        match self {
+            Self::Processes if n == 1 => "1 process".into(),
+            Self::Threads if n == 1 => "1 thread".into(),
+            _ => format!("{n} {}", self.name()),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Processes => "processes",
             Self::Threads => "threads",

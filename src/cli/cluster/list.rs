@@ -103,7 +103,7 @@ impl Line {
             self.name.clone(),
             self.state.name().into(),
             self.pid.map(|pid| pid.to_string()).unwrap_or_default(),
-            fact(|facts| format!("{} {}", facts.count, facts.engines.name())),
+            fact(|facts| facts.engines.counted(facts.count)),
             fact(|facts| facts.address.clone()),
             up,
             fact(|facts| facts.version.clone()),

@@ -78,9 +78,12 @@ impl Run<'_> {
 
     fn runs_already(&self, home: &Home, holder: &Holder) -> Failure {
         let (name, program) = (&self.args.name, self.program);
-        let address = Facts::read(&home.folder(name)).map_or("still starting".into(), |facts| format!("at {}", facts.address));
-        let text =
-            format!("cluster {name} runs already: pid {}, {address}; stop it with: {program} cluster stop {name}", holder.pid);
+        let address =
+            Facts::read(&home.folder(name)).map_or("still starting".into(), |facts| format!("at {}", facts.address));
+        let text = format!(
+            "cluster {name} runs already: pid {}, {address}; stop it with: {program} cluster stop {name}",
+            holder.pid
+        );
         Failure::new(Code::RunsAlready, text)
     }
 
@@ -115,6 +118,7 @@ impl Run<'_> {
         let say = |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
         slowly(client.every().apply(getpid()), say).await?;
         heard?;
+        tracing::info!(address, engines = engines.counted(count), "cluster {name} runs");
         let (engine_file, client_file) = (listening.engine_file(), listening.client_file());
         let (name, pid) = (name.to_string(), std::process::id());
         self.ready(Started { name, pid, engines: *engines, count, address, engine_file, client_file, log })

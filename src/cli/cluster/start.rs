@@ -100,7 +100,8 @@ impl Started {
     pub(super) fn print(&self, program: &Program) -> io::Result<()> {
         let Self { name, pid, engines, count, address, .. } = self;
         let mut out = stdout().lock();
-        writeln!(out, "cluster {name} runs: {count} engines ({}) answer; pid {pid}, at {address}", engines.name())?;
+        let engines = engines.counted(*count);
+        writeln!(out, "cluster {name} runs: its engines answer ({engines}); pid {pid}, at {address}")?;
         writeln!(out, "engines join with {}", self.engine_file.display())?;
         writeln!(out, "clients connect with {}", self.client_file.display())?;
         if let Some(log) = &self.log {

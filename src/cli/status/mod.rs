@@ -73,7 +73,11 @@ pub(crate) fn status(args: &Args, program: &Program) -> Result<(), Failure> {
 }
 
 /// Does something, until there is a signal: then whoever watches has seen enough.
-async fn or_interrupted<T>(args: &Args, work: impl Future<Output = Result<T, Failure>>, enough: T) -> Result<T, Failure> {
+async fn or_interrupted<T>(
+    args: &Args,
+    work: impl Future<Output = Result<T, Failure>>,
+    enough: T,
+) -> Result<T, Failure> {
     let mut signals = Signals::new()?;
     tokio::select! {
         biased;
@@ -95,7 +99,8 @@ fn find(name: ClusterName, program: &Program) -> Result<(PathBuf, Option<Facts>)
     match home.life(&name)? {
         Life::Alive(_) => {}
         Life::None => {
-            let text = format!("no cluster is called {name}; start one with: {program} cluster start {name} --daemonize");
+            let text =
+                format!("no cluster is called {name}; start one with: {program} cluster start {name} --daemonize");
             return Err(Failure::new(Code::NoCluster, text));
         }
         Life::Dead => {
