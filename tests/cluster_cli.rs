@@ -291,10 +291,29 @@ fn a_watch_tells_what_happens_until_the_cluster_ends() {
     let done = std::iter::repeat_with(&mut next).find(|look| look["pending"] == 0).unwrap();
     assert_eq!(done["settled"], 201);
     home.stop("default");
-    // Pipes are read to their end, or it would wait for us.
-    drop(lines);
+    while lines.next().is_some() {}
     let ended = Ran::of(watch.wait_with_output().unwrap());
-    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!((ended.code, &*ended.err), (Some(0), "callboard: the cluster has ended\n"), "{ended:?}");
+    home.is_left_empty();
+}
+
+#[test]
+fn a_watch_of_one_that_dies_says_so() {
+    let home = home();
+    home.start("-n 1");
+    let mut watch = home.command(&["status", "--watch", "0.1"]);
+    let mut watch = watch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    let mut out = BufReader::new(watch.stdout.take().unwrap());
+    out.read_line(&mut first).unwrap();
+    assert!(first.starts_with("cluster default: pid "), "{first}");
+    assert!(!first.contains('\u{1b}'), "no control characters where there is no terminal: {first:?}");
+    kill(&home, "default");
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    let ended = Ran::of(watch.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.err.ends_with("removes what it left, and so does starting it again\n"), "{ended:?}");
+    assert_eq!(home.run("cluster stop").code, Some(5));
     home.is_left_empty();
 }
 

@@ -119,8 +119,14 @@ impl Background {
 
     /// Waits for its next word; `None` if it has ended without one.
     async fn hear(&mut self) -> Result<Option<Word>, Failure> {
-        let Some(line) = self.words.next_line().await? else { return Ok(None) };
-        Ok(Some(serde_json::from_str(&line)?))
+        while let Some(line) = self.words.next_line().await? {
+            match serde_json::from_str(&line) {
+                Ok(word) => return Ok(Some(word)),
+                // A program of yours may say something before it is the command.
+                Err(_) => println!("{line}"),
+            }
+        }
+        Ok(None)
     }
 
     /// Has it end, and waits for that.

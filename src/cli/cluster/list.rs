@@ -82,7 +82,6 @@ fn line(home: &Home, name: &ClusterName) -> Option<Line> {
     let (state, pid) = match life {
         Ok(Life::None) => return None,
         Ok(Life::Dead) => (State::Dead, None),
-        // What is read there may be of the one before.
         Ok(Life::Alive(holder)) => {
             let state = if facts.is_some() { State::Running } else { State::Starting };
             (state, u32::try_from(holder.pid).ok())

@@ -60,16 +60,16 @@ fn read_interval(text: &str) -> Result<Duration, String> {
 
 /// Shows a cluster.
 pub(crate) fn status(args: &Args, program: &Program) -> Result<(), Failure> {
-    let (file, facts) = match &args.file {
-        Some(file) => (file.clone(), None),
-        None => find(args.name.clone().unwrap_or_else(default), program)?,
+    let target = match &args.file {
+        Some(file) => Target { file: file.clone(), name: None, facts: None },
+        None => Target::find(args.name.clone().unwrap_or_else(default), program)?,
     };
     let say = |waited: Duration| eprintln!("{program}: the controller has not answered for {} s", waited.as_secs());
-    let connecting = slowly(Dial::with(file).search_for(SEARCH).connect(), say);
+    let connecting = slowly(Dial::with(&target.file).search_for(SEARCH).connect(), say);
     // Dropped where it may wait until it has said goodbye; or the controller would wait for it.
     let client = block_on(or_interrupted(args, async { Ok(Some(connecting.await?)) }, None))??;
     let Some(client) = client else { return Ok(()) };
-    block_on(or_interrupted(args, show(args, &client, facts, program), ()))?
+    block_on(or_interrupted(args, show(args, &client, &target, program), ()))?
 }
 
 /// Does something, until there is a signal: then whoever watches has seen enough.
@@ -93,68 +93,93 @@ fn default() -> ClusterName {
     DEFAULT.parse().expect("it is a name")
 }
 
-/// Finds a cluster by its name.
-fn find(name: ClusterName, program: &Program) -> Result<(PathBuf, Option<Facts>), Failure> {
-    let home = Home::find()?;
-    match home.life(&name)? {
-        Life::Alive(_) => {}
-        Life::None => {
-            let text =
-                format!("no cluster is called {name}; start one with: {program} cluster start {name} --daemonize");
-            return Err(Failure::new(Code::NoCluster, text));
-        }
-        Life::Dead => {
-            let text = format!(
-                "cluster {name} has died without being stopped; {program} cluster stop {name} removes what it left, and so does \
-                 starting it again"
-            );
-            return Err(Failure::new(Code::HadDied, text));
-        }
-    }
-    let folder = home.folder(&name);
-    Ok((folder.join(CLIENT_FILE), Facts::read(&folder)))
+/// The cluster that is looked at.
+struct Target {
+    file: PathBuf,
+    name: Option<ClusterName>,
+    facts: Option<Facts>,
 }
 
-async fn show(args: &Args, client: &Client, facts: Option<Facts>, program: &Program) -> Result<(), Failure> {
+impl Target {
+    /// Finds a cluster by its name.
+    fn find(name: ClusterName, program: &Program) -> Result<Self, Failure> {
+        let home = Home::find()?;
+        match home.life(&name)? {
+            Life::Alive(_) => {}
+            Life::None => {
+                let text =
+                    format!("no cluster is called {name}; start one with: {program} cluster start {name} --daemonize");
+                return Err(Failure::new(Code::NoCluster, text));
+            }
+            Life::Dead => return Err(died(&name, program)),
+        }
+        let folder = home.folder(&name);
+        Ok(Self { file: folder.join(CLIENT_FILE), facts: Facts::read(&folder), name: Some(name) })
+    }
+
+    /// Returns whether it has ended, as far as that can be seen from here; fails if it has died.
+    fn has_gone(&self, program: &Program) -> Result<bool, Failure> {
+        let Some(name) = &self.name else { return Ok(false) };
+        match Home::find()?.life(name)? {
+            Life::Alive(_) => Ok(false),
+            Life::None => Ok(true),
+            Life::Dead => Err(died(name, program)),
+        }
+    }
+}
+
+fn died(name: &ClusterName, program: &Program) -> Failure {
+    let text = format!(
+        "cluster {name} has died without being stopped; {program} cluster stop {name} removes what it left, and so does \
+         starting it again"
+    );
+    Failure::new(Code::HadDied, text)
+}
+
+async fn show(args: &Args, client: &Client, target: &Target, program: &Program) -> Result<(), Failure> {
     let mut last = Look::at(client).await?;
     let Some(interval) = args.watch else {
         tokio::time::sleep(RATE_OVER).await;
         let look = Look::at(client).await?;
-        return Ok(print(args, &look.report(&last, facts.as_ref()))?);
+        return Ok(print(args, &look.report(&last, target.facts.as_ref()))?);
     };
     let mut wait = RATE_OVER.min(interval);
     loop {
         tokio::time::sleep(wait).await;
         wait = interval;
-        let look = match look_again(client, program).await {
-            Err(Error::ClusterStopped) => {
+        let look = match look_again(client, target, program).await? {
+            Some(look) => look,
+            None => {
                 eprintln!("{program}: the cluster has ended");
                 return Ok(());
             }
-            look => look?,
         };
         if stdout().is_terminal() && !args.json {
             // From the upper left corner on; what was there goes.
             write!(stdout(), "\x1b[H\x1b[2J")?;
         }
-        print(args, &look.report(&last, facts.as_ref()))?;
+        print(args, &look.report(&last, target.facts.as_ref()))?;
         last = look;
     }
 }
 
-/// Looks once more, when the controller is back if it is away.
-async fn look_again(client: &Client, program: &Program) -> Result<Look, Error> {
+/// Looks once more, when the controller is back if it is away; `None` if the cluster has ended.
+async fn look_again(client: &Client, target: &Target, program: &Program) -> Result<Option<Look>, Failure> {
     let mut is_told = false;
     loop {
         match Look::at(client).await {
+            Err(Error::ClusterStopped) => return Ok(None),
             Err(Error::Disconnected) => {
+                if target.has_gone(program)? {
+                    return Ok(None);
+                }
                 if !is_told {
                     eprintln!("{program}: the controller cannot be reached at present; it is looked for");
                     is_told = true;
                 }
                 tokio::time::sleep(RATE_OVER).await;
             }
-            look => return look,
+            look => return Ok(Some(look?)),
         }
     }
 }
