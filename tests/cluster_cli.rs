@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use callboard::Error;
@@ -222,6 +222,38 @@ fn a_folder_that_is_none_of_ours_is_not_touched() {
 }
 
 #[test]
+fn a_pid_in_the_files_of_a_dead_one_is_nobodys_and_is_left_alone() {
+    let home = home();
+    home.start("-n 1");
+    kill(&home, "default");
+    // The number is another's by now.
+    let mut innocent = Command::new("sleep").arg("30").spawn().unwrap();
+    std::fs::write(home.file("default", "lock"), innocent.id().to_string()).unwrap();
+    assert_eq!(home.run("status").code, Some(5));
+    assert_eq!(home.run("cluster stop").code, Some(5));
+    assert_eq!(innocent.try_wait().unwrap(), None, "it was not signalled");
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+    home.is_left_empty();
+}
+
+#[test]
+fn one_that_is_to_outlive_its_terminal_does() {
+    let home = home();
+    let mut command = Command::new("nohup");
+    command.arg(env!("CARGO_BIN_EXE_callboard")).args(["cluster", "start", "-n", "1", "--lifetime", LIFETIME_S]);
+    command.env("CALLBOARD_HOME", home.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut controller = command.spawn().unwrap();
+    let mut said = BufReader::new(controller.stdout.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().starts_with("cluster default runs: its engines answer (1 process)"));
+    send(controller.id().into(), Signal::HUP);
+    assert_eq!(home.run("status").code, Some(0));
+    home.stop("default");
+    assert_eq!(controller.wait().unwrap().code(), Some(0));
+    home.is_left_empty();
+}
+
+#[test]
 fn one_that_does_not_end_is_killed_and_that_is_said() {
     let home = home();
     home.start("-n 1");
@@ -364,7 +396,7 @@ fn a_client_finds_a_cluster_by_its_name() {
     home.start("alive -n 2");
     home.start("dead -n 1");
     kill(&home, "dead");
-    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+    let mut test = Command::new(std::env::current_exe().unwrap());
     test.args(["--exact", "a_client_finds_a_cluster_by_its_name", "--nocapture"]);
     let ran = Ran::of(test.env("CALLBOARD_NAMES", "1").env("CALLBOARD_HOME", home.path()).output().unwrap());
     assert_eq!(ran.code, Some(0), "{ran:?}");
