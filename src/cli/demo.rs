@@ -29,8 +29,14 @@ pub fn norm(n: u64) -> f64 {
 /// `callboard::demo::sleep`.
 ///
 /// ```
-/// assert_eq!(callboard::cli::demo::sleep(0.01).call().unwrap(), 0.01);
-/// assert!(callboard::cli::demo::sleep(-1.0).call().is_err());
+/// use callboard::cli::demo::sleep;
+/// use callboard::prelude::*;
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let view = cluster.client().load_balanced();
+/// assert_eq!(view.apply(sleep(0.01)).get(), Ok(0.01));
+/// assert!(matches!(view.apply(sleep(-1.0)).get(), Err(TaskError::Failed { .. })));
+/// # Ok::<(), callboard::Error>(())
 /// ```
 #[task(name = "callboard::demo::sleep", idempotent)]
 pub async fn sleep(seconds: f64) -> Result<f64, std::time::TryFromFloatSecsError> {
