@@ -18,6 +18,10 @@ test-on ENGINES:
     CALLBOARD_TEST_ENGINES={{ENGINES}} cargo test --test one_path --test async_result --test map --test map_corners --test corners \
         --test callbacks --test client --test namespace --test promises --test panics --test limits --test ten_traps
 
+# Takes over what the command says now, where that was changed on purpose: tests/snapshots, for you to read through.
+snapshots:
+    INSTA_UPDATE=always cargo test --test help --test cluster_cli
+
 # An in-process user builds without the command line.
 minimal:
     cargo check --no-default-features

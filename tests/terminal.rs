@@ -74,6 +74,15 @@ fn what_takes_long_is_told_and_ctrl_c_while_it_starts_leaves_nothing() {
     }
 }
 
+fn whoever_starts_a_cluster_may_be_killed_and_then_it_is_not_started() {
+    let home = home();
+    let start = format!("cluster start -n 2 --daemonize --lifetime {LIFETIME_S}");
+    let mut terminal = Terminal::run(&slow(command(&home, &start)));
+    terminal.await_text("0 of 2 engines have joined after 1 s", 1);
+    terminal.kill();
+    home.is_left_empty();
+}
+
 fn ctrl_c_at_any_moment_of_a_start_leaves_nothing() {
     for ms in [0, 5, 10, 20, 40, 80] {
         for how in ["", "--daemonize"] {
@@ -184,6 +193,7 @@ fn main() -> ExitCode {
     }
     let tests: &[(&str, fn())] = tests![
         what_takes_long_is_told_and_ctrl_c_while_it_starts_leaves_nothing,
+        whoever_starts_a_cluster_may_be_killed_and_then_it_is_not_started,
         ctrl_c_at_any_moment_of_a_start_leaves_nothing,
         ctrl_c_ends_a_cluster_that_runs_in_good_order,
         a_terminal_that_is_closed_ends_its_cluster_but_not_one_in_the_background,

@@ -118,6 +118,12 @@ impl Terminal {
         (status.code(), std::mem::take(&mut self.shown))
     }
 
+    /// Kills the program, which cannot do anything about it.
+    pub fn kill(&mut self) {
+        self.program.kill().unwrap();
+        self.program.wait().unwrap();
+    }
+
     /// Takes the terminal away, as when its window is closed.
     pub fn close(&mut self) {
         self.keyboard = None;
