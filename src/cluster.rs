@@ -154,10 +154,11 @@ impl Cluster {
         }
     }
 
-    /// Listens for engines that run elsewhere, and writes the files with which they join; until the cluster ends.
+    /// Listens for engines and clients that run elsewhere, and writes the files with which they come; until the cluster ends.
     ///
-    /// A program joins by [`run_engine`](crate::run_engine). What they need is a file that only this cluster can have written:
-    /// both sides show certificates, of an authority that the cluster has for itself, and speak TLS 1.3.
+    /// A program joins as an engine by [`run_engine`](crate::run_engine), and connects as a client by [`Client::connect`]. What it
+    /// needs is a file that only this cluster can have written, one for engines and one for clients: both sides show
+    /// certificates, of an authority that the cluster has for itself, and speak TLS 1.3.
     ///
     /// # Errors
     /// [`Error::Listen`] if it cannot listen there, [`Error::ConnectionFile`] if the files cannot be written or those that are

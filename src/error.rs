@@ -108,8 +108,11 @@ pub enum Error {
     /// `callboard::init()` first.
     #[error("this process was launched as an engine and starts a cluster; call callboard::init() first in main")]
     InitForgotten,
-    /// The cluster was shut down, or the program dropped it.
-    #[error("the cluster was shut down; start another, or keep the Cluster alive as long as its clients")]
+    /// The cluster was shut down, or the program dropped it; or its controller does not let this client in any more.
+    #[error(
+        "the cluster was shut down; start another, or keep the Cluster alive as long as its clients (to a cluster elsewhere \
+         connect again: that tells why it lets nobody in)"
+    )]
     ClusterStopped,
     /// The controller cannot be reached at present. It is looked for; ask again once it is back, as
     /// [`engine_events`](crate::Client::engine_events) tell.
@@ -323,9 +326,12 @@ pub enum TaskError {
         /// The name of the function, and what the codec said.
         text: Box<str>,
     },
-    /// Whoever had the task went away before it had an outcome: the cluster stopped, or a
-    /// [`Promise`](crate::Promise) was dropped.
-    #[error("whoever had the task went away before it had an outcome: the cluster stopped, or its promise was dropped")]
+    /// Whoever had the task went away before it had an outcome: the cluster stopped, its controller cannot be reached (there
+    /// the task may still run), or a [`Promise`](crate::Promise) was dropped.
+    #[error(
+        "whoever had the task went away before it had an outcome: the cluster stopped, its controller cannot be reached (there \
+         the task may still run), or its promise was dropped"
+    )]
     Disconnected,
     /// The executor takes no more tasks. Submit before its `shutdown`, or make another.
     #[error("the executor was shut down; submit before its shutdown(), or make another")]

@@ -117,6 +117,8 @@ pub mod executors;
 mod client;
 mod cluster;
 #[cfg(feature = "remote")]
+mod clock;
+#[cfg(feature = "remote")]
 pub mod wire;
 #[cfg(feature = "remote")]
 mod remote;

@@ -34,6 +34,9 @@ pub(crate) const ITEMS_BYTES_MAX: usize = 32 << 20;
 /// Longest blob that travels, in bytes.
 pub(crate) const BLOB_BYTES_MAX: usize = 1 << 30;
 
+/// All blobs of one task that travel beside what is encoded, in bytes.
+pub(crate) const BESIDE_BYTES_MAX: usize = 2 << 30;
+
 /// Most blobs of one task that travel beside what is encoded.
 pub(crate) const BLOBS_MAX: usize = 1_024;
 
@@ -54,11 +57,11 @@ pub(crate) const AIMED_ENGINES_MAX: usize = 4 << 20;
 #[cfg(feature = "remote")]
 pub(crate) const ENGINES_TOLD_MAX: usize = 1 << 16;
 
-/// Longest label of a task that comes from a client elsewhere, in bytes: it is kept with the task's record.
+/// Longest label of a task that travels, in bytes: it is kept with the task's record.
 #[cfg(feature = "remote")]
 pub(crate) const LABEL_BYTES_MAX: usize = 4 << 10;
 
-/// Longest reason for a cancel that comes from a client elsewhere, in bytes: each of the tasks gets it, and there may be a
+/// Longest reason for a cancel that travels, in bytes: each of the tasks gets it, and there may be a
 /// million.
 #[cfg(feature = "remote")]
 pub(crate) const CANCEL_REASON_BYTES_MAX: usize = 1 << 10;

@@ -163,6 +163,7 @@ fn an_engine_that_is_killed_costs_no_task() {
 mod network {
     use std::io::{BufRead, BufReader, Read};
     use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
 
     use callboard::prelude::*;
     use callboard::{Client, EngineId};
@@ -222,10 +223,74 @@ mod network {
         rc.shutdown(Pending::Finish).get_timeout(LIFE_MAX).unwrap();
         let (code, told) = controller.end();
         assert_eq!(code, Some(0), "{told}");
-        assert!(told.contains("ended by a client; 0 pending tasks are cancelled"), "{told}");
+        assert!(told.contains("ended by a client; pending tasks are finished, unless it has cancelled them"), "{told}");
         assert!(told.contains("an engine has joined") && told.contains("a client has connected"), "{told}");
         let (code, told) = engine.end();
         assert_eq!(code, Some(0), "{told}");
+    }
+
+    /// Waits until its gate opens.
+    #[task]
+    fn waits(gate: std::path::PathBuf) -> u64 {
+        let began = Instant::now();
+        while !gate.exists() && began.elapsed() < LIFE_MAX {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        7
+    }
+
+    #[test]
+    fn a_controller_that_a_client_ends_finishes_what_that_wants_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        let mut controller = Running::start(&["controller", "--listen", "127.0.0.1:0", "--directory", place]);
+        let lines = BufReader::new(controller.0.stdout.take().unwrap()).lines().take(3);
+        assert_eq!(lines.map(Result::unwrap).count(), 3);
+        let [engine_file, client_file] = ["engine", "client"].map(|role| format!("{place}/callboard-{role}.json"));
+        let engine = std::thread::spawn(move || callboard::run_engine(engine_file));
+        let rc = Client::connect(client_file).get_timeout(LIFE_MAX).unwrap();
+        rc.wait_for_engines(1).get_timeout(LIFE_MAX).unwrap();
+        let gate = directory.path().join("gate");
+        let [running, waiting] = [(); 2].map(|()| rc.load_balanced().apply(waits(gate.clone())));
+        let ended = rc.shutdown(Pending::Finish);
+        // Asked while it ends, and answered when it has taken note of that.
+        while rc
+            .load_balanced()
+            .apply(waits(gate.clone()))
+            .get_timeout(Duration::from_millis(20))
+            .is_err_and(|error| matches!(error, TaskError::TimedOut { .. }))
+        {}
+        std::fs::write(gate, "").unwrap();
+        assert_eq!([running, waiting].map(|ar| ar.get_timeout(LIFE_MAX)), [Ok(7), Ok(7)]);
+        ended.get_timeout(LIFE_MAX).unwrap();
+        let (code, told) = controller.end();
+        assert_eq!((code, told.contains("are cancelled")), (Some(0), false), "{told}");
+        engine.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_controller_says_that_files_expire_sooner_than_was_asked_and_that_it_has_a_new_authority() {
+        use rustix::process::{Pid, Signal, kill_process};
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        // Listens once; returns whether it says the one, and the other.
+        let listen = |days: &str| {
+            let args = ["controller", "--listen", "127.0.0.1:0", "--directory", place, "--valid-days", days];
+            let mut controller = Running::start(&args);
+            let lines = BufReader::new(controller.0.stdout.as_mut().unwrap()).lines().take(3);
+            assert!(lines.map(Result::unwrap).last().unwrap().starts_with("clients connect with"));
+            kill_process(Pid::from_child(&controller.0), Signal::TERM).unwrap();
+            let told = controller.end().1;
+            (told.contains("sooner than was asked"), told.contains("there is a new authority"))
+        };
+        assert_eq!(
+            ["30", "30", "365", "0", "3650"].map(listen),
+            [false, false, true, false, true].map(|is| (is, false))
+        );
+        std::fs::remove_file(directory.path().join("callboard-controller.json")).unwrap();
+        assert_eq!(["1", "365", "365"].map(listen), [false, true, false].map(|is| (false, is)));
+        let help = super::callboard(&["controller", "--help"]);
+        assert!(help.out.contains("never for longer than the authority in the directory"), "{}", help.out);
     }
 
     #[test]

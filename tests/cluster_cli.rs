@@ -270,7 +270,12 @@ fn one_that_does_not_end_is_killed_and_that_is_said() {
 fn a_client_ends_it_and_so_does_its_lifetime() {
     let home = home();
     home.start("-n 1");
-    client(&home, "default").shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    let rc = client(&home, "default");
+    let naps: Vec<_> = (0..3).map(|_| rc.load_balanced().apply(sleep(0.1))).collect();
+    rc.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    for nap in naps {
+        assert_eq!(nap.get_timeout(PATIENCE), Ok(0.1), "it was to be finished");
+    }
     home.is_left_empty();
     let ran = home.run("cluster start -n 1 --lifetime 1 --engines threads");
     assert_eq!(ran.code, Some(0), "{ran:?}");

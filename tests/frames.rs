@@ -70,10 +70,10 @@ fn a_length() -> impl Strategy<Value = usize> {
 }
 
 fn said() -> impl Strategy<Value = Vec<(Lane, Message)>> {
-    let lane = prop_oneof![Just(Lane::Control), Just(Lane::Bulk)];
-    let message = (any::<u8>(), a_length(), prop::collection::vec(a_length(), 0..4))
-        .prop_map(|(seed, header, buffers)| message(seed, header, &buffers));
-    prop::collection::vec((lane, message), 0..8)
+    let control = (any::<u8>(), a_length()).prop_map(|(seed, header)| (Lane::Control, message(seed, header, &[])));
+    let bulk = (any::<u8>(), a_length(), prop::collection::vec(a_length(), 0..4))
+        .prop_map(|(seed, header, buffers)| (Lane::Bulk, message(seed, header, &buffers)));
+    prop::collection::vec(prop_oneof![control, bulk], 0..8)
 }
 
 fn cases(usual: u32) -> ProptestConfig {
@@ -184,6 +184,7 @@ fn what_a_peer_claims_is_checked_before_anything_is_allocated_for_it() {
         (said(5, &[0; 4_097]), PEER, too_large("a number of buffers", 4_097, 4_096)),
         (said(5, &[0]), stranger, too_large("a number of buffers", 1, 0)),
         (said(5, &[1 << 30, (1 << 30) + 1]), PEER, too_large("a buffer", (1 << 30) + 1, 1 << 30)),
+        (said(5, &[1 << 30; 3]), PEER, too_large("a message", 5 + (3 << 30), PEER.message_bytes_max)),
         // As large as may be, and nothing of it there: no message, no error.
         (said(16 << 20, &[1 << 30]), PEER, Ok(vec![])),
     ];
@@ -193,7 +194,12 @@ fn what_a_peer_claims_is_checked_before_anything_is_allocated_for_it() {
     let mut outgoing = Outgoing::default();
     let refused = outgoing.say(Lane::Bulk, message(0, 5_000, &[]), stranger);
     assert_eq!(refused, Err(FrameError::TooLarge { what: "a header", claimed: 5_000, max: 4_096 }));
-    assert_eq!(outgoing.waiting(Lane::Bulk), 0);
+    // Nothing holds the control lane up.
+    let buffers = too_large("a number of buffers", 1, 0);
+    assert_eq!(outgoing.say(Lane::Control, message(0, 5, &[1]), PEER).map(|()| vec![]), buffers);
+    assert_eq!((outgoing.waiting(Lane::Bulk), outgoing.waiting(Lane::Control)), (0, 0));
+    let on_control = [&(24_u32.to_le_bytes())[..], &[0, 0, 0, 0], &5_u32.to_le_bytes(), &1_u32.to_le_bytes()].concat();
+    assert_eq!(read(&on_control, &[7], PEER), buffers);
 }
 
 #[test]

@@ -272,3 +272,40 @@ fn a_long_piece_of_which_every_second_item_was_given_up_is_settled_at_once() {
     assert!(started.elapsed() < PATIENCE / 2, "{:?}", started.elapsed());
     assert!(Arc::new(items).iter().step_by(2).all(|ar| ar.successful() == Some(true)));
 }
+
+/// Fails with two kilobytes of text.
+#[task]
+fn complains(x: u64) -> Result<u64, String> {
+    Err(format!("{x}: {}", "no".repeat(1_000)))
+}
+
+#[test]
+fn a_large_piece_of_which_every_item_fails_costs_nobody_an_engine() {
+    const ITEMS: u32 = 12_000;
+    let (_cluster, rc) = cluster(1);
+    let engines = rc.ids();
+    let view = rc.load_balanced();
+    let outcomes = view.with().chunksize(ITEMS).map(complains, 0..u64::from(ITEMS)).results().unwrap();
+    for (x, outcome) in (0..ITEMS).zip(outcomes) {
+        let Err(TaskError::Failed { text, .. }) = outcome else { panic!("{outcome:?}") };
+        assert!(text.starts_with(&format!("{x}: nono")), "{text}");
+    }
+    assert_eq!((view.apply(square(7)).get_timeout(PATIENCE), rc.ids()), (Ok(49), engines));
+}
+
+#[test]
+fn a_label_and_a_reason_of_megabytes_cost_nobody_anything() {
+    let (_cluster, rc) = cluster(1);
+    let (engines, long) = (rc.ids(), "long".repeat(5 << 20));
+    let view = rc.load_balanced();
+    assert_eq!(view.with().label(long.as_str()).apply(square(7)).get_timeout(PATIENCE), Ok(49));
+    let running = view.apply(patient(1));
+    running.cancel(long.as_str());
+    let error = running.get_timeout(PATIENCE).unwrap_err();
+    assert!(
+        matches!(&error, TaskError::Cancelled { reason } if reason.starts_with("longlong")),
+        "{:.100}",
+        error.to_string()
+    );
+    assert_eq!((view.apply(square(7)).get_timeout(PATIENCE), rc.ids()), (Ok(49), engines));
+}

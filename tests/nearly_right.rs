@@ -149,7 +149,8 @@ fn of_clients() -> Vec<Message> {
 fn stream() -> Vec<u8> {
     let mut outgoing = Outgoing::default();
     for (lane, message) in [Lane::Bulk, Lane::Control].into_iter().cycle().zip(messages()) {
-        outgoing.say(lane, message, FrameLimits::PEER).unwrap();
+        let buffers = if lane == Lane::Bulk { message.buffers } else { Vec::new() };
+        outgoing.say(lane, Message { buffers, ..message }, FrameLimits::PEER).unwrap();
     }
     written(outgoing)
 }

@@ -100,7 +100,8 @@ fn a_client_that_takes_nothing_is_cut_off_and_what_was_kept_is_there_for_another
         slowest = slowest.max(asked.elapsed());
         most = most.max(resident().saturating_sub(before));
         std::thread::sleep(Duration::from_millis(5));
-        assert!(much.iter().any(|ar| !ar.ready()), "it takes everything");
+        let has_value = |ar: &AsyncResult<Blob>| ar.peek(Result::is_ok).unwrap_or(false);
+        assert!(!much.iter().all(has_value), "it takes everything");
     }
     println!("{} MiB more at most; another client waited for {slowest:?} at most", most >> 20);
     // 64 MiB, and what is on its way.

@@ -63,3 +63,30 @@ fn for_a_client_that_takes_little_no_more_is_made_than_waits_for_it_and_it_gets_
         assert_eq!(is_right, Some(true), "{n}");
     }
 }
+
+/// As much as takes more than may wait, at once.
+#[task]
+fn make_much(bytes: usize) -> Blob {
+    vec![7; bytes].into()
+}
+
+#[test]
+fn a_client_that_stands_still_for_seconds_while_much_is_on_its_way_gets_it() {
+    const BYTES: usize = 200 << 20;
+    let (cluster, network) = (Cluster::threads(1).start().unwrap(), Forwarder::start());
+    let directory = tempfile::tempdir().unwrap();
+    let listen = Listen::at("127.0.0.1:0").directory(directory.path()).reached_at(network.address());
+    let listening = cluster.listen(listen).unwrap();
+    network.forward_to(listening.address());
+    let rc = Client::connect(listening.client_file()).get().unwrap();
+    let much = rc.load_balanced().apply(make_much(BYTES));
+    while cluster.client().queue_status().get().unwrap().settled == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    network.stand_still();
+    // Less than it takes to be given up for silent.
+    std::thread::sleep(Duration::from_millis(2_500));
+    network.open();
+    let much = much.get_timeout(PATIENCE).unwrap();
+    assert!(much.len() == BYTES && much.iter().all(|byte| *byte == 7));
+}

@@ -138,6 +138,12 @@ fn plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only() {
     let _engine = dial(&listening.engine_file());
     cluster.client().wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     assert_eq!(cluster.client().load_balanced().apply(square(9)).get_timeout(PATIENCE), Ok(81));
+    // Listening again it is the same cluster, to whoever has a file of it.
+    let file = |listening: &Listening| {
+        serde_json::from_slice::<serde_json::Value>(&fs::read(listening.client_file()).unwrap()).unwrap()
+    };
+    let before = file(&listening);
+    assert_eq!(file(&cluster.listen(plain()).unwrap())["cluster"], before["cluster"]);
     let elsewhere = Listen::at("0.0.0.0:0").directory(directory.path()).reached_at("example.org:1").plain_tcp();
     let error = cluster.listen(elsewhere).unwrap_err();
     assert!(error.to_string().contains("plain TCP is spoken on loopback only"), "{error}");
@@ -304,6 +310,21 @@ fn controller(address: &str, directory: &Path) -> (Child, impl Iterator<Item = S
     let mut controller = controller.spawn().unwrap();
     let lines = BufReader::new(controller.stdout.take().unwrap()).lines();
     (controller, lines.map(Result::unwrap))
+}
+
+fn two_processes_do_not_listen_with_one_directory_and_one_may_after_the_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut first, mut lines) = controller("127.0.0.1:0", directory.path());
+    let address = lines.next().unwrap();
+    let cluster = Cluster::without_engines().start().unwrap();
+    let listen = || cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path()));
+    let error = listen().unwrap_err();
+    assert!(error.to_string().contains("another process listens with the files in this directory"), "{error}");
+    let file = fs::read_to_string(directory.path().join("callboard-client.json")).unwrap();
+    assert!(file.contains(&address), "the files are those of the first: {file}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(listen().is_ok());
 }
 
 fn engines_find_a_controller_that_was_killed_and_started_again() {
@@ -575,6 +596,41 @@ fn files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_ag
     cluster.client().wait_for_engines(1).get_timeout(PATIENCE).unwrap();
 }
 
+fn the_authority_of_another_user_is_not_taken_up() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        println!("only the administrator can give files away: none was");
+        return;
+    }
+    let Listens { cluster, listening, directory } = listens();
+    let file = listening.engine_file().with_file_name("callboard-controller.json");
+    let listen = || cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path()));
+    let before = fs::read(listening.engine_file()).unwrap();
+    std::os::unix::fs::chown(&file, Some(NOBODY), None).unwrap();
+    let error = listen().unwrap_err();
+    assert!(matches!(&error, Error::ConnectionFile { path, .. } if *path == file), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("user 65534") && said.contains("user 0") && said.contains("listen in a directory"), "{said}");
+    assert_eq!(fs::read(listening.engine_file()).unwrap(), before, "nothing was written");
+    std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    listen().unwrap();
+}
+
+fn a_controllers_file_that_was_changed_is_refused_or_taken_and_never_a_panic() {
+    /// The last second of the year 9999.
+    const LAST: u64 = 253_402_300_799;
+    let Listens { cluster, listening, directory } = listens();
+    let file = listening.engine_file().with_file_name("callboard-controller.json");
+    for (expires, is_taken) in [(u64::MAX, false), (LAST + 1, false), (LAST, true), (0, true)] {
+        changed(&file, &file, |file| file["expires_unix_s"] = expires.into());
+        let again = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path()));
+        assert_eq!(again.is_ok(), is_taken, "{expires}: {again:?}");
+        if let Err(error) = again {
+            assert!(error.to_string().contains("beyond the year 9999"), "{error}");
+        }
+    }
+}
+
 fn new_files_take_the_place_of_old_ones_while_engines_work() {
     let Listens { cluster, listening, directory } = listens();
     let rc = cluster.client();
@@ -582,8 +638,15 @@ fn new_files_take_the_place_of_old_ones_while_engines_work() {
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     let stolen = directory.path().join("stolen.json");
     fs::copy(listening.engine_file(), &stolen).unwrap();
+    let too = cluster.listen(Listen::at("127.0.0.1:0").directory(directory.path())).unwrap();
     listening.renew().unwrap();
     let said = refused(&stolen);
+    assert!(said.contains("take the file that it writes"), "{said}");
+    // Also where the program listens with the same files at another address.
+    let address = too.address().to_string();
+    let said = refused(&changed(&stolen, &directory.path().join("too.json"), |file| {
+        file["address"] = address.as_str().into();
+    }));
     assert!(said.contains("take the file that it writes"), "{said}");
     let _new = dial(&listening.engine_file());
     rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
@@ -597,7 +660,7 @@ fn where_nobody_can_listen_or_be_found_that_is_said() {
     let error = cluster.listen(Listen::at("127.0.0.1:none").directory(directory.path())).unwrap_err();
     assert!(matches!(error, Error::Listen { .. }), "{error}");
     let anywhere = cluster.listen(Listen::at("0.0.0.0:0").directory(directory.path())).unwrap_err();
-    assert!(anywhere.to_string().contains("name one by Listen::reached_at"), "{anywhere}");
+    assert!(anywhere.to_string().contains("name one (Listen::reached_at, or --reached-at)"), "{anywhere}");
     let file = directory.path().join("a file");
     fs::write(&file, "").unwrap();
     let error = cluster.listen(Listen::at("127.0.0.1:0").directory(&file)).unwrap_err();
@@ -722,11 +785,14 @@ fn main() {
         an_engine_whose_connection_is_lost_again_and_again_stays_the_same_and_runs_nothing_twice,
         an_engine_that_stays_away_is_lost_and_comes_back_as_another,
         an_engine_that_finds_no_controller_finishes_what_it_runs_and_no_more,
+        two_processes_do_not_listen_with_one_directory_and_one_may_after_the_other,
         engines_find_a_controller_that_was_killed_and_started_again,
         whoever_has_no_file_of_this_cluster_is_not_let_in_and_lets_nobody_in,
         a_bit_that_is_changed_on_the_way_ends_the_connection_and_runs_nothing,
         what_was_said_once_is_worth_nothing_when_it_is_said_again,
         files_that_have_expired_are_refused_and_made_anew_when_the_cluster_listens_again,
+        the_authority_of_another_user_is_not_taken_up,
+        a_controllers_file_that_was_changed_is_refused_or_taken_and_never_a_panic,
         new_files_take_the_place_of_old_ones_while_engines_work,
         where_nobody_can_listen_or_be_found_that_is_said,
         nobody_else_on_this_machine_uses_a_file,

@@ -7,7 +7,7 @@ use crate::limits::ENGINE_EVENTS_MAX;
 use crate::messages::EngineEvent;
 use crate::task::EngineId;
 
-/// The engines' ids in order; written by the Scheduler only.
+/// The engines' ids in order. Written by one actor only: the Scheduler, or in a client elsewhere the ControllerProxy.
 #[derive(Debug)]
 pub(crate) struct Roster {
     ids: RwLock<Vec<EngineId>>,

@@ -14,7 +14,7 @@ use crate::actors::Dispatcher;
 use crate::catch;
 use crate::error::TaskError;
 use crate::messages::Waiter;
-use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind};
+use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind, drawn};
 
 /// The shared inside of a promise.
 pub(crate) struct Promised {
@@ -37,9 +37,7 @@ struct State {
 impl TaskId {
     /// Makes the id of a task that no cluster's client submits.
     pub(crate) fn of_process() -> Self {
-        // Random, so that ids stay unique over restarts and beside those of clients.
-        static PROCESS: LazyLock<u64> =
-            LazyLock::new(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()));
+        static PROCESS: LazyLock<u64> = LazyLock::new(drawn);
         static NEXT_SEQ: AtomicU64 = AtomicU64::new(0);
         Self { client: *PROCESS, seq: NEXT_SEQ.fetch_add(1, Ordering::Relaxed) }
     }

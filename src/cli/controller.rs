@@ -23,7 +23,8 @@ pub(crate) struct Args {
     /// Where others reach it, if that is another address than it listens at
     #[arg(long, value_name = "HOST:PORT")]
     reached_at: Option<String>,
-    /// For how many days new connection files count
+    /// For how many days new connection files count, but never for longer than the authority in the directory. One that counts
+    /// for less than a day, and less than a tenth of this, is made anew: then its files let nobody in
     #[arg(long, value_name = "DAYS", default_value = "365")]
     valid_days: u64,
     /// Speak without TLS, on loopback only
@@ -71,19 +72,28 @@ pub(crate) fn control(args: Args, program: &Program, logging: &Logging) -> Resul
     writeln!(out, "clients connect with {}", listening.client_file().display())?;
     drop(out);
     let client = cluster.client();
-    let why = block_on(end(&client))??;
-    let pending = client.queue_status().get().map_or(0, |status| status.pending);
-    eprintln!("{program}: {why}; {pending} pending tasks are cancelled");
+    let why = block_on(end(&client, program))??;
+    if let Some(why) = why {
+        eprintln!("{program}: {why}; {} pending tasks are cancelled", pending(&client));
+    }
     Ok(cluster.shutdown(Pending::Cancel).get()?)
 }
 
-/// Waits until it is time to end; returns why.
-async fn end(client: &Client) -> std::io::Result<&'static str> {
+fn pending(client: &Client) -> usize {
+    client.queue_status().get().map_or(0, |status| status.pending)
+}
+
+/// Waits until it is time to end; returns why, if not everything has ended by then.
+async fn end(client: &Client, program: &Program) -> std::io::Result<Option<&'static str>> {
     let mut signals = Signals::new()?;
-    // Answered when no engine joins any more: there are never so many.
-    let ended = client.wait_for_engines(usize::MAX);
+    let finished = async {
+        // Answered when no engine joins any more: there are never so many.
+        drop(client.wait_for_engines(usize::MAX).await);
+        eprintln!("{program}: ended by a client; pending tasks are finished, unless it has cancelled them");
+        drop(client.shutdown(Pending::Finish).await);
+    };
     Ok(tokio::select! {
-        why = signals.next() => why,
-        _ = ended => "ended by a client",
+        why = signals.next() => Some(why),
+        () = finished => None,
     })
 }

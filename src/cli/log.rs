@@ -12,7 +12,7 @@ use tracing::Level;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Logging")]
 pub(crate) struct Logging {
-    /// What is told on standard error: error, warn, info, debug or trace [default: info of what stays, else warn]
+    /// What is told on standard error: error, warn, info, debug or trace [default: info of what stays, else error]
     #[arg(long = "log", value_name = "LEVEL", global = true)]
     level: Option<Level>,
     /// How it is told: a line for people, or an object a line for programs
@@ -30,7 +30,7 @@ enum Format {
 impl Logging {
     /// Begins to tell. What `stays` tells more than what is done soon.
     pub(crate) fn begin(&self, stays: bool) {
-        let level = self.level.unwrap_or(if stays { Level::INFO } else { Level::WARN });
+        let level = self.level.unwrap_or(if stays { Level::INFO } else { Level::ERROR });
         let told = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
         match self.format {
             Format::Text => told.with_ansi(io::stderr().is_terminal()).with_target(false).init(),

@@ -10,7 +10,7 @@ impl Ledger {
     /// Sends a task to an engine that may take it, or else puts it at the end of its queue.
     pub(super) fn send_or_queue(&mut self, slot: u32, line: Line, orders: &mut Vec<Order>) {
         // Those that wait go first: order is kept within a queue.
-        if self.waiting_in(line) > 0 || self.is_held(line) {
+        if self.waiting_in(line) > 0 || self.is_held_back(slot, line) {
             return self.queue_last(slot);
         }
         while let Some(engine) = self.engine_for(slot, line) {
@@ -23,10 +23,8 @@ impl Ledger {
 
     /// Sends the heads of a queue to whichever engines may take them.
     pub(super) fn pump(&mut self, line: Line, orders: &mut Vec<Order>) {
-        if self.is_held(line) {
-            return;
-        }
-        while let Some(ticket) = self.head(line)
+        while !self.is_held(line)
+            && let Some(ticket) = self.head(line)
             && let Some(engine) = self.engine_for(ticket.slot, line)
         {
             self.send_head(line, ticket.slot, engine, orders);
@@ -184,10 +182,10 @@ impl Ledger {
 
     /// Returns the next of an engine's queues that has a task, in turn.
     fn next_line(&mut self, engine: u32) -> Option<Line> {
+        let has_direct = self.fleet.get(engine).direct.len() > 0 && !self.is_held(Line::Direct(engine));
         let Self { fleet, sets, .. } = self;
         let engine_ref = fleet.get(engine);
         let turn = engine_ref.turn;
-        let has_direct = engine_ref.direct.len() > 0;
         if turn == 0 && has_direct {
             return Some(Line::Direct(engine));
         }
@@ -201,7 +199,7 @@ impl Ledger {
         engine_ref.sets.first_from(0, &sets.waiting).map(|set| Line::Set(set as u32))
     }
 
-    fn head(&mut self, line: Line) -> Option<Ticket> {
+    pub(super) fn head(&mut self, line: Line) -> Option<Ticket> {
         let entries = &self.entries;
         let is_good = |ticket: Ticket| entries.get(ticket.slot as usize).is_some_and(|e| e.is_waiting_with(ticket));
         match line {

@@ -164,6 +164,7 @@ impl Ledger {
                 self.give_up_in_part(slot, span, || TaskError::Cancelled { reason: reason.into() }, &mut orders);
             }
         }
+        self.on_given_up(&mut orders);
         orders
     }
 
@@ -180,6 +181,7 @@ impl Ledger {
             let deadline = self.entry(slot).extras.as_ref().and_then(|extras| extras.deadline);
             self.give_up(slot, TaskError::TimedOut { deadline: deadline.unwrap_or_default() }, &mut orders);
         }
+        self.on_given_up(&mut orders);
         orders
     }
 
@@ -221,6 +223,7 @@ impl Ledger {
         for engine in touched {
             self.refill(engine, &mut orders);
         }
+        self.on_given_up(&mut orders);
         orders
     }
 

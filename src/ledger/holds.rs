@@ -1,7 +1,8 @@
 //! Clients that take their results more slowly than these come: what of theirs waits for an engine is held back.
 //!
 //! Held are a client's own queues, of tasks that any engine or several may take. What is bound to one engine waits in one
-//! queue with that of others, and is not.
+//! queue for all clients, which stands still while its first task is of such a client: whoever names an engine has chosen to
+//! wait for it. Clients that share a queue because they are too many are not held back.
 
 use hashbrown::HashSet;
 
@@ -15,6 +16,10 @@ use super::queues::TargetSets;
 pub(super) struct Holds(HashSet<u64>);
 
 impl Holds {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn contains(&self, client: u64) -> bool {
         // Mostly there is none, and every new queue asks.
         !self.0.is_empty() && self.0.contains(&client)
@@ -29,14 +34,15 @@ impl TargetSets {
         }
     }
 
-    /// Returns the sets of a client.
+    /// Returns the sets of a client; not those that it shares with others.
     fn of(&self, client: u64) -> Vec<u32> {
-        self.iter().filter(|(_, target)| target.client() == Some(client)).map(|(set, _)| set).collect()
+        let is_own = |set: &u32| !self.shares.has_guests(*set);
+        self.iter().filter(|(_, target)| target.client() == Some(client)).map(|(set, _)| set).filter(is_own).collect()
     }
 }
 
 impl Ledger {
-    /// A client does not take what its tasks return: no more of them start, but for those that are bound to one engine.
+    /// A client does not take what its tasks return: no more of them start.
     pub fn on_held(&mut self, client: u64) {
         self.sets.holds.0.insert(client);
         for set in self.sets.of(client) {
@@ -58,12 +64,42 @@ impl Ledger {
                 self.pump(Line::Set(set), &mut orders);
             }
         }
+        self.pump_bound(&mut orders);
         orders
     }
 
+    /// Sends what is bound to engines, where it does not stand still any more.
+    fn pump_bound(&mut self, orders: &mut Vec<Order>) {
+        for engine in self.fleet.places_where(|engine| engine.direct.len() > 0) {
+            self.pump(Line::Direct(engine), orders);
+        }
+    }
+
+    /// Tasks may have been given up, for which others stood still.
+    pub(super) fn on_given_up(&mut self, orders: &mut Vec<Order>) {
+        if !self.sets.holds.is_empty() {
+            self.pump_bound(orders);
+        }
+    }
+
     /// Returns whether nothing is to be sent from a queue.
-    pub(super) fn is_held(&self, line: Line) -> bool {
-        matches!(line, Line::Set(set) if self.sets.get(set).is_held)
+    pub(super) fn is_held(&mut self, line: Line) -> bool {
+        match line {
+            Line::Set(set) => self.sets.get(set).is_held,
+            Line::Direct(_) if !self.sets.holds.is_empty() => {
+                self.head(line).is_some_and(|head| self.sets.holds.contains(self.entry(head.slot).id.client))
+            }
+            Line::Direct(_) | Line::None => false,
+        }
+    }
+
+    /// Returns whether a task that comes is to wait, though none does in its queue.
+    pub(super) fn is_held_back(&self, slot: u32, line: Line) -> bool {
+        match line {
+            Line::Set(set) => self.sets.get(set).is_held,
+            Line::Direct(_) => self.sets.holds.contains(self.entry(slot).id.client),
+            Line::None => false,
+        }
     }
 }
 
@@ -106,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_client_that_is_held_starts_but_what_is_bound_and_all_does_once_it_is_released() {
+    fn nothing_of_a_client_that_is_held_starts_until_it_is_released() {
         let mut ledger = Ledger::new(&Limits::default());
         let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true, tasks: None });
         let view: Arc<[EngineId]> = [engine].into();
@@ -115,14 +151,30 @@ mod tests {
         ledger.on_held(7);
         ledger.on_held(7);
         // What comes now waits as well; also in a queue that it did not have before.
-        for (client, seq, target) in
-            [(7, 2, Target::Of(view)), (7, 3, Target::Any), (8, 0, Target::Any), (7, 4, Target::One(engine))]
-        {
+        for (client, seq, target) in [
+            (8, 0, Target::One(engine)),
+            (7, 2, Target::Of(view)),
+            (7, 3, Target::Any),
+            (8, 1, Target::Any),
+            (7, 4, Target::One(engine)),
+            (8, 2, Target::One(engine)),
+        ] {
             assert!(submit(&mut ledger, client, seq, target).is_empty());
         }
         let mut ran = run_out(&mut ledger, engine, first);
         ran.sort_unstable();
-        assert_eq!((ran, ledger.status().queued), (vec![7, 7, 8], 3), "the first, and what is bound");
+        assert_eq!((ran, ledger.status().queued), (vec![7, 8, 8], 5), "the last waits behind what is held");
+        let orders = ledger.on_cancel(&[TaskId { client: 7, seq: 4 }.into()], "no need");
+        assert_eq!(runs(&orders), [TaskId { client: 8, seq: 2 }], "and starts when that is not wanted any more");
+        ledger.on_settled(&[SettledTask {
+            id: TaskId { client: 7, seq: 4 },
+            count: 1,
+            engine: None,
+            attempt: Attempt(0),
+            ran: None,
+            won: 1,
+        }]);
+        assert_eq!(run_out(&mut ledger, engine, runs(&orders)), [8]);
         let next = runs(&ledger.on_released(7));
         assert_eq!(run_out(&mut ledger, engine, next), [7; 3]);
         assert!(runs(&ledger.on_released(7)).is_empty());

@@ -41,6 +41,11 @@ struct Guest {
 }
 
 impl Shares {
+    /// Returns whether others have tasks in somebody's set.
+    pub(super) fn has_guests(&self, set: u32) -> bool {
+        self.guests.values().any(|guest| guest.set == set)
+    }
+
     fn on_guest_came(&mut self, set: u32, share: Share) {
         self.guests.entry(share).or_insert(Guest { set, tasks: 0 }).tasks += 1;
     }

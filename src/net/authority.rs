@@ -47,11 +47,12 @@ impl Authority {
     /// Returns its own file, from which it can be taken up again.
     pub(super) fn to_file(&self, address: &str) -> ConnectionFile {
         let (certificate, key) = (self.certificate.clone(), self.issuer.key().serialize_pem());
-        self.file(Role::Controller, address, certificate, key)
+        self.file(Role::Controller, address, self.expires, certificate, key)
     }
 
-    /// Makes a key, and a certificate that says that whoever has it is of this role; both in PEM.
-    pub(super) fn issue(&self, role: Role) -> Result<(String, String), Error> {
+    /// Makes a key, and a certificate that says that whoever has it is of this role; both in PEM. It counts until it `expires`,
+    /// and no longer than the authority.
+    pub(super) fn issue(&self, role: Role, expires: SystemTime) -> Result<(String, String), Error> {
         let mut params = CertificateParams::new([name_of(role, self.cluster)]).map_err(failed)?;
         params.distinguished_name = DistinguishedName::new();
         params.extended_key_usages = vec![match role {
@@ -59,21 +60,22 @@ impl Authority {
             Role::Engine | Role::Client => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        (params.not_before, params.not_after) = validity(self.expires);
+        (params.not_before, params.not_after) = validity(expires.min(self.expires));
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
 
-    /// Returns the file of a peer.
-    pub(super) fn file_for(&self, role: Role, address: &str) -> Result<ConnectionFile, Error> {
-        let (certificate, key) = self.issue(role)?;
-        Ok(self.file(role, address, certificate, key))
+    /// Returns the file of a peer. It counts for as long as it is to be `valid`, and no longer than the authority.
+    pub(super) fn file_for(&self, role: Role, address: &str, valid: Duration) -> Result<ConnectionFile, Error> {
+        let expires = (SystemTime::now() + valid).min(self.expires);
+        let (certificate, key) = self.issue(role, expires)?;
+        Ok(self.file(role, address, expires, certificate, key))
     }
 
-    fn file(&self, role: Role, address: &str, certificate: String, key: String) -> ConnectionFile {
+    fn file(&self, role: Role, address: &str, expires: SystemTime, certificate: String, key: String) -> ConnectionFile {
         let credentials = Credentials { authority: self.certificate.clone(), certificate, key };
-        ConnectionFile::new(role, self.cluster, address, self.expires, Some(credentials))
+        ConnectionFile::new(role, self.cluster, address, expires, Some(credentials))
     }
 }
 

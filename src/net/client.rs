@@ -12,7 +12,6 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Backoff, Dial, Dialler, Session};
-use super::drawn;
 use super::folder::Life;
 use super::home::{ClusterName, Home};
 use super::listen::CLIENT_FILE;
@@ -24,7 +23,8 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::registry::Registry;
-use crate::remote::{Away, ClientActors, Connected, ControllerProxy, Gone, Leave, NOT_RESUMED, attend};
+use crate::remote::{Away, ClientActors, Connected, ControllerProxy, Gone, Leave, NOT_RESUMED, TOO_SLOW, attend};
+use crate::task::drawn;
 use crate::wire::handshake::Role;
 use crate::wire::session::{Ending, SessionLimits};
 
@@ -170,7 +170,7 @@ impl<W: Way> Line<W> {
             drop(tell.send(if is_ready { Ok(client) } else { Err(Error::ClusterStopped) }));
         });
         let ending = self.keep(stream, session, &actors.proxy, &given_up).await;
-        tracing::info!(ending, "the client has no controller any more");
+        tracing::warn!(ending, address = self.dialler.address, "the client has no controller any more");
         let _ = actors.proxy.send(Gone).await;
         actors.end().await;
     }
@@ -186,14 +186,12 @@ impl<W: Way> Line<W> {
         loop {
             let (reader, writer) = tokio::io::split(stream);
             let ending = attend(reader, writer, &session.speaker, proxy).await;
-            if session.speaker.has_ended() && !matches!(&ending, Ending::ClosedByPeer(why) if &**why == NOT_RESUMED) {
+            if session.speaker.has_ended() && !is_of_session_alone(&ending) {
                 return ending.to_string();
             }
-            tracing::info!(%ending, "the connection to the controller is lost");
-            let away = match ending {
-                Ending::Silent(silent) | Ending::Stalled(silent) => silent,
-                _ => Duration::ZERO,
-            };
+            tracing::warn!(%ending, address = self.dialler.address, "the connection to the controller is lost; it is looked for");
+            // Whether that was noticed by its silence or by an error that took as long; unless we stood still ourselves.
+            let away = session.speaker.silence().min(Duration::from_millis(SESSION.lost_ms));
             // Whoever waits for results is told when the controller stays away. It is looked for all the same.
             let mut backoff = Backoff::from_now();
             let (mut deadline, mut is_given_up) = (Some(Instant::now() + AWAY.saturating_sub(away)), false);
@@ -231,6 +229,11 @@ impl<W: Way> Line<W> {
             };
         }
     }
+}
+
+/// Returns whether only a session is over, and another may begin.
+fn is_of_session_alone(ending: &Ending) -> bool {
+    matches!(ending, Ending::ClosedByPeer(why) if [NOT_RESUMED, TOO_SLOW].contains(&&**why))
 }
 
 /// How long a controller may be away before results are lost that wait for it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::held::HeldSessions;
 use super::network::Connection;
 use super::peers::Peers;
 use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye};
@@ -33,8 +34,9 @@ impl Peers {
         // What waits for a client is bounded by its proxy, which knows whether it takes anything.
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
-        tracing::info!(%peer, session = %opening.id(), "a client has connected");
-        let _number = clients.take(client, opening.session, &speaker);
+        let number = format_args!("{client:x}");
+        tracing::info!(%peer, client = number, session = %opening.id(), "a client has connected");
+        let _number = clients.take(client, opening.session, &speaker, held);
         let (link, registry) = (link.clone(), parts.registry.clone());
         let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
         let proxy = ClientProxy::start_for(client, parts);
@@ -45,7 +47,7 @@ impl Peers {
             }
         });
         let ending = session.attend(stream, &proxy, |_| CLIENT_WAIT).await;
-        tracing::info!(%peer, %ending, session = %opening.id(), "a client has gone");
+        tracing::info!(%peer, client = format_args!("{client:x}"), %ending, session = %opening.id(), "a client has gone");
         telling.abort();
         proxy.do_send(Gone);
     }
@@ -53,10 +55,11 @@ impl Peers {
 
 impl Clients {
     /// Notes whose a number is now. A session that the same client had before is over: it has given it up.
-    fn take(&self, client: u64, session: u64, speaker: &Speaker) -> Number<'_> {
+    fn take(&self, client: u64, session: u64, speaker: &Speaker, held: &HeldSessions) -> Number<'_> {
         let before = self.0.lock().insert(client, (session, speaker.clone()));
-        if let Some((_, before)) = before {
+        if let Some((number, before)) = before.filter(|(number, _)| *number != session) {
             before.abandon("the client has begun another session");
+            held.give_up(Role::Client, number);
         }
         Number { clients: self, client, session }
     }

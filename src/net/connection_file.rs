@@ -1,7 +1,7 @@
 //! Connection files: what a peer needs to find its cluster and to be let in, and nobody else may read.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::task::drawn;
 use crate::wire::handshake::Role;
 
 /// The version of the format.
@@ -16,6 +17,9 @@ const VERSION: u32 = 1;
 
 /// A file that is longer is none of ours.
 const BYTES_MAX: u64 = 64 << 10;
+
+/// The last second of the year 9999, since 1970: certificates can tell none later.
+const EXPIRES_UNIX_S_MAX: u64 = 253_402_300_799;
 
 /// What is in a connection file. The controller has one too: with the authority's key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -58,8 +62,9 @@ impl ConnectionFile {
         }
     }
 
-    pub(crate) fn has_expired(&self) -> bool {
-        unix_s(SystemTime::now()) > self.expires_unix_s
+    /// Returns for how long it counts from now on.
+    pub(crate) fn left(&self) -> Duration {
+        Duration::from_secs(self.expires_unix_s.saturating_sub(unix_s(SystemTime::now())))
     }
 
     pub(crate) fn cluster(&self) -> u64 {
@@ -73,7 +78,7 @@ impl ConnectionFile {
     /// [`Error::ConnectionFile`], with what is wrong with it and what to do.
     pub(crate) fn read(path: &Path, role: Role) -> Result<Self, Error> {
         let wrong = |problem: String| Error::ConnectionFile { path: path.into(), problem: problem.into() };
-        let text = read_private(path).map_err(wrong)?;
+        let text = read_private(path, role).map_err(wrong)?;
         let file: Self =
             serde_json::from_str(&text).map_err(|error| wrong(format!("it is no connection file: {error}")))?;
         file.check(role, SystemTime::now()).map_err(wrong)?;
@@ -88,16 +93,27 @@ impl ConnectionFile {
             ));
         }
         if self.role != role {
-            return Err(format!("it is for {}, and this is {}; take the other file", a(self.role), a(role)));
+            return Err(format!(
+                "it is for {}, and this is {}; take the other file",
+                self.role.with_article(),
+                role.with_article()
+            ));
         }
         if u64::from_str_radix(&self.cluster, 16).is_err() {
             return Err("its cluster is no number of 16 hexadecimal digits".into());
+        }
+        if self.expires_unix_s > EXPIRES_UNIX_S_MAX {
+            let problem = "the moment at which it expires is beyond the year 9999, and no controller has written that";
+            return Err(match role {
+                Role::Controller => format!("{problem}; listen in another directory, or put back what was there"),
+                Role::Engine | Role::Client => format!("{problem}; copy it from the controller again"),
+            });
         }
         // A controller makes new files when its own has expired.
         let late = unix_s(now).saturating_sub(self.expires_unix_s);
         if late > 0 && role != Role::Controller {
             return Err(format!(
-                "it expired {} hours ago; have the controller write new ones (Listening::renew)",
+                "it expired {} hours ago; have the controller write new ones (by Listening::renew, or a new start)",
                 late.div_ceil(3_600)
             ));
         }
@@ -118,22 +134,18 @@ impl ConnectionFile {
     }
 }
 
-/// Returns a role with its article, for a sentence.
-pub(crate) fn a(role: Role) -> &'static str {
-    match role {
-        Role::Controller => "a controller",
-        Role::Engine => "an engine",
-        Role::Client => "a client",
-    }
-}
-
 fn unix_s(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
-/// Reads a file that nobody else can.
-fn read_private(path: &Path) -> Result<String, String> {
-    let mut file = File::open(path).map_err(|error| match error.kind() {
+/// Reads a file that is ours, and that nobody else can read.
+fn read_private(path: &Path, role: Role) -> Result<String, String> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A pipe that nobody writes to would be waited for.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let mut file = options.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             "it is not there; the controller writes it when it begins to listen, to be copied to where it is needed"
                 .into()
@@ -146,7 +158,16 @@ fn read_private(path: &Path) -> Result<String, String> {
     }
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        // An administrator can read that of any user, who has the key in it.
+        let (theirs, ours) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if theirs != ours {
+            let problem = format!("it belongs to user {theirs}, who has the key in it, and this is user {ours}");
+            return Err(match role {
+                Role::Controller => format!("{problem}; listen in a directory that only {ours} writes to"),
+                Role::Engine | Role::Client => format!("{problem}; take a copy that belongs to {ours}"),
+            });
+        }
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(format!("others may read the key in it (mode {mode:04o}); chmod 600 it"));
@@ -166,23 +187,22 @@ fn read_private(path: &Path) -> Result<String, String> {
 /// Writes a file that nobody else can read at any moment. Who reads it meanwhile has the old one or the new, whole.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
-    new.push(format!(".{}.new", std::process::id()));
+    // Drawn: several threads may write one, and so may processes that have the same number, each in a container.
+    new.push(format!(".{:016x}.new", drawn()));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    });
+    // What cannot be made is another's, and stays.
+    let mut file = options.open(&new)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&new, path));
     written.inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
 impl fmt::Debug for ConnectionFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the key.
-        write!(f, "<ConnectionFile of {} of cluster {} at {}>", a(self.role), self.cluster, self.address)
+        write!(f, "<ConnectionFile of {} of cluster {} at {}>", self.role.with_article(), self.cluster, self.address)
     }
 }
 
@@ -222,6 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn who_writes_a_file_at_the_same_time_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.json");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        file(SystemTime::now() + Duration::from_secs(3_600)).write(&path).unwrap();
+                        ConnectionFile::read(&path, Role::Engine).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left there");
+    }
+
+    #[test]
     fn what_is_wrong_with_a_file_is_said_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("engine.json");
@@ -251,6 +288,49 @@ mod tests {
             write_private(&path, &text).unwrap();
             let told = problem(&path, Role::Engine);
             assert!(told.contains(expected), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_not_taken_also_by_the_administrator() {
+        const NOBODY: u32 = 65_534;
+        if !rustix::process::geteuid().is_root() {
+            println!("only the administrator can give files away: none was");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.json");
+        for (role, to_do) in [
+            (Role::Controller, "listen in a directory that only 0 writes to"),
+            (Role::Engine, "take a copy that belongs to 0"),
+            (Role::Client, "take a copy that belongs to 0"),
+        ] {
+            let file = ConnectionFile { role, ..file(SystemTime::now() + Duration::from_secs(3_600)) };
+            file.write(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            let told = problem(&path, role);
+            assert!(told.contains("it belongs to user 65534") && told.contains("this is user 0"), "{told}");
+            assert!(told.contains(to_do), "{told}");
+            // The group does not matter: it may not read the file.
+            std::os::unix::fs::chown(&path, Some(0), Some(NOBODY)).unwrap();
+            assert!(ConnectionFile::read(&path, role).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_file_expires_at_a_moment_that_a_certificate_can_tell() {
+        let file = |role, expires_unix_s| ConnectionFile { role, expires_unix_s, ..file(SystemTime::now()) };
+        let check = |role, expires| file(role, expires).check(role, SystemTime::now());
+        for (role, to_do) in [
+            (Role::Controller, "listen in another directory"),
+            (Role::Engine, "copy it from the controller again"),
+            (Role::Client, "copy it from the controller again"),
+        ] {
+            assert_eq!(check(role, EXPIRES_UNIX_S_MAX), Ok(()));
+            for expires in [EXPIRES_UNIX_S_MAX + 1, u64::MAX] {
+                let told = check(role, expires).unwrap_err();
+                assert!(told.contains("beyond the year 9999") && told.contains(to_do), "{told}");
+            }
         }
     }
 }

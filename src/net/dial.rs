@@ -28,9 +28,6 @@ const SEARCH: Duration = Duration::from_secs(60);
 /// nobody is left who could cancel it.
 const FINISH: Duration = Duration::from_secs(600);
 
-/// What takes longer is told.
-const SLOW: Duration = Duration::from_secs(1);
-
 /// Waits between two attempts: the first, and the longest.
 const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
@@ -49,8 +46,11 @@ const BACKOFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5
 /// ```
 ///
 /// # Errors
-/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute;
-/// [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+/// [`Error::ConnectionFile`] if the file is not as it should be; [`Error::Unreachable`] if no controller is found for a minute
+/// ([`Dial::search_for`]); [`Error::Refused`] if it does not let us in, at once; [`Error::DuplicateTask`].
+///
+/// An engine that has lost its controller, and runs a task when one of these comes, first goes on with that: so the error is
+/// returned up to ten minutes later ([`Dial::finish_within`]).
 pub fn run_engine(file: impl Into<PathBuf>) -> Result<(), Error> {
     Dial::with(file).run_engine()
 }
@@ -155,17 +155,22 @@ pub(super) struct Dialler<W = Tcp> {
 pub(super) struct Backoff {
     since: Instant,
     wait: Duration,
+    /// When it was last told that nobody is found.
+    told: Option<Instant>,
 }
+
+/// How often it is told.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 impl Backoff {
     pub(super) fn from_now() -> Self {
-        Self { since: Instant::now(), wait: BACKOFF[0] }
+        Self { since: Instant::now(), wait: BACKOFF[0], told: None }
     }
 
     /// Begins again, where a session was lost that had `lasted`. Where one is lost again and again at once, the next comes
     /// later and later.
     pub(super) fn begin_again(&mut self, lasted: Duration) {
-        self.since = Instant::now();
+        (self.since, self.told) = (Instant::now(), None);
         if lasted > BACKOFF[1] {
             self.wait = BACKOFF[0];
         }
@@ -179,14 +184,15 @@ impl Backoff {
         // Many that lost one controller do not come back all at once.
         let wait = self.wait.mul_f64(0.8 + 0.4 * (dialler.way.draw() % 1_000) as f64 / 1_000.0);
         self.wait = (self.wait * 2).min(BACKOFF[1]);
-        let (address, waited): (Box<str>, _) = (dialler.address.as_str().into(), self.since.elapsed());
-        if waited > SLOW {
-            tracing::info!(%address, ?waited, %reason, "the controller is not found yet, and is looked for");
+        let waited = self.since.elapsed();
+        let Some(left) = dialler.search.checked_sub(waited).filter(|left| !left.is_zero()) else {
+            return Err(Error::Unreachable { address: dialler.address.as_str().into(), waited, reason: reason.into() });
+        };
+        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!(address = dialler.address, reason, search = ?dialler.search, "no controller is found; it is looked for");
         }
-        if waited + wait > dialler.search {
-            return Err(Error::Unreachable { address, waited, reason: reason.into() });
-        }
-        sleep(wait).await;
+        sleep(wait.min(left)).await;
         Ok(())
     }
 }
@@ -289,7 +295,7 @@ impl<W: Way> Dialler<W> {
             if session.speaker.has_ended() {
                 *session = self.session(session.limits);
             }
-            let mut stream = self.find(backoff).await?;
+            let mut stream = self.find(backoff, session.epoch > 0).await?;
             session.epoch += 1;
             let known = session.began.map(|began| Known { began, received: session.speaker.suspend() });
             let opening = Opening { session: session.number, epoch: session.epoch, known };
@@ -307,7 +313,11 @@ impl<W: Way> Dialler<W> {
                 }
                 Ok(Some(theirs)) if known.is_some() => match session.speaker.resume(theirs) {
                     Ok(()) => return Ok((stream, true)),
-                    Err(error) => error.to_string(),
+                    Err(error) => {
+                        // The next time another begins.
+                        session.speaker.abandon(NOT_RESUMED);
+                        error.to_string()
+                    }
                 },
                 Ok(Some(_)) => "it goes on with a session that has not begun".into(),
                 Err(HandshakeError::Refused(reason)) => return Err(self.refused(reason)),
@@ -319,11 +329,12 @@ impl<W: Way> Dialler<W> {
     }
 
     /// Dials until the controller is found.
-    pub(super) async fn find(&self, backoff: &mut Backoff) -> Result<Box<dyn Connection>, Error> {
+    async fn find(&self, backoff: &mut Backoff, has_been_there: bool) -> Result<Box<dyn Connection>, Error> {
         loop {
             let reason = match self.dial().await {
                 Ok(stream) => return Ok(stream),
-                Err(Failed::ForGood(reason)) => return Err(self.refused(reason.into())),
+                Err(Failed::ByStranger(reason)) if has_been_there => reason,
+                Err(Failed::ForGood(reason) | Failed::ByStranger(reason)) => return Err(self.refused(reason.into())),
                 Err(Failed::ForNow(reason)) => reason,
             };
             backoff.pause(self, reason).await?;
@@ -342,6 +353,7 @@ impl<W: Way> Dialler<W> {
             Err(error @ (HandshakeError::Lost | HandshakeError::TimedOut(_) | HandshakeError::Failed(_))) => {
                 Err(Failed::ForNow(error.to_string()))
             }
+            Err(error @ HandshakeError::NoCallboard) => Err(Failed::ByStranger(error.to_string())),
             Err(error) => Err(Failed::ForGood(error.to_string())),
         }
     }

@@ -89,6 +89,13 @@ impl HeldSessions {
     }
 }
 
+impl HeldSessions {
+    /// Has nobody come back to a session any more: where its owner waits for that, it does not wait longer.
+    pub(super) fn give_up(&self, role: Role, session: u64) {
+        self.0.lock().remove(&(role, session));
+    }
+}
+
 impl HeldSession<'_> {
     /// Speaks with the peer over this connection, and over those with which it comes back, until the session ends or the
     /// peer stays away for longer than `wait` says; returns how it ended.
@@ -141,8 +148,17 @@ impl HeldSession<'_> {
         mut ending: Ending,
         wait: &impl Fn(&Ending) -> Duration,
     ) -> Result<Box<dyn Connection>, Ending> {
+        if !self.speaker.has_ended() {
+            tracing::info!(role = ?self.key.0, session = format_args!("{:x}", self.key.1), %ending, "a connection is lost; its peer may come back");
+        }
         while !self.speaker.has_ended() {
-            let Ok(Some(comeback)) = timeout(wait(&ending), self.next.recv()).await else {
+            let waits = wait(&ending);
+            let mut came = timeout(waits, self.next.recv()).await;
+            if came.is_err() {
+                // We may have stood still meanwhile, and know it now.
+                came = timeout(wait(&ending).saturating_sub(waits), self.next.recv()).await;
+            }
+            let Ok(Some(comeback)) = came else {
                 self.speaker.abandon(NOT_RESUMED);
                 break;
             };
@@ -179,6 +195,7 @@ impl Drop for HeldSession<'_> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::net::dial::{Backoff, Dialler};
@@ -253,5 +270,49 @@ mod tests {
             assert!(opened.unwrap().1, "it goes on");
             ours = Some(session);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_still_while_it_waits_for_a_peer_waits_for_longer() {
+        let held = HeldSessions::default();
+        let opening = Opening { session: 1, epoch: 1, known: None };
+        for (stands_still, is_back) in [(true, true), (false, false)] {
+            let speaker = Speaker::lasting(SessionLimits::LASTING);
+            let mut session = held.begin(Role::Engine, opening, speaker).unwrap();
+            let began = Instant::now();
+            let wait = |_: &Ending| match began.elapsed() {
+                waited if stands_still && waited > Duration::ZERO => Duration::from_secs(10),
+                _ => Duration::from_millis(500),
+            };
+            let (here, _there) = duplex(1 << 10);
+            let back = async {
+                sleep(Duration::from_secs(9)).await;
+                let opening = Opening { epoch: 2, ..opening };
+                assert_eq!(held.hand_over(Role::Engine, opening, Box::new(here)).is_ok(), is_back);
+            };
+            let waiting = async {
+                let came = session.wait_for_comeback(Ending::Lost, &wait).await.is_ok();
+                drop(session);
+                came
+            };
+            assert_eq!(tokio::join!(waiting, back).0, is_back);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_session_that_its_peer_has_given_up() {
+        let held = HeldSessions::default();
+        let opening = Opening { session: 7, epoch: 1, known: None };
+        let mut session = held.begin(Role::Client, opening, Speaker::lasting(SessionLimits::LASTING)).unwrap();
+        let (speaker, began) = (session.speaker.clone(), Instant::now());
+        let gives_up = async {
+            sleep(Duration::from_secs(1)).await;
+            speaker.abandon("it has begun another");
+            held.give_up(Role::Client, 7);
+        };
+        let minute = |_: &Ending| Duration::from_secs(60);
+        let (waited, ()) = tokio::join!(session.wait_for_comeback(Ending::Lost, &minute), gives_up);
+        assert!(waited.is_err());
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

@@ -9,8 +9,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::folder::{Folder, Holder, LOCK_FILE, Life, look, patient_flock, private_file, private_folder, remove};
@@ -47,6 +48,9 @@ impl fmt::Display for ClusterName {
 /// Where the folders of this user's clusters are.
 #[derive(Clone, Debug)]
 pub(crate) struct Home(PathBuf);
+
+/// How long another process may take to make or remove a folder.
+const ALONE_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether a folder could be taken.
 pub(crate) enum Take {
@@ -141,15 +145,24 @@ impl Home {
 
     /// Keeps other processes from making and removing folders, as long as what is returned is there: for a moment.
     pub(super) fn alone(&self) -> io::Result<File> {
-        let home = File::open(&self.0)?;
-        match patient_flock(&home, FlockOperation::LockExclusive) {
-            // Some network file systems lock no folders.
-            Err(Errno::BADF | Errno::NOLCK | Errno::INVAL | Errno::OPNOTSUPP) => {
-                let file = private_file().write(true).create(true).open(self.0.join(".lock"))?;
-                patient_flock(&file, FlockOperation::LockExclusive)?;
-                Ok(file)
+        let (home, began) = (File::open(&self.0)?, Instant::now());
+        loop {
+            match flock(&home, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(home),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if began.elapsed() < ALONE_WAIT => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::WOULDBLOCK) => {
+                    let why = "another process has locked it: a controller that listens with it? set CALLBOARD_HOME to another";
+                    return Err(io::Error::other(why));
+                }
+                // Some network file systems lock no folders.
+                Err(Errno::BADF | Errno::NOLCK | Errno::INVAL | Errno::OPNOTSUPP) => {
+                    let file = private_file().write(true).create(true).open(self.0.join(".lock"))?;
+                    patient_flock(&file, FlockOperation::LockExclusive)?;
+                    return Ok(file);
+                }
+                Err(error) => return Err(error.into()),
             }
-            locked => locked.map(|()| home).map_err(io::Error::from),
         }
     }
 

@@ -30,9 +30,4 @@ pub(crate) use listen::CLIENT_FILE;
 pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};
-/// Draws the number of a new cluster or client.
-fn drawn() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id())
-}
-
 pub use listen::{Listen, Listening};

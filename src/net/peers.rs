@@ -15,6 +15,7 @@ use super::held::HeldSessions;
 use super::network::Connection;
 use super::vigil::Vigil;
 use crate::actors::{EngineParts, Scheduler};
+use crate::clock::Clock;
 use crate::ledger::EngineOffer;
 use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
 use crate::task::TaskTable;
@@ -93,7 +94,7 @@ impl Peers {
             ending: watch::Sender::new(()),
             clients: Clients::default(),
             held: HeldSessions::default(),
-            vigil: Vigil::new(),
+            vigil: Vigil::new(Clock::SYSTEM),
         }
     }
 
@@ -164,7 +165,7 @@ impl Peers {
             _ => back,
         };
         let ending = session.attend(stream, &gateway, wait).await;
-        tracing::info!(%peer, %ending, session = %opening.id(), "an engine has gone");
+        tracing::info!(%peer, %ending, session = %opening.id(), "the session with an engine has ended");
         let cause = match ending {
             Ending::Closed(reason) | Ending::ClosedByPeer(reason) => reason,
             ending => format!("{ending} ({peer})").into(),

@@ -19,7 +19,7 @@ const PROTOCOL: &[u8] = b"callboard";
 
 /// The controller's side: who has no certificate of this authority is not let in.
 pub(super) fn server(authority: &Authority) -> Result<Arc<ServerConfig>, Error> {
-    let (certificate, key) = authority.issue(Role::Controller)?;
+    let (certificate, key) = authority.issue(Role::Controller, authority.expires)?;
     let roots = Arc::new(roots(&authority.certificate).map_err(unusable)?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(unusable)?;
     let mut config = ServerConfig::builder_with_provider(provider())
@@ -104,13 +104,13 @@ mod tests {
     }
 
     fn credentials(of: &Authority, role: Role, trusts: &Authority) -> Credentials {
-        let (certificate, key) = of.issue(role).unwrap();
+        let (certificate, key) = of.issue(role, of.expires).unwrap();
         Credentials { authority: trusts.certificate.clone(), certificate, key }
     }
 
     /// A listener that shows this certificate, where a controller shows its own.
     fn shows(of: &Authority, role: Role) -> Arc<ServerConfig> {
-        let (certificate, key) = of.issue(role).unwrap();
+        let (certificate, key) = of.issue(role, of.expires).unwrap();
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&of.certificate).unwrap()), provider());
         let config = ServerConfig::builder_with_provider(provider())

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+
+use crate::clock::{Clock, Reading};
 
 /// How often it is looked whether we are awake.
 const TICK: Duration = Duration::from_millis(250);
@@ -15,21 +17,24 @@ const LATE: Duration = Duration::from_secs(1);
 const LATELY: Duration = Duration::from_secs(10);
 
 /// Looks whether we are awake.
-pub(super) struct Vigil(Mutex<State>);
+pub(super) struct Vigil {
+    clock: Clock,
+    state: Mutex<State>,
+}
 
 struct State {
-    ticked: Instant,
-    woke: Option<Instant>,
+    ticked: Reading,
+    woke: Option<Reading>,
 }
 
 impl Vigil {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(State { ticked: Instant::now(), woke: None }))
+    pub(super) fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::new(State { ticked: clock.now(), woke: None }) }
     }
 
     /// Looks, for as long as this is polled.
     pub(super) async fn keep(&self) {
-        self.0.lock().ticked = Instant::now();
+        self.state.lock().ticked = self.clock.now();
         loop {
             sleep(TICK).await;
             self.tick();
@@ -37,8 +42,8 @@ impl Vigil {
     }
 
     fn tick(&self) {
-        let (mut state, now) = (self.0.lock(), Instant::now());
-        if now - state.ticked > LATE {
+        let (mut state, now) = (self.state.lock(), self.clock.now());
+        if now.since(state.ticked) > LATE {
             state.woke = Some(now);
         }
         state.ticked = now;
@@ -48,17 +53,19 @@ impl Vigil {
     pub(super) fn slept_lately(&self) -> bool {
         // The next tick may be due, and was not made.
         self.tick();
-        self.0.lock().woke.is_some_and(|woke| woke.elapsed() < LATELY)
+        self.state.lock().woke.is_some_and(|woke| self.clock.now().since(woke) < LATELY)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn who_stood_still_knows_it_for_a_while() {
-        let vigil = Vigil::new();
+        let vigil = Vigil::new(Clock::SYSTEM);
         let keeping = async {
             tokio::time::timeout(Duration::from_secs(5), vigil.keep()).await.unwrap_err();
         };
@@ -72,6 +79,24 @@ mod tests {
             assert!(vigil.slept_lately());
         }
         sleep(TICK).await;
+        sleep(TICK).await;
+        assert!(!vigil.slept_lately());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_slept_with_its_machine_knows_it_for_a_while() {
+        thread_local!(static SLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+        let vigil = Vigil::new(Clock::of(|| SLEPT.get()));
+        sleep(TICK).await;
+        assert!(!vigil.slept_lately());
+        // No timer notices: they stand still meanwhile.
+        SLEPT.set(Duration::from_secs(3_600));
+        assert!(vigil.slept_lately());
+        let keeping = async {
+            tokio::time::timeout(LATELY - TICK, vigil.keep()).await.unwrap_err();
+        };
+        keeping.await;
+        assert!(vigil.slept_lately());
         sleep(TICK).await;
         assert!(!vigil.slept_lately());
     }

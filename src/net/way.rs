@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::drawn;
+use crate::task::drawn;
 
 /// How long one attempt to connect may take.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
@@ -32,6 +32,8 @@ pub(super) enum Failed {
     ForNow(String),
     /// It will be the same the next time.
     ForGood(String),
+    /// It will be so as long as somebody else listens there: for good, unless the controller was there before.
+    ByStranger(String),
 }
 
 /// A connection, with TLS or without.
@@ -98,17 +100,28 @@ fn is_about_certificates(alert: AlertDescription) -> bool {
     )
 }
 
+fn what_is_wrong(problem: &CertificateError) -> String {
+    match problem {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is that of another cluster".into()
+        }
+        other => format!("{other:?}"),
+    }
+}
+
 /// Says what an error of TLS means: what is wrong with a certificate stays wrong.
 fn of_tls(error: std::io::Error) -> Failed {
     match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(problem)) => Failed::ForGood(format!(
-            "whoever listens there is not the controller of this file ({problem:?}); take the file that it writes"
+            "whoever listens there is not the controller of this file, or its files were renewed ({}); take the file that it \
+             writes now",
+            what_is_wrong(problem)
         )),
         Some(rustls::Error::AlertReceived(alert)) if is_about_certificates(*alert) => Failed::ForGood(format!(
             "the controller does not take this file's certificate ({alert:?}); take the file that it writes now"
         )),
         Some(rustls::Error::InvalidMessage(_)) => {
-            Failed::ForGood("whoever listens there speaks no TLS, and is no controller".into())
+            Failed::ByStranger("whoever listens there speaks no TLS, and is no controller".into())
         }
         _ => Failed::ForNow(error.to_string()),
     }

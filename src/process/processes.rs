@@ -14,7 +14,7 @@ use super::launch::{Halt, Launcher, launch};
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::task::EngineId;
+use crate::task::{EngineId, drawn};
 
 /// What children are, where that is not as usual.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +97,7 @@ impl Processes {
             finished: parts.finished.clone(),
             threads: parts.threads.clone(),
             arbiter: arbiter.handle(),
-            cluster: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id()),
+            cluster: drawn(),
             build: parts.registry.build(),
             limits: limits.clone(),
             tasks_max: children.tasks_max,

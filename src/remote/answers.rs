@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::oneshot::Receiver;
 
-use super::functions::{function, named};
+use super::functions::{UNNAMED, function, named};
 use super::trouble::{About, TEXT_BYTES_MAX, error, ns, trouble};
 use crate::actors::{Questions, ask};
 use crate::error::{Error, TaskError};
@@ -115,7 +115,7 @@ pub(super) fn record_of(remembered: Remembered, registry: &Registry) -> Result<R
     let at = |ago| now.before(std::time::Duration::from_nanos(ago));
     Ok(Record {
         id: remembered.id,
-        kind: named(remembered.function, registry)?.kind,
+        kind: named(remembered.function, registry)?.map_or(&UNNAMED, |named| named.kind),
         label: remembered.label.map(Into::into),
         status: remembered.status,
         engine: remembered.engine,

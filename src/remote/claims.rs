@@ -7,21 +7,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::conversation::AIMS_MAX;
-use super::functions::{Named, named};
+use super::functions::{NAMED_MAX, Named, named};
 use super::numbers::Numbers;
 use crate::catch::shortened;
+use crate::error::TaskError;
 use crate::ledger::Request;
 use crate::limits::{AIMED_ENGINES_MAX, CLIENT_FUNCTIONS_MAX, LABEL_BYTES_MAX};
 use crate::registry::Registry;
-use crate::task::{EngineId, Extras, Payload, Relayed, Retries, Span, Target, WireCall};
+use crate::task::{EngineId, ErasedTask, Extras, Payload, Relayed, Retries, Span, Target, TaskId, WireCall, key_of};
 use crate::wire::clients::{Aim, Function, Submitted};
 use crate::wire::frame::Message;
+
+/// What becomes of a call.
+pub(super) enum Called {
+    /// It is as a view makes it, and so many bytes long.
+    Taken(Request, usize),
+    /// There is no room for it.
+    Refused { id: TaskId, count: u32, key: u64, error: TaskError },
+}
 
 /// What one client has claimed.
 pub(super) struct Claims {
     client: u64,
-    /// Functions that it has named, by their keys.
-    functions: HashMap<u64, Named>,
+    /// Functions that it has named, by their keys; `None` of those for which there was no room.
+    functions: HashMap<u64, Option<Named>>,
+    /// How often it has named one.
+    named: usize,
     /// Engines that it aims at, by its numbers.
     aims: HashMap<u32, Arc<[EngineId]>>,
     /// How many these are in all.
@@ -32,17 +43,25 @@ pub(super) struct Claims {
 impl Claims {
     /// Makes those of the client of this number, which has claimed nothing.
     pub(super) fn of(client: u64) -> Self {
-        Self { client, functions: HashMap::new(), aims: HashMap::new(), aimed: 0, numbers: Numbers::default() }
+        Self {
+            client,
+            functions: HashMap::new(),
+            named: 0,
+            aims: HashMap::new(),
+            aimed: 0,
+            numbers: Numbers::default(),
+        }
     }
 
     /// It calls these functions from now on.
     pub(super) fn name(&mut self, functions: Vec<Function>, registry: &Registry) -> Result<(), Box<str>> {
         for function in functions {
-            if self.functions.len() >= CLIENT_FUNCTIONS_MAX {
-                return Err(format!("it calls more than {CLIENT_FUNCTIONS_MAX} functions").into());
+            if self.named >= CLIENT_FUNCTIONS_MAX {
+                return Err(format!("it names functions more than {CLIENT_FUNCTIONS_MAX} times").into());
             }
-            let named = named(function, registry)?;
-            self.functions.insert(named.kind.key, named);
+            self.named += 1;
+            let key = key_of(&function.name, function.version);
+            self.functions.insert(key, named(function, registry)?);
         }
         Ok(())
     }
@@ -61,21 +80,23 @@ impl Claims {
         Ok(())
     }
 
-    /// Makes of a call what a view makes: `each` gets it with its length in bytes. Items in whose places there is nothing part it
-    /// in several: nobody waits for them, and a ledger takes them for items that it has given up.
-    pub(super) fn requests(
-        &mut self,
-        call: Submitted,
-        message: &Message,
-        mut each: impl FnMut(Request, usize),
-    ) -> Result<(), Box<str>> {
+    /// Makes of a call what a view makes.
+    pub(super) fn request(&mut self, call: Submitted, message: &Message) -> Result<Called, Box<str>> {
         let Submitted { id, count, key, aim, retries, label, deadline_ns, is_kept, chunksize, arguments } = call;
         if id.client != self.client {
             return Err("it submits a task by another client's number".into());
         }
-        let Named { kind, is_ours } = *self.functions.get(&key).ok_or("it calls a function that it has not named")?;
+        let named = *self.functions.get(&key).ok_or("it calls a function that it has not named")?;
         let (inline, blobs) = arguments.take(&message.buffers).ok_or("arguments are in a buffer that did not come")?;
+        if !self.numbers.try_use(id.seq, count) {
+            return Err("it gives a task a number that is no task's, or was another's".into());
+        }
+        let Some(Named { kind, is_ours }) = named else {
+            let error = TaskError::Overloaded { what: "functions", limit: NAMED_MAX };
+            return Ok(Called::Refused { id, count, key, error });
+        };
         let relayed = Relayed::new(kind, WireCall { key, count, inline, blobs });
+        let relayed = relayed.filter(|relayed| relayed.live() == count);
         let relayed = relayed.ok_or_else(|| format!("what came are not the arguments of {count} tasks"))?;
         let relayed = if is_ours { relayed } else { relayed.foreign() };
         let target = match aim {
@@ -85,20 +106,14 @@ impl Claims {
                 Target::Of(self.aims.get(&number).ok_or("it aims at engines of no such number")?.clone())
             }
         };
-        if !self.numbers.try_use(id.seq, count) {
-            return Err("it gives a task a number that is no task's, or was another's".into());
-        }
         let (errors, losses) = retries;
         let label = label.map(|label| shortened(&label, LABEL_BYTES_MAX).into());
         let deadline = deadline_ns.map(Duration::from_nanos);
         let extras = Extras { label, deadline, keep: is_kept, chunksize: NonZeroU32::new(chunksize) };
         let extras = (extras != Extras::default()).then(|| Arc::new(extras));
         let retries = Retries { errors, losses };
-        relayed.into_parts(|at, part| {
-            let (id, bytes, payload) = (id.plus(at), part.bytes(), Payload::Typed(Box::new(part)));
-            each(Request { id, kind, payload, target: target.clone(), retries, extras: extras.clone() }, bytes);
-        });
-        Ok(())
+        let (bytes, payload) = (relayed.bytes(), Payload::Typed(Box::new(relayed)));
+        Ok(Called::Taken(Request { id, kind, payload, target, retries, extras }, bytes))
     }
 
     /// Returns those of the tasks that it has submitted.

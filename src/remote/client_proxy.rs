@@ -12,17 +12,17 @@ use bytes::Bytes;
 use super::answers::{answered, refused};
 use super::attend::Said;
 use super::behind::Behind;
-use super::claims::Claims;
+use super::claims::{Called, Claims};
 use super::slowness::{Slowness, WAITING_BYTES_MAX};
 use super::trouble::{ns, put, told};
-use super::{Gone, STOPPED};
+use super::{Gone, STOPPED, TOO_SLOW};
 use crate::actors::{Counted, Lane as Told, LaneStream, tell};
 use crate::catch::shortened;
 use crate::ledger::Request;
 use crate::limits::{CANCEL_REASON_BYTES_MAX, QUESTIONS_MAX};
 use crate::messages::{Aftermath, Cancel, EngineEvent, Flow, Manner, Settle, Submission, Waiter};
 use crate::registry::Registry;
-use crate::task::{Outcome, Run, TaskId};
+use crate::task::{Outcome, Run, Span, TaskId};
 use crate::views::{LinkParts, weight_of};
 use crate::wire::clients::{self, FromClient, Settled, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
@@ -127,11 +127,11 @@ impl ClientProxy {
         let is_too_slow = self.slowness.is_too_slow(bytes, waiting, written);
         if is_too_slow {
             tracing::warn!(
-                client = self.client,
+                client = format_args!("{:x}", self.client),
                 waiting,
                 "a client takes too little of what is said to it, and is cut off"
             );
-            self.parts.speaker.abandon("slow consumer: too little was taken of what was said");
+            self.parts.speaker.abandon(TOO_SLOW);
         }
         is_too_slow
     }
@@ -166,9 +166,13 @@ impl ClientProxy {
                 self.submitted += calls.len() as u64;
                 let mut taken = Vec::with_capacity(calls.len());
                 for call in calls {
-                    self.claims.requests(call, message, |request, bytes| {
-                        taken.push(submission(request, bytes, &self.settled));
-                    })?;
+                    match self.claims.request(call, message)? {
+                        Called::Taken(request, bytes) => taken.push(submission(request, bytes, &self.settled)),
+                        Called::Refused { id, count, key, error } => {
+                            let (run, outcome) = (Run::none(&error), Err(error));
+                            drop(self.settled.push([Ended { id, count, key, run, outcome }]));
+                        }
+                    }
                 }
                 self.submit(taken);
                 self.catch_up(ctx)?;
@@ -268,7 +272,16 @@ fn settled(ended: Ended, buffers: &mut Vec<Bytes>) -> Settled {
     let Ended { id, count, key, run, outcome } = ended;
     let Run { engine, attempt, started, completed, printed, .. } = run;
     let ran_ns = started.map(|started| ns(completed.since(started)));
-    Settled { id, count, key, attempt, engine, ran_ns, outcome: put(outcome, buffers), printed: told(printed) }
+    Settled {
+        id,
+        count,
+        key,
+        attempt,
+        engine,
+        ran_ns,
+        outcome: put(outcome, buffers),
+        printed: told(printed, Span { first: id, count }),
+    }
 }
 
 impl Actor for ClientProxy {

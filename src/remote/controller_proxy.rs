@@ -14,13 +14,13 @@ use super::attend::Said;
 use super::calls::encoded_all;
 use super::conversation::Conversation;
 use super::trouble::{About, printed, take};
-use crate::actors::{CallbackCounts, Callbacks, Lane as Outcomes, LaneStream, ResultStore, Roster, Subscribers};
+use crate::actors::{CallbackCounts, Callbacks, Lane as Handed, LaneStream, ResultStore, Roster, Subscribers};
 use crate::error::TaskError;
 use crate::limits::ENGINES_TOLD_MAX;
 use crate::messages::{Cancel, Completion, Discard, LoseAll, Settled, Submission, Submit, Watch};
 use crate::registry::Registry;
 use crate::task::{Moment, TaskId};
-use crate::wire::clients::{self, ToClient, Wish};
+use crate::wire::clients::{self, ToClient};
 use crate::wire::frame::Message;
 use crate::wire::protocol::decode;
 use crate::wire::session::Speaker;
@@ -44,9 +44,9 @@ pub(crate) struct ControllerProxyParts {
     pub(crate) counts: Arc<CallbackCounts>,
     pub(crate) roster: Arc<Roster>,
     /// What views push.
-    pub(crate) submissions: Arc<Outcomes<Submission>>,
+    pub(crate) submissions: Arc<Handed<Submission>>,
     /// Where outcomes are pushed.
-    pub(crate) finished: Arc<Outcomes<Completion>>,
+    pub(crate) finished: Arc<Handed<Completion>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) patience: Duration,
 }
@@ -217,7 +217,7 @@ impl Handler<Cancel> for ControllerProxy {
             crate::messages::Manner::Force => clients::Manner::Force,
         };
         if let Some(conversation) = &mut self.conversation {
-            conversation.wish(Wish::Cancel { tasks, reason, manner });
+            conversation.cancel(&tasks, &reason, manner);
         }
     }
 }

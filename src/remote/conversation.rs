@@ -11,11 +11,13 @@ use super::controller_proxy::{ControllerProxy, ControllerProxyParts};
 use super::functions::function;
 use super::trouble::ns;
 use crate::actors::Asked;
+use crate::catch::shortened;
 use crate::error::Error;
 use crate::ledger::{QueueStatus, Request};
+use crate::limits::{CANCEL_REASON_BYTES_MAX, LABEL_BYTES_MAX};
 use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
-use crate::task::{EngineId, Extras, Record, Retries, Target, TaskId, TaskKind, WireCall};
-use crate::wire::clients::{Aim, Answer, FromClient, Question, Refusal, Submitted, Wish};
+use crate::task::{EngineId, Extras, Record, Retries, Span, Target, TaskId, TaskKind, WireCall};
+use crate::wire::clients::{Aim, Answer, FromClient, Manner, Question, Refusal, Submitted, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Encoded, Parcel, encode};
 use crate::wire::session::Speaker;
@@ -34,6 +36,8 @@ pub(super) struct Conversation {
     submitted: u64,
     /// What comes behind the highest number of a task that was.
     end: u64,
+    /// What was wished ahead of calls since there were none on their way, in bytes.
+    ahead: usize,
     /// Who waits for the answer to which question.
     askers: HashMap<u64, Asker>,
     next_question: u64,
@@ -42,6 +46,29 @@ pub(super) struct Conversation {
 
 /// Sets of engines that a client may aim at, at once; a view that was not used for long is told again.
 pub(super) const AIMS_MAX: u32 = 256;
+
+/// What one question takes where it is kept.
+const WISH_BYTES: usize = 1 << 10;
+
+/// What is wished ahead of calls, in bytes as they are kept there, so that a controller keeps all of it.
+const AHEAD_BYTES_MAX: usize = 2 << 20;
+
+/// Spans of tasks that are cancelled by one message.
+const CANCEL_SPANS_MAX: usize = 64 << 10;
+
+/// Joins spans that follow one another.
+fn joined(tasks: &[Span]) -> Vec<Span> {
+    let mut joined: Vec<Span> = Vec::with_capacity(tasks.len());
+    for &span in tasks {
+        match joined.last_mut() {
+            Some(last) if last.first.plus(last.count) == span.first && last.count.checked_add(span.count).is_some() => {
+                last.count += span.count;
+            }
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
 
 /// Who waits for an answer. Dropping it tells them that there is none.
 enum Asker {
@@ -61,6 +88,7 @@ impl Conversation {
             calls: Parcel::default(),
             submitted: 0,
             end: 0,
+            ahead: 0,
             askers: HashMap::new(),
             next_question: 0,
             has_broken: false,
@@ -112,7 +140,7 @@ impl Conversation {
             key,
             aim,
             retries: (errors, losses),
-            label: label.as_deref().map(Into::into),
+            label: label.as_deref().map(|label| shortened(label, LABEL_BYTES_MAX).into()),
             deadline_ns: deadline.map(ns),
             is_kept: keep,
             chunksize: chunksize.map_or(0, Into::into),
@@ -158,8 +186,26 @@ impl Conversation {
     }
 
     /// Says what is to be done behind all calls that were said.
-    pub(super) fn wish(&self, wish: Wish) {
-        self.say(Lane::Control, &FromClient::Behind(self.submitted, wish), Vec::new());
+    pub(super) fn wish(&mut self, wish: Wish) {
+        let bytes = match &wish {
+            Wish::Cancel { tasks, .. } => CANCEL_REASON_BYTES_MAX + size_of_val(&tasks[..]),
+            Wish::Answer(..) => WISH_BYTES,
+        };
+        if self.speaker.waiting(Lane::Bulk) == 0 {
+            self.ahead = 0;
+        }
+        self.ahead = self.ahead.saturating_add(bytes);
+        // It overtakes the calls, and is kept there until they have come. What follows one that did not does not either.
+        let lane = if self.ahead <= AHEAD_BYTES_MAX { Lane::Control } else { Lane::Bulk };
+        self.say(lane, &FromClient::Behind(self.submitted, wish), Vec::new());
+    }
+
+    /// Cancels tasks behind all calls that were said.
+    pub(super) fn cancel(&mut self, tasks: &[Span], reason: &str, manner: Manner) {
+        let reason: Box<str> = shortened(reason, CANCEL_REASON_BYTES_MAX).into();
+        for tasks in joined(tasks).chunks(CANCEL_SPANS_MAX) {
+            self.wish(Wish::Cancel { tasks: tasks.to_vec(), reason: reason.clone(), manner });
+        }
     }
 
     fn ask(&mut self, question: Question, asker: Asker) {

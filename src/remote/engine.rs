@@ -114,6 +114,13 @@ impl Desk {
     }
 }
 
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // By itself it would wait for outcomes for ever.
+        self.uplink.do_send(Cease);
+    }
+}
+
 /// Waits for the task that runs, and does this then; on a thread of its own.
 fn wait_for(threads: Arc<Threads>, then: impl FnOnce() + Send + 'static) -> Result<(), Box<str>> {
     let waits = move || {
@@ -147,6 +154,11 @@ struct Uplink {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Finish;
+
+/// Nobody is to hear of it any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Cease;
 
 impl Uplink {
     fn on_finished(&self, batch: Vec<Completion>) {
@@ -228,6 +240,14 @@ impl Handler<HandedBack> for Uplink {
     }
 }
 
+impl Handler<Cease> for Uplink {
+    type Result = ();
+
+    fn handle(&mut self, _: Cease, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
 impl Handler<Finish> for Uplink {
     type Result = ();
 
@@ -236,5 +256,31 @@ impl Handler<Finish> for Uplink {
             self.on_finished(batch);
         }
         self.speaker.close(STOPPED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::session::SessionLimits;
+
+    #[test]
+    fn nothing_is_left_of_an_engine_that_is_not_gone_on_with() {
+        System::new().block_on(async {
+            let registry = Arc::new(Registry::new());
+            let speaker = Speaker::lasting(SessionLimits::LASTING);
+            let desk = Desk::with(Serving { registry, speaker, witness: None, patience: Duration::ZERO });
+            let (uplink, finished) = (desk.uplink.clone(), Arc::downgrade(&desk.parts.finished));
+            drop(desk);
+            for _ in 0..1_000 {
+                if !uplink.connected() && finished.strong_count() == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            panic!("it waits for outcomes for ever");
+        });
     }
 }

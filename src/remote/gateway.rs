@@ -18,9 +18,10 @@ use super::fate::{Begun, Fate, Process};
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
-use crate::catch;
+use crate::catch::{self, shortened};
 use crate::error::Error;
 use crate::ledger::{Assignment, EngineOffer, HandBack};
+use crate::limits::LABEL_BYTES_MAX;
 use crate::messages::{
     Completion, EngineAddress, Failing, HandedBack, Join, Leave, Manner, Recall, Retire, Revoke, Run, StopEngine,
 };
@@ -145,7 +146,8 @@ impl Gateway {
         out: &mut Calls,
     ) {
         let Assignment { id, attempt, extras, .. } = &assignment;
-        let label: Option<Box<str>> = extras.as_ref().and_then(|extras| extras.label.as_deref()).map(Into::into);
+        let label = extras.as_ref().and_then(|extras| extras.label.as_deref());
+        let label: Option<Box<str>> = label.map(|label| shortened(label, LABEL_BYTES_MAX).into());
         out.parcel.bytes += label.as_ref().map_or(0, |label| label.len());
         let WireCall { key, count, inline, blobs } = call;
         let arguments = Encoded::put(inline, blobs, &mut out.parcel.buffers);
@@ -163,23 +165,39 @@ impl Gateway {
             FromEngine::Ended(ends) => {
                 self.parts.fate.has_returned.store(true, Ordering::Release);
                 let (mut done, mut back, mut calls) = (Vec::with_capacity(ends.len()), Vec::new(), Vec::new());
+                let mut lie = None;
                 for end in ends {
-                    match self.sent.on_ended(engine, end, |encoded| encoded.take(&message.buffers))? {
-                        Returned::Done(completion, call) => {
+                    match self.sent.on_ended(engine, end, |encoded| encoded.take(&message.buffers)) {
+                        Ok(Returned::Done(completion, call)) => {
                             done.push(completion);
                             calls.push(call);
                         }
-                        Returned::Back(task) => back.push(task),
+                        Ok(Returned::Back(task)) => back.push(task),
+                        Err(reason) => {
+                            lie = Some(reason);
+                            break;
+                        }
                     }
                 }
+                // What was sound before it counts.
                 self.report(done);
                 self.hand_back(back);
                 apart::discard(calls.into_iter().filter(Payload::needs_drop));
+                return lie.map_or(Ok(()), Err);
             }
             FromEngine::Back(tasks) => {
-                let back: Result<Vec<_>, _> =
-                    tasks.into_iter().map(|(span, attempt)| self.sent.on_back(span, attempt)).collect();
-                self.hand_back(back?);
+                let (mut back, mut lie) = (Vec::with_capacity(tasks.len()), None);
+                for (span, attempt) in tasks {
+                    match self.sent.on_back(span, attempt) {
+                        Ok(task) => back.push(task),
+                        Err(reason) => {
+                            lie = Some(reason);
+                            break;
+                        }
+                    }
+                }
+                self.hand_back(back);
+                return lie.map_or(Ok(()), Err);
             }
             FromEngine::Printed(Print { task, stream, text }) => self.on_printed(task, stream, text),
         }
@@ -375,6 +393,7 @@ impl Handler<Lost> for Gateway {
         let is_stopped = self.parts.fate.is_stopped.load(Ordering::Acquire);
         match self.id.filter(|_| !is_stopped && self.parts.scheduler.connected()) {
             Some(engine) => {
+                tracing::warn!(%engine, cause = &*msg.cause, tasks = self.sent.tasks(), "an engine is lost with the tasks that it has");
                 let told = self.parts.scheduler.send(Failing { engine, cause: msg.cause.clone() });
                 self.lost = Some(msg);
                 // By the mailbox: behind all that was on its way here until the Scheduler knew.

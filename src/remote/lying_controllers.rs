@@ -59,7 +59,7 @@ impl LiedTo {
         let file = tempfile::NamedTempFile::new().unwrap();
         let (cluster, address) = (format!("{CLUSTER:016x}"), listener.local_addr().unwrap().to_string());
         let content = serde_json::json!({
-            "callboard": 1, "role": "client", "cluster": cluster, "address": address, "expires_unix_s": u64::MAX,
+            "callboard": 1, "role": "client", "cluster": cluster, "address": address, "expires_unix_s": u64::from(u32::MAX),
             "tls": null,
         });
         std::fs::write(file.path(), content.to_string()).unwrap();

@@ -28,8 +28,11 @@ mod lying_controllers;
 #[cfg(test)]
 pub(crate) mod simulation;
 
-/// Why a session ends in good order.
-pub(crate) const STOPPED: &str = "the engine was stopped";
+/// Why a session ends in good order: the engine may go, or the cluster has ended.
+pub(crate) const STOPPED: &str = "it was stopped";
+
+/// Why a session ends whose peer takes too little of what it is told. It may begin another.
+pub(crate) const TOO_SLOW: &str = "too little was taken of what was said, and more would have filled the memory";
 
 /// Why a session ends whose peer has not come back in time.
 pub(crate) const NOT_RESUMED: &str = "it was not resumed in time";

@@ -123,7 +123,14 @@ impl Sent {
         let End { id, count, attempt, ran_ns, outcome } = end;
         let mut sent = self.take(Span { first: id, count }, attempt)?;
         let outcome = match outcome {
-            Ok(made) => Ok(sent.value_of(engine, made, take)?),
+            Ok(made) => match sent.value_of(engine, made, take) {
+                Ok(value) => Ok(value),
+                Err(lie) => {
+                    // The engine has it as before, and is about to be lost with what it has.
+                    self.0.insert(0, sent);
+                    return Err(lie);
+                }
+            },
             Err(fault) => Err(sent.error_of(engine, 0, fault)),
         };
         let ran = Some(Duration::from_nanos(ran_ns));
@@ -173,6 +180,11 @@ impl Sent {
             }
         }
         had
+    }
+
+    /// Returns how many tasks the engine has.
+    pub(super) fn tasks(&self) -> usize {
+        self.0.iter().map(|sent| sent.count as usize).sum()
     }
 
     /// Takes what is left, to be dropped where code of the user's may run.

@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use crate::catch::shortened;
 use crate::error::{Coded, Place, TaskError};
-use crate::task::{Attempt, EncodedValues, EngineId, Outcome, Printed, Stream, TaskId, Value, WireValue};
+use crate::task::{Attempt, EncodedValues, EngineId, Outcome, Printed, Span, Stream, TaskId, Value, WireValue};
 use crate::wire::clients::{Returned, Trouble};
 use crate::wire::protocol::Encoded;
 
 /// Longest text of an error that travels, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 
-/// The same for each of several items, of which as many as one engine may have go together.
+/// The same for each of several items, of which 2 000 go together at most.
 pub(super) const ITEM_TEXT_BYTES_MAX: usize = 2 << 10;
 
 /// Which execution of which task an error is about.
@@ -101,7 +101,9 @@ pub(super) fn error(trouble: Trouble, about: About) -> TaskError {
         Trouble::TimedOut(ns) => TaskError::TimedOut { deadline: Duration::from_nanos(ns) },
         Trouble::EngineLost(engine, attempt, cause) => TaskError::EngineLost { engine, attempt, cause },
         Trouble::Overloaded(what, limit) => {
-            let known = ["tasks", "bytes", "sets of engines"].into_iter().find(|known| **known == *what);
+            let known = ["tasks", "bytes", "sets of engines", "queues of functions", "functions"]
+                .into_iter()
+                .find(|known| **known == *what);
             TaskError::Overloaded { what: known.unwrap_or("things"), limit: usize::try_from(limit).unwrap_or(0) }
         }
         Trouble::NoEngines => TaskError::NoEngines,
@@ -113,9 +115,24 @@ pub(super) fn error(trouble: Trouble, about: About) -> TaskError {
     }
 }
 
-/// Tells what tasks printed.
-pub(super) fn told(printed: Option<Arc<Printed>>) -> Vec<(TaskId, Stream, Box<str>)> {
-    printed.map_or_else(Vec::new, |printed| printed.texts().collect())
+/// What was printed that travels with one outcome, in bytes.
+const PRINTED_BYTES_MAX: usize = 4 << 20;
+
+/// Tells what these tasks printed; of the last ones no more than a line each, where that is too much.
+pub(super) fn told(printed: Option<Arc<Printed>>, tasks: Span) -> Vec<(TaskId, Stream, Box<str>)> {
+    let (mut told, mut bytes) = (Vec::new(), 0);
+    let texts = printed.iter().flat_map(|printed| printed.texts()).filter(|(task, ..)| tasks.contains(*task));
+    for (task, stream, mut text) in texts {
+        if bytes + text.len() > PRINTED_BYTES_MAX {
+            text = format!("[{} bytes left out]", text.len()).into();
+        }
+        bytes += text.len();
+        if bytes > 2 * PRINTED_BYTES_MAX {
+            break;
+        }
+        told.push((task, stream, text));
+    }
+    told
 }
 
 /// Puts together what tasks printed.
@@ -159,5 +176,24 @@ mod tests {
         }
         let long = TaskError::Cancelled { reason: "x".repeat(1_000).into() };
         assert!(matches!(trouble(long, 100), Trouble::Cancelled(text) if text.len() <= 100));
+    }
+
+    #[test]
+    fn what_each_task_printed_is_told_and_all_together_within_a_bound() {
+        let id = |seq| TaskId { client: 7, seq };
+        let mut all = Printed::default();
+        for seq in 0..400 {
+            all.add(id(seq), Stream::Stdout, &"x".repeat(60_000), 64 << 10);
+        }
+        let all = Arc::new(all);
+        let few = told(Some(all.clone()), Span { first: id(5), count: 2 });
+        assert_eq!(
+            few.iter().map(|(task, _, text)| (task.seq, text.len())).collect::<Vec<_>>(),
+            [(5, 60_000), (6, 60_000)]
+        );
+        let many = told(Some(all), Span { first: id(0), count: 400 });
+        assert_eq!((many.len(), &*many[399].2), (400, "[60000 bytes left out]"));
+        assert!(many.iter().map(|(.., text)| text.len()).sum::<usize>() < 5 << 20);
+        assert_eq!(told(None, id(0).into()), []);
     }
 }

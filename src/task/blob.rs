@@ -9,7 +9,7 @@ use std::ops::Deref;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::limits::{BLOB_BYTES_MAX, BLOB_BYTES_MIN, BLOBS_MAX, ENCODED_BYTES_MAX};
+use crate::limits::{BESIDE_BYTES_MAX, BLOB_BYTES_MAX, BLOB_BYTES_MIN, BLOBS_MAX, ENCODED_BYTES_MAX};
 
 /// Bytes, cheap to clone, that go to another process and come back without being copied into anything.
 ///
@@ -192,6 +192,10 @@ pub(crate) fn check_size(encoded: usize, blobs: &[Bytes]) -> Result<(), Box<str>
     }
     if blobs.len() > BLOBS_MAX {
         return Err(format!("there are {} large Blobs, and at most {BLOBS_MAX} may travel", blobs.len()).into());
+    }
+    let all: usize = blobs.iter().map(Bytes::len).sum();
+    if all > BESIDE_BYTES_MAX {
+        return Err(format!("large Blobs have {all} bytes in all, and at most {BESIDE_BYTES_MAX} may travel with one task; make it several").into());
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Who is who: tasks, attempts, engines, and the moments at which things happen to them.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,6 +27,12 @@ pub struct TaskId {
     pub client: u64,
     /// The client's own count, from 0.
     pub seq: u64,
+}
+
+/// Draws a number for somebody who is to be told from all others, also after a restart and where they know nothing of each
+/// other: a client, a cluster.
+pub(crate) fn drawn() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 impl TaskId {

@@ -28,6 +28,7 @@ pub use context::TaskContext;
 pub(crate) use encoded::{EncodedCalls, EncodedValues};
 #[cfg(feature = "remote")]
 pub(crate) use encoded::{ItemWriter, Relayed};
+pub(crate) use ids::drawn;
 pub use ids::{Attempt, EngineId, Moment, Span, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};
 pub(crate) use namespace::{Namespace, Shared};

@@ -14,7 +14,7 @@ use crate::error::{Error, TaskError};
 use crate::ledger::Request;
 use crate::limits::Limits;
 use crate::messages::{Aftermath, Cancel, Dispatch, Manner, Settle, Submission, Waiter};
-use crate::task::{Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind};
+use crate::task::{Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind, drawn};
 use crate::{apart, catch};
 
 /// What all views of one client share.
@@ -53,9 +53,7 @@ type Begun<T> = (Vec<T>, Arc<Many<<T as Task>::Output>>);
 
 impl Link {
     pub(crate) fn new(parts: LinkParts) -> Arc<Self> {
-        // Random, so that ids stay unique over restarts and among clients that know nothing of each other.
-        let client = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
-        Arc::new(Self { client, next_seq: AtomicU64::new(0), parts, connection: None })
+        Arc::new(Self { client: drawn(), next_seq: AtomicU64::new(0), parts, connection: None })
     }
 
     /// As `new`, to a controller elsewhere that knows the client by this number.

@@ -59,6 +59,9 @@ impl<'a> Connection<'a> {
         let bulk_max = usize::try_from(state.window).unwrap_or(usize::MAX);
         let write = state.outgoing.next_write(bulk_max.min(FRAME_BYTES_MAX));
         state.window -= write.bulk() as u64;
+        if let Some(lasting) = &mut state.lasting {
+            lasting.sent += write.bulk() as u64;
+        }
         if write.has_remaining() {
             return Some(write);
         }
@@ -132,6 +135,11 @@ impl<'a> Connection<'a> {
         if state.window > self.speaker.0.limits.window_bytes {
             return Err(Ending::Protocol(format!("it gives credit for {bytes} bytes that it was not sent").into()));
         }
+        if let Some(lasting) =
+            state.lasting.as_ref().filter(|lasting| lasting.is_unacknowledged(&self.speaker.0.limits))
+        {
+            return Err(Ending::Protocol(format!("it acknowledges nothing of {} bytes", lasting.sent).into()));
+        }
         drop(state);
         self.speaker.0.wake.notify_one();
         Ok(())
@@ -147,7 +155,12 @@ impl<'a> Connection<'a> {
         let Some(lasting) = &mut state.lasting else {
             return Err(Ending::Protocol("it acknowledges what is not retained here".into()));
         };
-        lasting.retained.forget(received).map_err(|error| Ending::Protocol(error.to_string().into()))
+        let before = lasting.retained.bytes(Lane::Bulk);
+        lasting.retained.forget(received).map_err(|error| Ending::Protocol(error.to_string().into()))?;
+        if lasting.retained.bytes(Lane::Bulk) < before {
+            lasting.sent = 0;
+        }
+        Ok(())
     }
 
     /// Notes how it ends, before the last words.
@@ -177,5 +190,46 @@ impl Drop for Connection<'_> {
         if let Ok(mut state) = self.state() {
             state.suspend(&self.speaker.0.limits);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::wire::frame::Message;
+    use crate::wire::session::SessionLimits;
+
+    /// Says messages of so many bytes to a peer that gives credit for each, and acknowledges those that it is `acknowledged` to;
+    /// returns how many bytes it took, and how that ended.
+    fn says(bytes: usize, acknowledged: impl Fn(u64) -> u64) -> (u64, Option<Ending>) {
+        let speaker = Speaker::lasting(SessionLimits::LASTING);
+        let connection = Connection::of(&speaker).unwrap();
+        let mut taken = 0;
+        for n in 1..=60 {
+            speaker.say(Lane::Bulk, Message { header: Bytes::new(), buffers: vec![vec![1; bytes].into()] }).unwrap();
+            while let Some(write) = connection.next_write().filter(Write::has_remaining) {
+                taken += write.bulk() as u64;
+                if let Err(ending) = connection.on_credit(write.bulk() as u64) {
+                    return (taken, Some(ending));
+                }
+            }
+            connection.on_ack(Received { control: 0, bulk: acknowledged(n) }).unwrap();
+        }
+        (taken, None)
+    }
+
+    #[test]
+    fn a_peer_that_takes_everything_and_acknowledges_nothing_breaks_the_protocol() {
+        let window = SessionLimits::LASTING.window_bytes;
+        let (taken, ending) = says(1 << 20, |_| 0);
+        let Some(Ending::Protocol(reason)) = ending else { panic!("{ending:?}") };
+        assert!(reason.starts_with("it acknowledges nothing of"), "{reason}");
+        assert!((4 * window..6 * window).contains(&taken), "{taken}");
+        // What was received last need not be acknowledged yet.
+        assert_eq!(says(1 << 20, |n| n - 1).1, None);
+        // Messages that are larger than the window are acknowledged when they have come.
+        assert_eq!(says(3 * window as usize, |n| n).1, None);
     }
 }

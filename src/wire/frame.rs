@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::limits::{BESIDE_BYTES_MAX, BLOB_BYTES_MAX};
+
 /// Longest frame, in bytes: at 3 GB/s a control message waits a third of a millisecond for it.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;
 
@@ -49,19 +51,31 @@ impl Message {
 pub struct FrameLimits {
     /// Longest header, in bytes.
     pub header_bytes_max: usize,
-    /// Most buffers of one message.
+    /// Most buffers of one message of the bulk lane; those of the control lane have none.
     pub buffers_max: usize,
     /// Longest buffer, in bytes.
     pub buffer_bytes_max: usize,
+    /// All of a message, in bytes, without the lengths of its parts.
+    pub message_bytes_max: usize,
 }
 
 impl FrameLimits {
     /// For a peer that has not shown who it is: 4 KiB and no buffers.
-    pub const STRANGER: Self = Self { header_bytes_max: 4 << 10, buffers_max: 0, buffer_bytes_max: 0 };
+    pub const STRANGER: Self = Self::of_headers(4 << 10);
 
-    /// For a peer of this cluster: arguments of 8 MiB in a batch of twice that, buffers of 1 GiB.
-    pub const PEER: Self =
-        Self { header_bytes_max: 16 << 20, buffers_max: 4_096, buffer_bytes_max: crate::limits::BLOB_BYTES_MAX };
+    /// For a peer of this cluster: arguments of 8 MiB in a batch of twice that, buffers of 1 GiB; in all what travels with one
+    /// task, and the items and the tasks that go with it.
+    pub const PEER: Self = Self {
+        header_bytes_max: 16 << 20,
+        buffers_max: 4_096,
+        buffer_bytes_max: BLOB_BYTES_MAX,
+        message_bytes_max: BESIDE_BYTES_MAX + (256 << 20),
+    };
+
+    /// For headers of so many bytes, without buffers.
+    pub(super) const fn of_headers(bytes: usize) -> Self {
+        Self { header_bytes_max: bytes, buffers_max: 0, buffer_bytes_max: 0, message_bytes_max: bytes }
+    }
 }
 
 /// What was read is no frame of ours. The stream cannot go on.
@@ -94,13 +108,27 @@ impl FrameLimits {
         within("a number of buffers", buffers, self.buffers_max)
     }
 
-    pub(super) fn check_message(&self, message: &Message) -> Result<(), FrameError> {
-        self.check(message.header.len(), message.buffers.len())?;
-        message.buffers.iter().try_for_each(|buffer| self.check_buffer(buffer.len()))
+    /// Those of a lane. Nothing holds the control lane up, so what is said there has no buffers.
+    pub(super) fn of(self, lane: Lane) -> Self {
+        match lane {
+            Lane::Bulk => self,
+            Lane::Control => Self { buffers_max: 0, ..self },
+        }
     }
 
-    pub(super) fn check_buffer(&self, bytes: usize) -> Result<(), FrameError> {
-        within("a buffer", bytes, self.buffer_bytes_max)
+    pub(super) fn check_message(self, lane: Lane, message: &Message) -> Result<(), FrameError> {
+        self.of(lane).check(message.header.len(), message.buffers.len())?;
+        self.check_parts(message.header.len(), message.buffers.iter().map(Bytes::len))
+    }
+
+    /// Checks how long the buffers of a message are, and all of it.
+    pub(super) fn check_parts(&self, header: usize, buffers: impl Iterator<Item = usize>) -> Result<(), FrameError> {
+        let mut all = header;
+        for buffer in buffers {
+            within("a buffer", buffer, self.buffer_bytes_max)?;
+            all += buffer;
+        }
+        within("a message", all, self.message_bytes_max)
     }
 }
 

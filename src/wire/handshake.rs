@@ -24,7 +24,7 @@ const MAGIC: [u8; 4] = *b"call";
 pub const VERSIONS: (u16, u16) = (1, 1);
 
 /// For a table of tasks, from a peer that belongs here: some 50 000 of them.
-const TASKS: FrameLimits = FrameLimits { header_bytes_max: 1 << 20, buffers_max: 0, buffer_bytes_max: 0 };
+const TASKS: FrameLimits = FrameLimits::of_headers(1 << 20);
 
 /// Longest text that a peer may give as a reason, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 512;
@@ -39,6 +39,17 @@ pub enum Role {
     Engine,
     /// Has tasks run.
     Client,
+}
+
+impl Role {
+    /// Returns it with its article, for a sentence.
+    pub(crate) fn with_article(self) -> &'static str {
+        match self {
+            Self::Controller => "a controller",
+            Self::Engine => "an engine",
+            Self::Client => "a client",
+        }
+    }
 }
 
 /// Who speaks.
@@ -70,10 +81,10 @@ pub enum HandshakeError {
         theirs: (u16, u16),
     },
     /// The peer is of another cluster.
-    #[error("the peer is of another cluster")]
+    #[error("the peer is of another cluster; take the file that its controller writes now")]
     WrongCluster,
     /// The peer is not what was expected here.
-    #[error("the peer is {0:?}, which is not expected here")]
+    #[error("the peer says that it is {}, and nobody is let in as that here; take the file of its role", .0.with_article())]
     WrongRole(Role),
     /// The peer refused us.
     #[error("the peer refused: {0}")]

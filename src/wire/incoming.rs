@@ -66,7 +66,8 @@ impl Incoming {
             };
             let now = bytes.len().min(left);
             let (here, rest) = bytes.split_at(now);
-            self.lanes[lane as usize].take_in(here, self.limits, &mut |message| each(lane, message))?;
+            let limits = self.limits.of(lane);
+            self.lanes[lane as usize].take_in(here, limits, &mut |message| each(lane, message))?;
             self.frame = (left > now).then_some((lane, left - now));
             bytes = rest;
         }
@@ -158,7 +159,7 @@ impl Assembly {
         }
         let mut head = &self.head[MESSAGE_HEAD_BYTES..];
         let buffers: Vec<usize> = (0..count).map(|_| head.get_u32_le() as usize).collect();
-        buffers.iter().try_for_each(|&buffer| limits.check_buffer(buffer))?;
+        limits.check_parts(header, buffers.iter().copied())?;
         self.head.clear();
         self.layout = Some(Layout { header, buffers });
         Ok(())

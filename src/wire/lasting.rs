@@ -43,6 +43,10 @@ pub(super) struct Lasting {
     pub(super) ack_by: Option<Instant>,
     /// Bytes that were received and that it has not heard of.
     unacknowledged: u64,
+    /// Bytes of bulk that were sent since the peer acknowledged something, over this connection.
+    pub(super) sent: u64,
+    /// The largest message of bulk that was said, in bytes.
+    pub(super) largest: u64,
     pub(super) link: Link,
 }
 
@@ -137,7 +141,7 @@ impl State {
         let Some(lasting) = &mut self.lasting else { return };
         lasting.link = Link::Cut;
         // Whoever resumes says what was received.
-        (lasting.ack_by, lasting.unacknowledged) = (None, 0);
+        (lasting.ack_by, lasting.unacknowledged, lasting.sent) = (None, 0, 0);
         if self.is_closed {
             lasting.retained = Retained::default();
         }
@@ -176,6 +180,12 @@ impl Lasting {
         self.unacknowledged += bytes;
         // The clock is asked once for each acknowledgement, not for each message.
         self.ack_by.get_or_insert_with(|| Instant::now() + Duration::from_millis(limits.beat_ms));
+    }
+
+    /// Returns whether a peer has acknowledged so little of what it took that it does not acknowledge: it says what it has
+    /// received with every half window, and only one message is under way.
+    pub(super) fn is_unacknowledged(&self, limits: &SessionLimits) -> bool {
+        self.sent > self.largest.saturating_add(4 * limits.window_bytes)
     }
 
     /// Returns whether the peer is to hear now what was received.

@@ -32,7 +32,7 @@ impl Outgoing {
     /// # Errors
     /// [`FrameError::TooLarge`] if a peer would not take it; then nothing is written.
     pub fn say(&mut self, lane: Lane, message: Message, limits: FrameLimits) -> Result<(), FrameError> {
-        limits.check_message(&message)?;
+        limits.check_message(lane, &message)?;
         let Message { header, buffers } = message;
         let pieces = &mut self.lanes[lane as usize];
         // Within the limits, and so within 32 bits.

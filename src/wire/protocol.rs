@@ -221,6 +221,9 @@ const PARCEL_BYTES_MAX: usize = 2 << 20;
 /// Buffers that go together, at most, so that one item more cannot be too many.
 const PARCEL_BUFFERS_MAX: usize = 1_024;
 
+/// Bytes of buffers that go together, and then those of one item more.
+const PARCEL_BUFFER_BYTES_MAX: usize = 64 << 20;
+
 impl<T> Default for Parcel<T> {
     fn default() -> Self {
         Self { items: Vec::new(), buffers: Vec::new(), bytes: 0 }
@@ -233,5 +236,6 @@ impl<T> Parcel<T> {
         self.items.len() >= PARCEL_ITEMS_MAX
             || self.buffers.len() >= PARCEL_BUFFERS_MAX
             || self.bytes >= PARCEL_BYTES_MAX
+            || self.buffers.iter().map(Bytes::len).sum::<usize>() >= PARCEL_BUFFER_BYTES_MAX
     }
 }

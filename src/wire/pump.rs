@@ -12,6 +12,7 @@ use super::frame::{Lane, Message};
 use super::incoming::Incoming;
 use super::session::{Credit, Ending, Heard, REASON_BYTES_MAX, Speaker, Word};
 use crate::catch::shortened;
+use crate::clock::{Clock, Reading};
 
 /// How long we go on reading after our last word, so that it is not lost with what we did not read; and how long we
 /// try to say it to a peer that broke the protocol.
@@ -76,7 +77,8 @@ async fn write_all<W: AsyncWrite + Unpin>(mut writer: W, connection: &Connection
     let mut last = Instant::now();
     loop {
         let Some(mut write) = connection.next_write() else {
-            let _ = writer.shutdown().await;
+            // A peer that reads nothing may not keep it up.
+            let _ = timeout(LINGER, writer.shutdown()).await;
             return connection.said_all();
         };
         if !write.has_remaining() {
@@ -122,7 +124,7 @@ async fn read_all<R: AsyncRead + Unpin>(
     let mut incoming = Incoming::new(limits.frames);
     let mut bytes = BytesMut::with_capacity(READ_BYTES);
     let (mut messages, mut account) = (Vec::new(), Account::new(limits.window_bytes));
-    let mut deadline = Deadline::after(Duration::from_millis(limits.lost_ms));
+    let mut deadline = Deadline::after(Duration::from_millis(limits.lost_ms), Clock::SYSTEM);
     loop {
         let read = async {
             match incoming.room() {
@@ -143,7 +145,7 @@ async fn read_all<R: AsyncRead + Unpin>(
             },
             silence = deadline.passed() => return Ending::Silent(silence),
         };
-        deadline.extend();
+        *connection.speaker.0.heard.lock() = Some(deadline.extend());
         let collect = |lane, message| messages.push((lane, message));
         if is_direct {
             incoming.filled(count, collect);
@@ -239,29 +241,58 @@ impl Account {
 /// By when the peer has to be heard.
 struct Deadline {
     wait: Duration,
-    at: Instant,
+    clock: Clock,
+    heard: Reading,
 }
 
 /// A deadline that is noticed so late was missed by us: this process, or its machine, stood still.
 const NOTICED_LATE: Duration = Duration::from_millis(500);
 
 impl Deadline {
-    fn after(wait: Duration) -> Self {
-        Self { wait, at: Instant::now() + wait }
+    fn after(wait: Duration, clock: Clock) -> Self {
+        Self { wait, clock, heard: clock.now() }
     }
 
-    fn extend(&mut self) {
-        self.at = Instant::now() + self.wait;
+    /// Begins again; returns the present moment.
+    fn extend(&mut self) -> Instant {
+        self.heard = self.clock.now();
+        self.heard.at
     }
 
     /// Waits until it has passed, in time; returns how long that was.
     async fn passed(&mut self) -> Duration {
         loop {
-            sleep_until(self.at).await;
-            if self.at.elapsed() < NOTICED_LATE {
+            sleep_until(self.heard.at + self.wait).await;
+            if self.clock.now().since(self.heard) < self.wait + NOTICED_LATE {
                 return self.wait;
             }
             self.extend();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_has_as_long_again_where_the_machine_has_slept() {
+        thread_local!(static SLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+        let wait = Duration::from_secs(5);
+        let mut deadline = Deadline::after(wait, Clock::of(|| SLEPT.get()));
+        for hour in 1..=3 {
+            // No timer notices: they stand still meanwhile.
+            sleep_until(Instant::now() + Duration::from_secs(4)).await;
+            SLEPT.set(Duration::from_secs(hour * 3_600));
+            let began = Instant::now();
+            assert_eq!(deadline.passed().await, wait);
+            assert_eq!(began.elapsed(), Duration::from_secs(1) + wait);
+            deadline.extend();
+        }
+        let began = Instant::now();
+        assert_eq!(deadline.passed().await, wait);
+        assert_eq!(began.elapsed(), wait, "it has slept for long, but not meanwhile");
     }
 }

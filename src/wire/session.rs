@@ -8,7 +8,7 @@
 //! lane may stand still for as long as a task runs, while beats and cancels pass on the control lane.
 //!
 //! **Life.** Each side says something at least every `beat_ms`. Nothing heard for `lost_ms` ends the session, unless we
-//! notice that late: then it was us who stood still, and the peer gets as long again.
+//! notice that late: then it was us who stood still, or our machine slept, and the peer gets as long again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -167,6 +167,8 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     /// Bytes that connections took, of what went with bulk.
     pub(super) written: AtomicU64,
+    /// When the peer was heard last, of whatever connection.
+    pub(super) heard: Mutex<Option<Instant>>,
     pub(super) limits: SessionLimits,
 }
 
@@ -233,7 +235,8 @@ impl Speaker {
             epoch: 0,
             lasting,
         };
-        Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), written: AtomicU64::new(0), limits }))
+        let (written, heard) = (AtomicU64::new(0), Mutex::new(None));
+        Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), written, heard, limits }))
     }
 
     /// Says something. It is sent in the order of its lane.
@@ -290,6 +293,11 @@ impl Speaker {
         self.0.written.load(Ordering::Relaxed)
     }
 
+    /// Returns for how long nothing was heard of the peer; zero before it was.
+    pub(crate) fn silence(&self) -> Duration {
+        self.0.heard.lock().map_or(Duration::ZERO, |heard| heard.elapsed())
+    }
+
     /// Returns whether nothing can be said any more.
     pub fn is_closed(&self) -> bool {
         let state = self.0.state.lock();
@@ -302,9 +310,12 @@ impl State {
     fn put(&mut self, lane: Lane, message: Message, limits: FrameLimits) -> Result<(), FrameError> {
         let Some(lasting) = &mut self.lasting else { return self.outgoing.say(lane, message, limits) };
         if lasting.link == Link::Cut {
-            limits.check_message(&message)?;
+            limits.check_message(lane, &message)?;
         } else {
             self.outgoing.say(lane, message.clone(), limits)?;
+        }
+        if lane == Lane::Bulk {
+            lasting.largest = lasting.largest.max(message.bytes() as u64);
         }
         lasting.retained.keep(lane, message);
         Ok(())

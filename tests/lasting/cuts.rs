@@ -45,7 +45,8 @@ fn lines() -> impl Strategy<Value = Vec<Line>> {
     let line = (prop_oneof![Just(Lane::Control), Just(Lane::Bulk)], prop::collection::vec(bytes, 0..3), 0..40_u64);
     prop::collection::vec(line, 0..40).prop_map(|lines| {
         let line = |(n, (lane, buffers, wait)): (usize, (Lane, Vec<usize>, u64))| {
-            let buffers = buffers.into_iter().map(|len| Bytes::from(vec![n as u8; len])).collect();
+            let buffers = buffers.into_iter().filter(|_| lane == Lane::Bulk);
+            let buffers = buffers.map(|len| Bytes::from(vec![n as u8; len])).collect();
             (lane, Message { header: Bytes::from(n.to_string()), buffers }, wait)
         };
         lines.into_iter().enumerate().map(line).collect()

@@ -2,7 +2,7 @@
 
 use callboard::task::{Attempt, EngineId, TaskId};
 
-use super::{Model, Place, Task};
+use super::{Line, Model, Place, Task};
 
 impl Model {
     /// Judges where the ledger sends a task.
@@ -50,8 +50,11 @@ impl Model {
                 assert_eq!(self.engines[&engine].is_dismissed, is_due, "whether engine {engine} was dismissed");
                 continue;
             }
-            let may_start =
-                |id, task: &Task| task.place == Place::Queued && self.may_run(&task.line, engine) && !self.is_held(id);
+            let is_bound = |task: &Task| matches!(task.line, Line::One(_));
+            let waits = |task: &Task| task.place == Place::Queued && self.may_run(&task.line, engine);
+            // What is bound to an engine waits for what is before it, which may be held.
+            let stands = self.tasks.iter().any(|(&id, task)| waits(task) && is_bound(task) && self.is_held(id));
+            let may_start = |id, task: &Task| waits(task) && !self.is_held(id) && !(stands && is_bound(task));
             let waiting = self.tasks.iter().find(|&(id, task)| may_start(*id, task));
             let is_idle = self.outstanding(engine) < self.engines[&engine].slots;
             assert!(!is_idle || waiting.is_none(), "engine {engine} is idle while {:?} waits", waiting.map(|w| w.0));

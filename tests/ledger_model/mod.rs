@@ -399,7 +399,8 @@ impl Model {
         match &self.tasks[&id].line {
             Line::Any => self.held.contains(&id.client),
             Line::Of(engines) => self.held.contains(&self.owners[&(engines.as_ptr() as usize)]),
-            Line::Local | Line::One(_) | Line::Refused => false,
+            Line::One(_) => self.held.contains(&id.client),
+            Line::Local | Line::Refused => false,
         }
     }
 

@@ -52,9 +52,10 @@ impl Run<'_> {
         };
         let done = match begun {
             Ok(()) => {
-                let why = self.until_end(&cluster, &mut signals).await;
-                let pending = cluster.client().queue_status().await.map_or(0, |status| status.pending);
-                tracing::info!(pending, "{why}: the cluster ends, and pending tasks are cancelled");
+                if let Some(why) = self.until_end(&cluster, &mut signals).await {
+                    let pending = cluster.client().queue_status().await.map_or(0, |status| status.pending);
+                    tracing::info!(pending, "{why}: the cluster ends, and pending tasks are cancelled");
+                }
                 Ok(())
             }
             Err(failure) => Err(failure),
@@ -149,8 +150,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until it is time to end; returns why.
-    async fn until_end(&self, cluster: &Cluster, signals: &mut Signals) -> &'static str {
+    /// Waits until it is time to end; returns why, if not everything has ended by then.
+    async fn until_end(&self, cluster: &Cluster, signals: &mut Signals) -> Option<&'static str> {
+        let client = cluster.client();
+        let finished = async {
+            // Answered when no engine joins any more: there are never so many.
+            drop(client.wait_for_engines(usize::MAX).await);
+            tracing::info!("ended by a client: pending tasks are finished, unless it has cancelled them");
+            drop(client.shutdown(Pending::Finish).await);
+        };
         let lifetime = async {
             match self.args.lifetime {
                 Some(s) => tokio::time::sleep(Duration::from_secs(s)).await,
@@ -158,10 +166,9 @@ impl Run<'_> {
             }
         };
         tokio::select! {
-            why = signals.next() => why,
-            // Answered when no engine joins any more: there are never so many.
-            _ = cluster.client().wait_for_engines(usize::MAX) => "ended by a client",
-            () = lifetime => "at the end of its lifetime",
+            why = signals.next() => Some(why),
+            () = finished => None,
+            () = lifetime => Some("at the end of its lifetime"),
         }
     }
 

@@ -74,6 +74,9 @@ impl<T: Task> ErasedTask for EncodedCalls<T> {
     }
 }
 
+/// Items without a value that go together, at most: some kilobytes of text each, and a message takes 16 MiB.
+const ERRORS_MAX: usize = 2_000;
+
 /// Calls at work, whose values are encoded one by one.
 struct Working<T> {
     rest: Arc<Rest<T>>,
@@ -109,7 +112,7 @@ impl<T: Task> Working<T> {
 
 impl<T: Task> ChunkRun for Working<T> {
     fn run(&mut self, cx: &mut TaskContext, events: &dyn ItemEvents) {
-        while !self.values.is_full() {
+        while !self.values.is_full() && self.errors.len() < ERRORS_MAX {
             let Some(call) = self.rest.calls.lock().take() else { return };
             match call {
                 Some(call) => {

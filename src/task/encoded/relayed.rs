@@ -60,25 +60,6 @@ impl Relayed {
         Some(Self { kind, calls, is_foreign: false })
     }
 
-    /// Parts it where there is nothing in a place: `each` gets what is between, and how many are before it.
-    pub(crate) fn into_parts(mut self, mut each: impl FnMut(u32, Self)) {
-        let mut items = match &mut self.calls {
-            Calls::Many(items, _) if items.live() < items.count() => std::mem::take(items),
-            _ => return each(0, self),
-        };
-        let (holes, mut at): (Vec<u32>, _) = (items.nothings().collect(), 0);
-        for hole in holes {
-            if let Some(front) = items.split_front(hole - at).filter(|front| front.count() > 0) {
-                each(at, self.part(front));
-            }
-            items.take();
-            at = hole + 1;
-        }
-        if items.count() > 0 {
-            each(at, self.part(items));
-        }
-    }
-
     /// Returns how long it is.
     pub(crate) fn bytes(&self) -> usize {
         match &self.calls {
