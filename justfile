@@ -18,6 +18,10 @@ test-on ENGINES:
     CALLBOARD_TEST_ENGINES={{ENGINES}} cargo test --test one_path --test async_result --test map --test map_corners --test corners \
         --test callbacks --test client --test namespace --test promises --test panics --test limits --test ten_traps
 
+# Takes over what the command says now, where that was changed on purpose: tests/snapshots, for you to read through.
+snapshots:
+    INSTA_UPDATE=always cargo test --test help --test cluster_cli
+
 # An in-process user builds without the command line.
 minimal:
     cargo check --no-default-features
@@ -27,7 +31,7 @@ bench *ARGS:
 
 # Sizes that take minutes: a million random event sequences for the ledger, ten million submissions, a
 # million tasks with panics, a thousand engines killed under load, as many simulated networks, 1 200 deaths, 100 000
-# tampered streams, 10 000 strangers; then the fuzzers.
+# tampered streams, 10 000 strangers, a hundred starts and stops of a cluster; then the fuzzers.
 torture: && fuzz
     CALLBOARD_CASES=1000000 cargo test --release --test ledger --test pieces
     cargo test --release --test million --test limits --test cluster_end -- --nocapture
@@ -42,6 +46,7 @@ torture: && fuzz
     CALLBOARD_CASES=50 CALLBOARD_STILL_S=30 cargo test --release --test half_open controllers
     CALLBOARD_CASES=20 cargo test --release --test half_open link
     CALLBOARD_CASES=10 cargo test --release --test floods
+    CALLBOARD_CASES=100 cargo test --release --test cluster_cli starts_and_stops
 
 # Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.
 fuzz:

@@ -5,13 +5,12 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use callboard::{Cluster, Error, LoadBalancedView, TaskError};
+use callboard::{Cluster, Error, LoadBalancedView, TaskError, task};
 use criterion::{Criterion, Throughput};
 
-#[path = "../src/bin/callboard/bench/noop.rs"]
-mod noop;
-
-use noop::Noop;
+/// Does nothing. That of `callboard bench` is not to be had from here.
+#[task]
+fn noop() {}
 
 const ENGINES: usize = 2;
 
@@ -31,7 +30,7 @@ fn hop(criterion: &mut Criterion) -> Result<(), Error> {
     let cluster = Cluster::threads(ENGINES).start()?;
     let view = cluster.client().load_balanced();
     let mut group = criterion.benchmark_group("hop");
-    group.bench_function("one", |bencher| bencher.iter(|| black_box(view.apply(Noop).get())));
+    group.bench_function("one", |bencher| bencher.iter(|| black_box(view.apply(noop()).get())));
     group.throughput(Throughput::Elements(MANY as u64));
     group.bench_function("thousand", |bencher| bencher.iter(|| black_box(gather(&view))));
     group.finish();
@@ -39,6 +38,6 @@ fn hop(criterion: &mut Criterion) -> Result<(), Error> {
 }
 
 fn gather(view: &LoadBalancedView) -> Result<(), TaskError> {
-    let results: Vec<_> = (0..MANY).map(|_| view.apply(Noop)).collect();
+    let results: Vec<_> = (0..MANY).map(|_| view.apply(noop())).collect();
     results.into_iter().try_for_each(|result| result.get())
 }

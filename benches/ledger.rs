@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-#[path = "../src/bin/callboard/bench/full_ledger.rs"]
+#[path = "../src/cli/bench/full_ledger.rs"]
 mod full_ledger;
-#[path = "../src/bin/callboard/bench/noop.rs"]
+#[path = "../src/cli/bench/noop.rs"]
 mod noop;
 
 use full_ledger::{BATCH, FullLedger};

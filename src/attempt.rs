@@ -9,7 +9,7 @@ use crate::task::{ChunkRun, ErasedTask, ItemEvents, Outcome, TaskContext, TaskFa
 /// Runs a task here and now. A panic is an outcome as any other.
 pub(crate) fn make(task: Box<dyn ErasedTask>, cx: &TaskContext) -> Outcome {
     let name = task.kind().short_name();
-    match user_code(move || task.run(cx)) {
+    match user_code(move || span(name, cx).in_scope(|| task.run(cx))) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(failure)) => Err(failed(name, cx, failure)),
         Err(message) => Err(panicked(name, cx, message)),
@@ -25,7 +25,7 @@ pub(crate) fn make_each(
     begins: &dyn Fn(&TaskContext),
 ) {
     let events = Events { name, begins };
-    while let Err(message) = user_code(|| chunk.run(cx, &events)) {
+    while let Err(message) = user_code(|| span(name, cx).in_scope(|| chunk.run(cx, &events))) {
         let error = panicked(name, cx, message);
         chunk.on_panic(cx, error);
     }
@@ -44,6 +44,12 @@ impl ItemEvents for Events<'_> {
     fn failed(&self, cx: &TaskContext, failure: TaskFailure) -> TaskError {
         failed(self.name, cx, failure)
     }
+}
+
+/// What a task's code tells by `tracing` is told with this: of a map, with its first item's.
+fn span(name: &'static str, cx: &TaskContext) -> tracing::Span {
+    // Made where somebody wants it; else it costs a look.
+    tracing::debug_span!("task", name, id = %cx.task, attempt = %cx.attempt, engine = cx.engine.map(tracing::field::display))
 }
 
 fn failed(name: &'static str, cx: &TaskContext, failure: TaskFailure) -> TaskError {

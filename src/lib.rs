@@ -81,7 +81,8 @@
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
 //! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, processes,
-//! engines on other machines, launchers, and embedding, and a table for those who come from ipyparallel, `concurrent.futures` or rayon.
+//! engines on other machines, launchers, the command line, and embedding, and a table for those who come from ipyparallel,
+//! `concurrent.futures` or rayon.
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
 //! task travels through them is told in `ARCHITECTURE.md`.
@@ -89,7 +90,7 @@
 //! # Features
 //!
 //! - `remote` (default): engines that are child processes or on other machines, the wire to them, TLS.
-//! - `cli` (default): the `callboard` command.
+//! - `cli` (default): the command line, [`cli::main`], and the `callboard` command, which is that.
 //!
 //! With `default-features = false` only what runs in one process is built.
 
@@ -131,6 +132,8 @@ pub mod launchers;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;
+#[cfg(all(unix, feature = "cli"))]
+pub mod cli;
 
 pub use async_result::{
     AsCompleted, AsCompletedItems, AsCompletedItemsStream, AsCompletedStream, AsyncMapResult, AsyncResult, Awaitable,
@@ -195,6 +198,9 @@ mod pages {
     #[cfg(feature = "remote")]
     #[doc = include_str!("../docs/launchers.md")]
     mod launchers {}
+    #[cfg(feature = "cli")]
+    #[doc = include_str!("../docs/command_line.md")]
+    mod command_line {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
 }

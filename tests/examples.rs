@@ -6,6 +6,10 @@ use std::process::{Command, Stdio};
 mod support;
 use support::{eventually, example};
 
+#[cfg(all(target_os = "linux", feature = "cli"))]
+#[path = "support/home.rs"]
+mod home;
+
 /// Runs an example to its end and compares what it prints.
 #[track_caller]
 fn check(name: &str, expected: &[&str]) {
@@ -105,4 +109,37 @@ fn over_the_network() {
             "an engine has ended: exit status: 0",
         ],
     );
+}
+
+/// A user's own program is controller, engines, client and command; and speaks of itself by its own name.
+#[cfg(all(target_os = "linux", feature = "cli"))]
+#[test]
+fn own_program() {
+    let program = example("08_own_program");
+    let home = home::Home::of(&program);
+    assert!(home.run("--help").out.contains("Usage: 08_own_program [OPTIONS] <COMMAND>"));
+    assert_eq!(home.run("--version").out, format!("08_own_program with callboard {}\n", env!("CARGO_PKG_VERSION")));
+    let stopped = home.run("cluster stop weather");
+    let none = "08_own_program: no cluster is called weather; 08_own_program cluster list shows those that are\n";
+    assert_eq!((stopped.code, &*stopped.err), (Some(3), none));
+    let said = home.start("weather -n 3 --log debug");
+    assert!(said.ends_with("it ends by 08_own_program cluster stop weather\n"), "{said}");
+    let processes = home.processes();
+    assert_eq!(processes.len(), 4, "the controller and its engines");
+    for process in processes {
+        assert_eq!(std::fs::read_link(format!("/proc/{process}/exe")).unwrap(), program.canonicalize().unwrap());
+    }
+    assert_eq!(home.run("ask").out, "3 engines\n25.0\n16.2\n10.0\n");
+    let status = home.run("status weather").out;
+    assert!(status.contains("; 6 settled, ") && status.matches("process").count() == 3, "{status}");
+    // What tasks tell is in the controller's log, with what task it was.
+    let log = std::fs::read_to_string(home.file("weather", "log")).unwrap();
+    let told: Vec<&str> = log.lines().filter(|line| line.ends_with("somebody asks latitude=45.0")).collect();
+    let [told] = told[..] else { panic!("{log}") };
+    assert!(told.contains("DEBUG task{name=\"warmth\" id=") && told.contains(" attempt=1 engine="), "{told}");
+    home.stop("weather");
+    home.is_left_empty();
+    let ask = home.run("ask");
+    assert_eq!(ask.code, Some(1));
+    assert!(ask.err.contains("no cluster is called weather; start one: callboard cluster start weather"), "{ask:?}");
 }

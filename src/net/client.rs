@@ -12,6 +12,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::dial::{Backoff, Dial, Dialler, Session};
+use super::folder::Life;
+use super::home::{ClusterName, Home};
+use super::listen::CLIENT_FILE;
 use super::way::{Connection as Stream, Tcp, Way};
 use crate::actors::Threads;
 use crate::apart;
@@ -51,6 +54,42 @@ impl Client {
     /// ```
     pub fn connect(file: impl Into<PathBuf>) -> Reply<Self> {
         Dial::with(file).search_for(SEARCH).connect()
+    }
+
+    /// Connects to a cluster of this machine by its name: one that was started by `callboard cluster start NAME`.
+    ///
+    /// Answers as [`connect`](Self::connect), and [`Error::ConnectionFile`] if no cluster of this name runs.
+    ///
+    /// ```no_run
+    /// use callboard::prelude::*;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// let rc = Client::connect_to("default").get()?; // in async code `.await?`
+    /// println!("{} engines", rc.len());
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn connect_to(name: &str) -> Reply<Self> {
+        match file_of(name) {
+            Ok(file) => Self::connect(file),
+            Err(error) => Reply::new(async move { Err(error) }),
+        }
+    }
+}
+
+/// Returns the file with which clients of a cluster connect that has this name, and runs.
+fn file_of(name: &str) -> Result<PathBuf, Error> {
+    let problem = |path: PathBuf, problem: String| Error::ConnectionFile { path, problem: problem.into() };
+    let named = name.parse::<ClusterName>().map_err(|why| problem(name.into(), why))?;
+    let home = Home::find()?;
+    let file = home.folder(&named).join(CLIENT_FILE);
+    match home.life(&named)? {
+        Life::Alive(_) => Ok(file),
+        Life::None => {
+            Err(problem(file, format!("no cluster is called {name}; start one: callboard cluster start {name}")))
+        }
+        Life::Dead => {
+            Err(problem(file, format!("cluster {name} has died; start it again: callboard cluster start {name}")))
+        }
     }
 }
 

@@ -35,7 +35,7 @@ impl Peers {
         let speaker = Speaker::lasting(SessionLimits::LASTING);
         let Some(mut session) = held.begin(Role::Client, opening, speaker.clone()) else { return };
         let number = format_args!("{client:x}");
-        tracing::info!(%peer, client = number, "a client has connected");
+        tracing::info!(%peer, client = number, session = %opening.id(), "a client has connected");
         let _number = clients.take(client, opening.session, &speaker, held);
         let (link, registry) = (link.clone(), parts.registry.clone());
         let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
@@ -47,7 +47,7 @@ impl Peers {
             }
         });
         let ending = session.attend(stream, &proxy, |_| CLIENT_WAIT).await;
-        tracing::info!(%peer, client = format_args!("{client:x}"), %ending, "a client has gone");
+        tracing::info!(%peer, client = format_args!("{client:x}"), %ending, session = %opening.id(), "a client has gone");
         telling.abort();
         proxy.do_send(Gone);
     }

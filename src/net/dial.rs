@@ -20,7 +20,7 @@ use crate::registry::Registry;
 use crate::remote::{Desk, NOT_RESUMED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
-use crate::wire::opening::{Known, Opening, open};
+use crate::wire::opening::{Known, Opening, SessionId, open};
 use crate::wire::session::{SessionLimits, Speaker};
 
 /// How long a controller that cannot be reached is looked for, by default: it may be starting, or starting again.
@@ -263,6 +263,12 @@ pub(super) struct Session {
 impl Session {
     fn of(number: u64, limits: SessionLimits) -> Self {
         Self { number, epoch: 0, began: None, run: 0, limits, speaker: Speaker::lasting(limits) }
+    }
+}
+
+impl Session {
+    pub(super) fn id(&self) -> SessionId {
+        SessionId(self.number)
     }
 }
 

@@ -220,9 +220,9 @@ impl fmt::Debug for Listening {
     }
 }
 
-const CONTROLLER_FILE: &str = "callboard-controller.json";
-const ENGINE_FILE: &str = "callboard-engine.json";
-const CLIENT_FILE: &str = "callboard-client.json";
+pub(super) const CONTROLLER_FILE: &str = "callboard-controller.json";
+pub(super) const ENGINE_FILE: &str = "callboard-engine.json";
+pub(crate) const CLIENT_FILE: &str = "callboard-client.json";
 
 /// Writes the files of all roles.
 fn write_files(authority: &Authority, directory: &Path, address: &str, valid: Duration) -> Result<(), Error> {

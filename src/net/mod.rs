@@ -19,11 +19,19 @@ mod stay;
 mod told;
 mod client;
 mod clients;
+mod home;
+mod folder;
 #[cfg(test)]
 mod simulation;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use connection_file::ConnectionFile;
+#[cfg(feature = "cli")]
+pub(crate) use folder::{FACTS_FILE, Folder, Holder, LOG_FILE, Life};
+#[cfg(feature = "cli")]
+pub(crate) use home::{ClusterName, Home, Take};
+#[cfg(feature = "cli")]
+pub(crate) use listen::CLIENT_FILE;
 pub(crate) use network::Network;
 
 pub use dial::{Dial, run_engine};

@@ -154,11 +154,11 @@ impl Peers {
             tasks_max: None,
         };
         let (gateway, joined) = Gateway::join(parts);
-        let arrivals = self.arrivals.clone();
+        let (arrivals, session_id) = (self.arrivals.clone(), opening.id());
         drop(actix::spawn(async move {
             if let Ok(Ok(engine)) = joined.await {
                 arrivals.on_joined(launch, engine);
-                tracing::info!(%peer, %engine, "an engine has joined");
+                tracing::info!(%peer, %engine, session = %session_id, "an engine has joined");
             }
         }));
         // What it takes to come back is what it took to come.
@@ -170,7 +170,7 @@ impl Peers {
             _ => back,
         };
         let ending = session.attend(stream, &gateway, wait).await;
-        tracing::info!(%peer, %ending, "the session with an engine has ended");
+        tracing::info!(%peer, %ending, session = %opening.id(), "the session with an engine has ended");
         let cause = match ending {
             Ending::Closed(reason) | Ending::ClosedByPeer(reason) => reason,
             ending => format!("{ending} ({peer})").into(),

@@ -96,10 +96,11 @@ async fn stay_with<W: Way, S: Serve>(
             // What another runs is left to itself: nobody waits for it.
             *desk = None;
         }
-        tracing::info!(address = dialler.address, is_resumed, "there is a session with the controller");
+        let id = session.id();
+        tracing::info!(address = dialler.address, session = %id, is_resumed, "there is a session with the controller");
         let began = Instant::now();
         let ending = desk.get_or_insert_with(|| new(session.speaker.clone())).serve(stream).await;
-        tracing::info!(%ending, "the connection to the controller has ended");
+        tracing::info!(%ending, session = %id, "the connection to the controller has ended");
         match ending {
             Ending::Closed(_) => return Ok(()),
             Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),

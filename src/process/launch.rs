@@ -17,7 +17,7 @@ use actix::{Addr, ArbiterHandle};
 use parking_lot::{Condvar, Mutex};
 use rustix::io::ioctl_fionbio;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::child::VARIABLE;
@@ -90,17 +90,32 @@ pub(crate) fn launch(launcher: Launcher, number: usize) -> oneshot::Receiver<Res
 }
 
 /// The end of launching, for all children of a cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Halt {
     is_over: Mutex<bool>,
     wake: Condvar,
+    /// Closed when it is over.
+    launching: Semaphore,
+}
+
+impl Default for Halt {
+    fn default() -> Self {
+        Self { is_over: Mutex::default(), wake: Condvar::new(), launching: Semaphore::new(0) }
+    }
 }
 
 impl Halt {
+    /// Waits until it is over.
+    async fn over(&self) {
+        // There are no permits.
+        let _ = self.launching.acquire().await;
+    }
+
     /// Has no engine launched any more.
     pub(crate) fn halt(&self) {
         *self.is_over.lock() = true;
         self.wake.notify_all();
+        self.launching.close();
     }
 
     /// Waits, unless it is over before; returns whether it is.
@@ -288,7 +303,16 @@ async fn attend(
         let (_, tasks) = greeted.map_err(|error| error.to_string())?;
         Ok::<_, String>((stream, tasks))
     };
-    let (stream, tasks) = match greeted.await {
+    let greeted = tokio::select! {
+        greeted = greeted => greeted,
+        // It has run nothing, and may take long to come to where it would hear that it is not needed.
+        () = launcher.halt.over() => {
+            ended.leash.kill();
+            tracing::info!("an engine process was ended before it had joined");
+            return tell.tell(Err(Error::ClusterStopped));
+        }
+    };
+    let (stream, tasks) = match greeted {
         Ok(greeted) => greeted,
         Err(reason) => {
             let status = ended.hear().await;

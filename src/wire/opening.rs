@@ -3,6 +3,7 @@
 //! Whoever dials says which session it begins or goes on with, the controller what it has received of it. Each then
 //! [resumes](super::session::Speaker::resume) with what the other has.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,23 @@ pub struct Opening {
     pub epoch: u32,
     /// What whoever dials knows of the session; `None` if it was not told that it has begun.
     pub known: Option<Known>,
+}
+
+impl Opening {
+    /// Returns the session as it is told in logs.
+    pub(crate) fn id(&self) -> SessionId {
+        SessionId(self.session)
+    }
+}
+
+/// A session in logs: half of its number, which tells one from another and is not enough to go on with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0 >> 32)
+    }
 }
 
 /// What is known of a session that has begun.

@@ -30,8 +30,7 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
 
 /// Makes the run; for a process of its own.
 pub(super) fn measure(tasks: usize) -> Fallible<Vec<f64>> {
-    let mut limits = Limits::default();
-    limits.pending_tasks_max = tasks + 1;
+    let limits = Limits { pending_tasks_max: tasks + 1, ..Limits::default() };
     let cluster = Cluster::threads(1).limits(limits).start()?;
     let rc = cluster.client();
     let view = rc.load_balanced();

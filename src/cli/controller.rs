@@ -1,15 +1,18 @@
 //! `callboard controller`: a controller without a program of its own, for engines and clients that are programs of yours.
 
-use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use callboard::{Client, Cluster, Listen, prelude::Pending};
-use clap::Args as ClapArgs;
+use super::exit::Failure;
+use super::log::Logging;
+use super::program::Program;
+use super::signals::{Signals, block_on};
+use crate::{Client, Cluster, Listen, Pending};
 
 /// Where to listen, and with which engines.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Where to listen; at port 0 at one that is free
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4700")]
@@ -27,22 +30,31 @@ pub(crate) struct Args {
     /// Speak without TLS, on loopback only
     #[arg(long)]
     plain_tcp: bool,
-    /// How many engines to launch here, each a process of --engine-program
-    #[arg(long, value_name = "N", default_value = "0", requires = "engine_program")]
+    /// How many engines to launch here, each a process of this program, or of --engine-program
+    #[arg(long, value_name = "N", default_value = "0")]
     processes: usize,
-    /// A program of yours that contains the tasks, and calls callboard::init() first in main
+    /// Another program that contains the tasks, and calls callboard::init() first in main
     #[arg(long, value_name = "FILE")]
     engine_program: Option<PathBuf>,
-    /// What is told on standard error: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) log: tracing::Level,
 }
 
+const EXAMPLES: &str = "\
+It runs until it is interrupted, or a client shuts the cluster down.
+
+Examples:
+  {program} controller --listen 10.0.0.7:4700 --directory run
+                                     copy run/callboard-engine.json to where engines are, and run/callboard-client.json
+                                     to where clients are
+  {program} controller --processes 4 --engine-program ./my-engine
+                                     with four engines here that are processes of another program";
+
 /// Is a controller until it is told to end, or a client has ended the cluster.
-pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) fn control(args: Args, program: &Program, logging: &Logging) -> Result<(), Failure> {
+    let builder = Cluster::without_engines().processes(args.processes);
     let builder = match args.engine_program {
-        Some(program) if args.processes > 0 => Cluster::processes(args.processes).engine_program(program),
-        _ => Cluster::without_engines(),
+        Some(program) => builder.engine_program(program),
+        // They tell as much as this process does.
+        None => builder.engine_args(logging.to_args()),
     };
     let cluster = builder.start()?;
     let valid = Duration::from_secs(args.valid_days.saturating_mul(24 * 3_600));
@@ -60,9 +72,9 @@ pub(crate) fn control(args: Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     writeln!(out, "clients connect with {}", listening.client_file().display())?;
     drop(out);
     let client = cluster.client();
-    let why = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(end(&client))?;
+    let why = block_on(end(&client, program))??;
     if let Some(why) = why {
-        eprintln!("callboard: {why}; {} pending tasks are cancelled", pending(&client));
+        eprintln!("{program}: {why}; {} pending tasks are cancelled", pending(&client));
     }
     Ok(cluster.shutdown(Pending::Cancel).get()?)
 }
@@ -72,23 +84,16 @@ fn pending(client: &Client) -> usize {
 }
 
 /// Waits until it is time to end; returns why, if not everything has ended by then.
-async fn end(client: &Client) -> std::io::Result<Option<&'static str>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let told = async {
-        tokio::select! {
-            _ = interrupt.recv() => "interrupted",
-            _ = terminate.recv() => "told to end",
-        }
-    };
+async fn end(client: &Client, program: &Program) -> std::io::Result<Option<&'static str>> {
+    let mut signals = Signals::new()?;
     let finished = async {
         // Answered when no engine joins any more: there are never so many.
         drop(client.wait_for_engines(usize::MAX).await);
-        eprintln!("callboard: ended by a client; pending tasks are finished, unless it has cancelled them");
+        eprintln!("{program}: ended by a client; pending tasks are finished, unless it has cancelled them");
         drop(client.shutdown(Pending::Finish).await);
     };
     Ok(tokio::select! {
-        why = told => Some(why),
+        why = signals.next() => Some(why),
         () = finished => None,
     })
 }

@@ -1,0 +1,189 @@
+//! The controller of a cluster with a name, from the first file to the last: in this process.
+
+use std::future::pending;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::demo::getpid;
+use super::super::exit::{Code, Failure};
+use super::super::log::Logging;
+use super::super::program::Program;
+use super::super::progress::slowly;
+use super::super::signals::{Signals, block_on};
+use super::daemon::Starter;
+use super::facts::{Facts, in_words};
+use super::start::{Args, Started};
+use crate::net::{Folder, Holder, Home, LOG_FILE, Take};
+use crate::{Cluster, Listen, Listening, Pending};
+
+/// Who hears how the start goes.
+pub(super) enum Listener {
+    /// Whoever is at the terminal.
+    Terminal,
+    /// The process that started this one, to be in the background.
+    Starter(Starter),
+}
+
+/// Is a cluster until it is told to end. Leaves nothing.
+pub(super) fn run(args: &Args, program: &Program, logging: &Logging, listener: Listener) -> Result<(), Failure> {
+    block_on(Run { args, program, logging, listener }.run())?
+}
+
+struct Run<'a> {
+    args: &'a Args,
+    program: &'a Program,
+    logging: &'a Logging,
+    listener: Listener,
+}
+
+impl Run<'_> {
+    async fn run(mut self) -> Result<(), Failure> {
+        // From now on signals end this in good order.
+        let mut signals = Signals::new()?;
+        let mut folder = self.take_folder()?;
+        let log = self.tell_into(&folder)?;
+        let cluster = Cluster::without_engines().engine_args(self.logging.to_args()).start()?;
+        let begun = tokio::select! {
+            biased;
+            why = signals.next() => {
+                Err(Failure::new(Code::Interrupted, format!("{why} while cluster {} was starting", self.args.name)))
+            }
+            begun = self.begin(&cluster, &folder, log) => begun,
+        };
+        let done = match begun {
+            Ok(()) => {
+                if let Some(why) = self.until_end(&cluster, &mut signals).await {
+                    let pending = cluster.client().queue_status().await.map_or(0, |status| status.pending);
+                    tracing::info!(pending, "{why}: the cluster ends, and pending tasks are cancelled");
+                }
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        };
+        self.end(cluster, &mut folder, &mut signals).await;
+        done
+    }
+
+    fn take_folder(&mut self) -> Result<Folder, Failure> {
+        let (home, name) = (Home::find()?, &self.args.name);
+        match home.take(name)? {
+            Take::Refused(holder) => Err(self.runs_already(&home, &holder)),
+            Take::Taken { folder, over_dead } => {
+                if over_dead {
+                    self.note(format!("cluster {name} had died without being stopped; what it left was removed"))?;
+                }
+                Ok(folder)
+            }
+        }
+    }
+
+    fn runs_already(&self, home: &Home, holder: &Holder) -> Failure {
+        let (name, program) = (&self.args.name, self.program);
+        let address =
+            Facts::read(&home.folder(name)).map_or("still starting".into(), |facts| format!("at {}", facts.address));
+        let text = format!(
+            "cluster {name} runs already: pid {}, {address}; stop it with: {program} cluster stop {name}",
+            holder.pid
+        );
+        Failure::new(Code::RunsAlready, text)
+    }
+
+    /// Has what this process tells in the background told in the cluster's log.
+    fn tell_into(&self, folder: &Folder) -> Result<Option<PathBuf>, Failure> {
+        if let Listener::Terminal = self.listener {
+            return Ok(None);
+        }
+        let log = folder.open_log()?;
+        rustix::stdio::dup2_stdout(&log)?;
+        rustix::stdio::dup2_stderr(&log)?;
+        Ok(Some(folder.path().join(LOG_FILE)))
+    }
+
+    /// Listens, starts the engines, and says so when they answer.
+    async fn begin(&mut self, cluster: &Cluster, folder: &Folder, log: Option<PathBuf>) -> Result<(), Failure> {
+        let Args { name, engines, .. } = self.args;
+        let (count, client) = (self.args.count(), cluster.client());
+        // They start while the certificates are made.
+        let adding = engines.add(cluster, count);
+        let listening = self.listen(cluster, folder)?;
+        let address = listening.address().to_string();
+        Facts::of_this_process(name.to_string(), *engines, count, address.clone()).write(folder.path())?;
+        let mut heard = Ok(());
+        let say = |waited| {
+            let joined = client.len();
+            heard = self.note(format!("{joined} of {count} engines have joined after {}", in_words(waited)));
+        };
+        slowly(adding, say).await?;
+        heard?;
+        let mut heard = Ok(());
+        let say = |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
+        slowly(client.every().apply(getpid()), say).await?;
+        heard?;
+        tracing::info!(address, engines = engines.counted(count), "cluster {name} runs");
+        let (engine_file, client_file) = (listening.engine_file(), listening.client_file());
+        let (name, pid) = (name.to_string(), std::process::id());
+        self.ready(Started { name, pid, engines: *engines, count, address, engine_file, client_file, log })
+    }
+
+    fn listen(&self, cluster: &Cluster, folder: &Folder) -> Result<Listening, Failure> {
+        let mut listen = Listen::at(&self.args.listen).directory(folder.path());
+        if let Some(address) = &self.args.reached_at {
+            listen = listen.reached_at(address);
+        }
+        Ok(cluster.listen(listen)?)
+    }
+
+    fn note(&mut self, text: String) -> Result<(), Failure> {
+        match &mut self.listener {
+            Listener::Terminal => eprintln!("{}: {text}", self.program),
+            Listener::Starter(starter) => starter.note(text)?,
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, started: Started) -> Result<(), Failure> {
+        match &mut self.listener {
+            // It runs also where nobody reads that.
+            Listener::Terminal => drop(started.print(self.program)),
+            Listener::Starter(starter) => starter.ready(started)?,
+        }
+        Ok(())
+    }
+
+    /// Waits until it is time to end; returns why, if not everything has ended by then.
+    async fn until_end(&self, cluster: &Cluster, signals: &mut Signals) -> Option<&'static str> {
+        let client = cluster.client();
+        let finished = async {
+            // Answered when no engine joins any more: there are never so many.
+            drop(client.wait_for_engines(usize::MAX).await);
+            tracing::info!("ended by a client: pending tasks are finished, unless it has cancelled them");
+            drop(client.shutdown(Pending::Finish).await);
+        };
+        let lifetime = async {
+            match self.args.lifetime {
+                Some(s) => tokio::time::sleep(Duration::from_secs(s)).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            why = signals.next() => Some(why),
+            () = finished => None,
+            () = lifetime => Some("at the end of its lifetime"),
+        }
+    }
+
+    /// Ends the cluster and removes its folder. Told once more to end, it does not wait for what runs.
+    async fn end(&self, cluster: Cluster, folder: &mut Folder, signals: &mut Signals) {
+        let name = &self.args.name;
+        let say = |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
+        let ended = tokio::select! {
+            ended = slowly(cluster.shutdown(Pending::Cancel), say) => ended,
+            // Engines that are processes end with this one.
+            _ = signals.next() => Ok(()),
+        };
+        folder.clear();
+        if let Err(error) = ended {
+            tracing::warn!(%error, "cluster {name} has ended");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `callboard cluster start`: what is to be started, and what is said of it.
+
+use std::ffi::OsString;
+use std::io::{self, Write, stdout};
+use std::path::PathBuf;
+
+use clap::builder::RangedU64ValueParser;
+use serde::{Deserialize, Serialize};
+
+use super::super::exit::Failure;
+use super::super::log::Logging;
+use super::super::program::Program;
+use super::engines::Engines;
+use super::{DEFAULT, daemon, read_name, run};
+use crate::net::ClusterName;
+
+/// Which cluster, with which engines.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// What the cluster is called
+    #[arg(default_value = DEFAULT, value_parser = read_name)]
+    pub(super) name: ClusterName,
+    /// How many engines; each runs one task at a time [default: as many as there are processors]
+    #[arg(short = 'n', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    count: Option<usize>,
+    /// Where they are
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = Engines::Processes)]
+    pub(super) engines: Engines,
+    /// Run it in the background: return when its engines answer
+    #[arg(long)]
+    daemonize: bool,
+    /// Where engines and clients reach it; at port 0 at one that is free
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub(super) listen: String,
+    /// Where others reach it, if that is another address than it listens at
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) reached_at: Option<String>,
+    /// Stop it after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) lifetime: Option<u64>,
+    /// This is the process in the background
+    #[arg(long, hide = true)]
+    in_background: bool,
+}
+
+const EXAMPLES: &str = "\
+A cluster has a name and a folder of its own, $CALLBOARD_HOME/NAME, else $XDG_STATE_HOME/callboard/NAME, else
+~/.local/state/callboard/NAME, with the files by which engines and clients find it. It ends by `{program} cluster stop`, by
+Ctrl-C, or when a client shuts it down; nothing is left then. A program connects by Client::connect_to(\"NAME\").
+
+Its engines are processes of this program, and have the tasks that are compiled into it.
+
+Examples:
+  {program} cluster start -n 4                          four engines, here, until Ctrl-C
+  {program} cluster start -n 4 --daemonize              the same in the background
+  {program} cluster start night --daemonize             one called `night`, beside it
+  {program} cluster start --engines threads             threads of one process
+  {program} cluster start --listen 10.0.0.7:4700        for engines and clients on other machines too
+
+Exit codes: 0 started, 1 it could not be, 4 a cluster of this name runs already.";
+
+impl Args {
+    /// Returns whether this process does not stay, and leaves a cluster.
+    pub(super) fn leaves(&self) -> bool {
+        self.daemonize
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// Returns the arguments by which this program is the same cluster, in the background.
+    pub(super) fn to_background(&self) -> Vec<OsString> {
+        let mut args = vec!["cluster".into(), "start".into(), "--in-background".into(), self.name.to_string()];
+        args.extend(["--count".into(), self.count().to_string(), "--engines".into(), self.engines.name().into()]);
+        args.extend(["--listen".into(), self.listen.clone()]);
+        args.extend(self.reached_at.iter().flat_map(|address| ["--reached-at".into(), address.clone()]));
+        args.extend(self.lifetime.iter().flat_map(|s| ["--lifetime".into(), s.to_string()]));
+        args.into_iter().map(OsString::from).collect()
+    }
+}
+
+/// What was started. The process in the background says it to the one that started it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Started {
+    pub(super) name: String,
+    pub(super) pid: u32,
+    pub(super) engines: Engines,
+    pub(super) count: usize,
+    pub(super) address: String,
+    pub(super) engine_file: PathBuf,
+    pub(super) client_file: PathBuf,
+    /// Where its process tells what happens, if it is in the background.
+    pub(super) log: Option<PathBuf>,
+}
+
+impl Started {
+    /// Says what there is now, and how it ends.
+    pub(super) fn print(&self, program: &Program) -> io::Result<()> {
+        let Self { name, pid, engines, count, address, .. } = self;
+        let mut out = stdout().lock();
+        let engines = engines.counted(*count);
+        writeln!(out, "cluster {name} runs: its engines answer ({engines}); pid {pid}, at {address}")?;
+        writeln!(out, "engines join with {}", self.engine_file.display())?;
+        writeln!(out, "clients connect with {}", self.client_file.display())?;
+        if let Some(log) = &self.log {
+            writeln!(out, "what happens is told in {}", log.display())?;
+        }
+        let or = if self.log.is_none() { "Ctrl-C, or " } else { "" };
+        writeln!(out, "it ends by {or}{program} cluster stop {name}")?;
+        out.flush()
+    }
+}
+
+/// Starts a cluster, here or in the background.
+pub(super) fn start(args: &Args, program: &Program, logging: &Logging) -> Result<(), Failure> {
+    if args.daemonize {
+        return daemon::start(args, program, logging);
+    }
+    if args.in_background {
+        return daemon::be(args, program, logging);
+    }
+    run::run(args, program, logging, run::Listener::Terminal)
+}
