@@ -11,7 +11,7 @@ use callboard::prelude::*;
 use callboard::{Blob, Client, Dial, EngineEvent, EngineId, Error, Limits, Listen, Listening, Status};
 
 mod support;
-use support::{Forwarder, Gate, descriptors, eventually, our_threads};
+use support::{Forwarder, Gate, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -216,26 +216,6 @@ fn a_controller_that_stays_away_is_told_within_five_seconds_and_one_that_is_back
         GATES[usize::from(stands_still)].open();
         assert_eq!(rc.load_balanced().apply(square(6)).get_timeout(PATIENCE), Ok(36));
     }
-}
-
-#[test]
-fn a_client_that_goes_leaves_nothing_behind_and_what_it_submitted_runs() {
-    static RAN: AtomicU32 = AtomicU32::new(0);
-    #[task]
-    fn count() {
-        RAN.fetch_add(1, Ordering::SeqCst);
-    }
-    let there = elsewhere(1);
-    drop(there.connect());
-    let before = (descriptors(), our_threads().len());
-    for round in 1..=10 {
-        let rc = there.connect();
-        rc.load_balanced().apply(count()).get().unwrap();
-        (0..9).for_each(|_| drop(rc.load_balanced().apply(count())));
-        drop(rc);
-        eventually("what it submitted runs", || RAN.load(Ordering::SeqCst) == 10 * round);
-    }
-    eventually("nothing is left", || descriptors() <= before.0 && our_threads().len() <= before.1);
 }
 
 #[test]

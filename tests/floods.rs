@@ -24,6 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[task]
 fn nothing() {}
 
+/// Computes for a tenth of a millisecond.
+#[task]
+fn something() {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_micros(100) {
+        std::hint::spin_loop();
+    }
+}
+
 #[task]
 fn pid() -> u32 {
     std::process::id()
@@ -107,12 +116,12 @@ fn compute_without_end(share: f64) {
 }
 
 /// Returns how many tasks run in a second, measured for a while.
-fn tasks_per_s(rc: &Client, seconds: u64) -> f64 {
+fn tasks_per_s<T: Task<Output = ()>>(rc: &Client, seconds: u64, task: fn() -> T) -> f64 {
     const TASKS: usize = 2_000;
     let view = rc.load_balanced();
     let (began, mut done) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(seconds) {
-        view.map(|()| nothing(), vec![(); TASKS]).get_timeout(PATIENCE).unwrap();
+        view.map(|()| task(), vec![(); TASKS]).get_timeout(PATIENCE).unwrap();
         done += TASKS;
     }
     done as f64 / began.elapsed().as_secs_f64()
@@ -157,18 +166,24 @@ fn work_in_a_flood() {
     let rc = Client::connect(listening.client_file()).get().unwrap();
     let here = cluster.client();
     let file = impostor(&listening, elsewhere.path());
-    tasks_per_s(&here, 1);
-    let (before, alone) = (descriptors(), tasks_per_s(&here, seconds));
+    tasks_per_s(&here, 1, nothing);
+    let (before, alone) = (descriptors(), tasks_per_s(&here, seconds, nothing));
+    let computing_alone = tasks_per_s(&here, seconds, something);
 
     let flood = Processes::start(STRANGERS, &[FLOODS, &listening.address().to_string(), &file]);
     eventually("so many came that some were cut off", || listening.refused() > 200);
     let (refused, computed) = (listening.refused(), flood.computed());
-    let flooded = tasks_per_s(&here, seconds);
+    let flooded = tasks_per_s(&here, seconds, nothing);
     let (refused, computed) = (listening.refused() - refused, flood.computed() - computed);
     println!(
         "tasks a second: {alone:.0}; {flooded:.0} in a flood of {:.0} strangers a second, which compute {computed:.1?}: {:.0} %",
         refused as f64 / seconds as f64,
         100.0 * flooded / alone,
+    );
+    let computing = tasks_per_s(&here, seconds, something);
+    println!(
+        "tasks of 0.1 ms a second: {computing_alone:.0}; {computing:.0} in the flood: {:.0} %",
+        100.0 * computing / computing_alone
     );
     // Who belongs here joins, and works.
     let began = Instant::now();
@@ -186,7 +201,7 @@ fn work_in_a_flood() {
     let share = 100.0 * computed.as_secs_f64() / (seconds * STRANGERS as u64) as f64;
     let computing = Processes::start(STRANGERS, &[COMPUTES, &share.to_string()]);
     let before_it = computing.computed();
-    let beside = tasks_per_s(&here, seconds);
+    let beside = tasks_per_s(&here, seconds, nothing);
     println!(
         "tasks a second: {beside:.0} beside processes that compute {:.1?}: in the flood {:.0} % of that",
         computing.computed() - before_it,
