@@ -264,9 +264,8 @@ impl Session {
     fn of(number: u64, limits: SessionLimits) -> Self {
         Self { number, epoch: 0, began: None, run: 0, limits, speaker: Speaker::lasting(limits) }
     }
-}
 
-impl Session {
+    /// Returns the session as it is told in logs.
     pub(super) fn id(&self) -> SessionId {
         SessionId(self.number)
     }

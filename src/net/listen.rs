@@ -176,7 +176,6 @@ impl Listening {
     /// does, and needs the new file after that.
     ///
     /// Where a program listens at several addresses with one directory, that counts at each; the files name the address of this.
-    /// Another process that listens with the same directory hears of it when it listens again: give it one of its own.
     ///
     /// # Errors
     /// [`Error::ConnectionFile`] if they cannot be written. Then all is as it was, but for files that were.
