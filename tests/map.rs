@@ -275,6 +275,8 @@ fn cancelling_settles_the_rest_and_keeps_what_is_done() {
     assert!(results[10..].iter().all(|result| *result == Err(cancelled.clone())));
     assert_eq!(ar.metadata()[10].status, Status::Cancelled);
     assert_eq!(ar.cancel("again"), 0);
+    // Results settle before the engine has heard of it.
+    eventually("what was sent ahead is taken back", || rc.queue_status().get().unwrap().engines[0].outstanding == 1);
     GATE.open();
     eventually("the engine is free", || rc.queue_status().get().unwrap().engines[0].outstanding == 0);
     assert_eq!(RAN.get(), 11, "what had not started does not run");
@@ -301,6 +303,7 @@ fn a_piece_that_runs_is_cancelled_between_two_items() {
     assert_eq!(ar.progress(), 0, "what ran is reported with its piece");
     assert_eq!(ar.cancel("enough"), 250);
     assert!(ar.results().unwrap().iter().all(|result| matches!(result, Err(TaskError::Cancelled { .. }))));
+    eventually("the rest is taken back", || rc.queue_status().get().unwrap().engines[0].outstanding == 4);
     GATE.open();
     eventually("the engine is free", || rc.queue_status().get().unwrap().engines[0].outstanding == 0);
     assert_eq!(RAN.get(), 4);
