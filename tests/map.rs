@@ -266,7 +266,7 @@ fn cancelling_settles_the_rest_and_keeps_what_is_done() {
     let (_cluster, rc) = cluster(1);
     let view = rc.load_balanced().with().chunksize(1);
     let ar = view.map(waits_at_ten, 0..10_000);
-    eventually("ten are done", || ar.progress() == 10);
+    eventually("ten are done, and the next runs", || ar.progress() == 10 && RAN.get() == 11);
     assert_eq!(ar.cancel("enough"), 9_990);
     // At once, although one still runs.
     let results = ar.results().unwrap();

@@ -58,7 +58,7 @@ fn of_engines() -> Vec<Message> {
     let to = [
         ToEngine::Joined(EngineId(3)),
         ToEngine::Run(vec![call(inline(b"\x01\0\0\0\x07\x01\0\0\0\x08")), call(beside())]),
-        ToEngine::Revoke(vec![ID, ID.plus(1)]),
+        ToEngine::Revoke { tasks: vec![ID, ID.plus(1)], after: 3 },
         ToEngine::Recall,
         ToEngine::Stop,
     ];

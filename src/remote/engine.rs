@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
+use super::early::Early;
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
 use super::{Departure, STOPPED};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
@@ -53,6 +54,7 @@ pub(crate) struct Desk {
     speaker: Speaker,
     departure: Departure,
     departing: Option<Departing>,
+    early: Early,
 }
 
 impl Desk {
@@ -69,7 +71,7 @@ impl Desk {
             patience,
             witness,
         };
-        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None }
+        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None, early: Early::default() }
     }
 
     /// Runs what the controller sends over this connection; returns why that has ended. In a session that lasts it may go
@@ -106,11 +108,18 @@ impl Desk {
             (ToEngine::Run(calls), Some(_)) if self.departure.is_told() => {
                 self.speaker.say_or_end(Lane::Bulk, encode(&back(&calls), Vec::new()));
             }
-            (ToEngine::Run(calls), Some(engine)) => {
+            (ToEngine::Run(mut calls), Some(engine)) => {
+                let revoked = self.early.on_run(&mut calls);
+                if !revoked.is_empty() {
+                    self.speaker.say_or_end(Lane::Bulk, encode(&back(&revoked), Vec::new()));
+                }
                 let batch: Result<Vec<_>, _> = calls.into_iter().map(|call| assignment(call, &message)).collect();
                 engine.do_send(Run { batch: batch? });
             }
-            (ToEngine::Revoke(tasks), Some(engine)) => engine.do_send(Revoke { tasks, manner: Manner::Ask }),
+            (ToEngine::Revoke { tasks, after }, Some(engine)) => {
+                self.early.on_revoked(&tasks, after);
+                engine.do_send(Revoke { tasks, manner: Manner::Ask });
+            }
             (ToEngine::Recall, Some(engine)) => engine.do_send(Recall),
             (ToEngine::Stop, Some(engine)) => {
                 engine.do_send(StopEngine);

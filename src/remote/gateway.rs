@@ -34,6 +34,8 @@ use crate::wire::session::Speaker;
 pub(crate) struct Gateway {
     id: Option<EngineId>,
     sent: Sent,
+    /// How many messages with calls have been said.
+    runs: u64,
     parts: GatewayParts,
     /// How many more tasks it may be sent, if that is bounded.
     left: Option<u32>,
@@ -80,8 +82,8 @@ impl Gateway {
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
         let left = parts.tasks_max;
-        let gateway =
-            Self { id: None, sent: Sent::default(), parts, left, lost: None, joining: Some(tell), is_leaving: false };
+        let sent = Sent::default();
+        let gateway = Self { id: None, sent, runs: 0, parts, left, lost: None, joining: Some(tell), is_leaving: false };
         (gateway.start(), told)
     }
 
@@ -89,9 +91,10 @@ impl Gateway {
         self.parts.speaker.say_or_end(lane, encode(what, buffers));
     }
 
-    fn say_run(&self, parcel: Parcel<Call>) {
+    fn say_run(&mut self, parcel: Parcel<Call>) {
         let Parcel { items, buffers, .. } = parcel;
         if !items.is_empty() {
+            self.runs += 1;
             self.say(Lane::Bulk, &ToEngine::Run(items), buffers);
         }
     }
@@ -339,7 +342,9 @@ impl Handler<Revoke> for Gateway {
 
     fn handle(&mut self, msg: Revoke, ctx: &mut Context<Self>) {
         match msg.manner {
-            Manner::Ask => self.say(Lane::Control, &ToEngine::Revoke(msg.tasks), Vec::new()),
+            Manner::Ask => {
+                self.say(Lane::Control, &ToEngine::Revoke { tasks: msg.tasks, after: self.runs }, Vec::new());
+            }
             Manner::Force => self.end_by_force(msg.tasks, ctx),
         }
     }

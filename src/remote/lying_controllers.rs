@@ -134,7 +134,7 @@ const LIES: &[Lie] = &[
     ("to no question", |_| says(&ToClient::Answer(u64::MAX, Err(Refusal::Stopped)))),
     ("1000000 engines", |_| says(&ToClient::Engines((0..1_000_000).rev().map(EngineId).collect()))),
     ("65537 engines", |_| (0..1 << 17).flat_map(|id| says(&ToClient::Joined(EngineId(id)))).collect()),
-    ("a message of", |_| vec![encode(&ToEngine::Revoke(Vec::new()), Vec::new())]),
+    ("a message of", |_| vec![encode(&ToEngine::Revoke { tasks: Vec::new(), after: 1 << 40 }, Vec::new())]),
     ("a message of", |_| vec![Message { header: Bytes::from_static(&[0xff; 40]), buffers: Vec::new() }]),
     ("a message of", |_| vec![Message { header: Bytes::new(), buffers: Vec::new() }]),
     ("a message of", |call| {

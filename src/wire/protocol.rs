@@ -15,8 +15,14 @@ pub enum ToEngine {
     Joined(EngineId),
     /// Run these, in this order.
     Run(Vec<Call>),
-    /// Nobody waits for these any more.
-    Revoke(Vec<TaskId>),
+    /// Nobody waits for these any more. It overtakes calls, so that it is heard of what runs; those among these calls that have not
+    /// come yet are not to start when they do.
+    Revoke {
+        /// The tasks, each the first of what was sent with it.
+        tasks: Vec<TaskId>,
+        /// How many messages with calls were said before this.
+        after: u64,
+    },
     /// Hand back what has not started.
     Recall,
     /// Hand back what has not started, and end after what runs.

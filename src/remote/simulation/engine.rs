@@ -15,7 +15,8 @@ use crate::attempt;
 use crate::ledger::Assignment;
 use crate::messages::Completion;
 use crate::registry::Registry;
-use crate::remote::engine::{assignment, end};
+use crate::remote::early::Early;
+use crate::remote::engine::{self, assignment, end};
 use crate::remote::{Mark, STOPPED};
 use crate::task::{EngineId, Payload, Span, TaskContext, Value};
 use crate::wire::frame::{Lane, Message};
@@ -67,7 +68,7 @@ pub(crate) async fn work(
     mut told: UnboundedReceiver<(ToEngine, Message)>,
 ) {
     let registry = Registry::auto().expect("no task is there twice");
-    let (mut tray, mut id) = (VecDeque::<Assignment>::new(), EngineId(0));
+    let (mut tray, mut early, mut id) = (VecDeque::<Assignment>::new(), Early::default(), EngineId(0));
     let say = |what: &FromEngine, buffers| drop(speaker.say(Lane::Bulk, encode(what, buffers)));
     let back = |tasks: Vec<Assignment>| {
         let span = |task: &Assignment| (Span { first: task.id, count: task.payload.count() }, task.attempt);
@@ -97,10 +98,15 @@ pub(crate) async fn work(
         };
         match next {
             Some((ToEngine::Joined(given), _)) => id = given,
-            Some((ToEngine::Run(calls), message)) => {
+            Some((ToEngine::Run(mut calls), message)) => {
+                let revoked = early.on_run(&mut calls);
+                if !revoked.is_empty() {
+                    say(&engine::back(&revoked), Vec::new());
+                }
                 tray.extend(calls.into_iter().map(|call| assignment(call, &message).expect("it is whole")));
             }
-            Some((ToEngine::Revoke(tasks), _)) => {
+            Some((ToEngine::Revoke { tasks, after }, _)) => {
+                early.on_revoked(&tasks, after);
                 let (gone, left): (VecDeque<_>, VecDeque<_>) =
                     tray.drain(..).partition(|task: &Assignment| tasks.contains(&task.id));
                 tray = left;
