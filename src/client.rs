@@ -11,6 +11,8 @@ use crate::actors::{Asked, Questions, ask};
 use crate::async_result::Reply;
 use crate::engine_events::EngineEvents;
 use crate::error::{Coded, Error, TaskError};
+#[cfg(all(unix, feature = "remote"))]
+use crate::host::{LeaveHosts, RunOnHosts};
 use crate::ledger::QueueStatus;
 use crate::messages::{
     AwaitSettled, EngineEvent, FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe,
@@ -282,6 +284,27 @@ impl Client {
     /// The engines' threads end with the [`Cluster`](crate::Cluster).
     pub fn shutdown(&self, pending: Pending) -> Reply<()> {
         self.ask(|questions| &questions.stop, Stop { pending })
+    }
+
+    /// Asks that a program is run on hosts.
+    ///
+    /// # Errors
+    /// [`Error::Launch`] if the cluster is of this process.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn ask_hosts(&self, message: RunOnHosts) -> Result<Reply<(u64, Vec<EngineId>)>, Error> {
+        let problem = "the client's cluster is of this process; call cluster.launch(Hosts::any(), n)";
+        let of_here = || Error::Launch { by: "hosts".into(), problem: problem.into() };
+        let run = self.link.questions().run_on_hosts.as_ref().ok_or_else(of_here)?;
+        let (told, link) = (ask(run, message), self.link.clone());
+        Ok(Reply::new(async move { told.await.map_err(|_| link.gone())? }))
+    }
+
+    /// Asks that engines on hosts are ended.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn leave_hosts(&self, launch: u64) -> Reply<()> {
+        let told = self.link.questions().leave_hosts.as_ref().map(|leave| ask(leave, LeaveHosts { launch }));
+        let link = self.link.clone();
+        Reply::new(async move { told.ok_or(Error::ClusterStopped)?.await.map_err(|_| link.gone()) })
     }
 
     fn ask<M>(&self, to: impl FnOnce(&Questions) -> &Recipient<Asked<M>>, message: M) -> Reply<M::Result>

@@ -61,6 +61,8 @@ pub struct ClusterBuilder {
     processes: usize,
     /// It is meant to have none of these.
     is_empty: bool,
+    #[cfg(all(unix, feature = "remote"))]
+    hosts: Option<(usize, crate::Listen)>,
     children: Children,
     limits: Limits,
     registry: Option<Registry>,
@@ -99,6 +101,28 @@ impl Cluster {
     #[cfg(all(unix, feature = "remote"))]
     pub fn without_engines() -> ClusterBuilder {
         ClusterBuilder { is_empty: true, ..ClusterBuilder::default() }
+    }
+
+    /// Describes a cluster of `n` engines on [hosts](crate::Host): machines that run this very program, which is shipped to them.
+    ///
+    /// The cluster listens as it is told, and hosts dial with the file that it writes for engines; so an address that stays the same, and a
+    /// directory that stays, let the same hosts serve one run of a program after the other. Hosts with enough room are waited for
+    /// as [`launchers::Hosts`](crate::launchers::Hosts) does.
+    ///
+    /// ```no_run
+    /// use callboard::{Listen, prelude::*};
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// fn main() -> Result<(), callboard::Error> {
+    ///     callboard::init();
+    ///     let cluster = Cluster::hosts(8, Listen::at("10.0.0.7:4700").directory("run")).start()?;
+    ///     assert_eq!(cluster.client().load_balanced().apply(square(7)).get()?, 49);
+    ///     Ok(())
+    /// }
+    /// ```
+    #[cfg(all(unix, feature = "remote"))]
+    pub fn hosts(n: usize, listen: crate::Listen) -> ClusterBuilder {
+        ClusterBuilder { hosts: Some((n, listen)), is_empty: true, ..ClusterBuilder::default() }
     }
 
     /// Returns a client of the cluster.
@@ -385,7 +409,13 @@ impl ClusterBuilder {
         };
         let controller = Controller::start(plan)?;
         let (client, addresses) = (Client::new(controller.link.clone()), controller.addresses.clone());
-        Ok(Cluster { client, addresses, controller: Some(controller) })
+        let cluster = Cluster { client, addresses, controller: Some(controller) };
+        #[cfg(all(unix, feature = "remote"))]
+        if let Some((n, listen)) = self.hosts {
+            cluster.listen(listen)?;
+            cluster.launch(crate::launchers::Hosts::any(), n)?.until_the_cluster_ends()?;
+        }
+        Ok(cluster)
     }
 }
 

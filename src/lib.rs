@@ -129,6 +129,8 @@ mod process;
 mod net;
 #[cfg(all(unix, feature = "remote"))]
 pub mod launchers;
+#[cfg(feature = "remote")]
+mod host;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;
@@ -146,6 +148,8 @@ pub use controller::Addresses;
 pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
 pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
+#[cfg(all(unix, feature = "remote"))]
+pub use host::{Host, OnHosts};
 pub use ledger::{EngineStatus, Policy, QueueStatus};
 pub use limits::Limits;
 pub use messages::{EngineEvent, Pending, TaskDone};
@@ -198,6 +202,9 @@ mod pages {
     #[cfg(feature = "remote")]
     #[doc = include_str!("../docs/launchers.md")]
     mod launchers {}
+    #[cfg(feature = "remote")]
+    #[doc = include_str!("../docs/hosts.md")]
+    mod hosts {}
     #[cfg(feature = "cli")]
     #[doc = include_str!("../docs/command_line.md")]
     mod command_line {}

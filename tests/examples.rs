@@ -95,6 +95,21 @@ fn launchers() {
     assert!((0..3).all(|n| lines[2 + n].starts_with(&format!("process {n} has printed"))), "{out}");
 }
 
+#[cfg(all(target_os = "linux", feature = "remote"))]
+#[test]
+fn hosts() {
+    let ways = "[(19, 9), (118, 97), (178, 871), (261, 6171)]";
+    check(
+        "09_hosts",
+        &[
+            ways,
+            "the first time it ran what was shipped: true, 1 program is kept",
+            ways,
+            "the second time it ran what was shipped: true, 1 program is kept",
+        ],
+    );
+}
+
 #[cfg(all(unix, feature = "remote"))]
 #[test]
 fn over_the_network() {

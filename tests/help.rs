@@ -20,6 +20,7 @@ fn each_command_teaches_itself_with_examples() {
         "status",
         "controller",
         "engine",
+        "host",
         "bench",
         "completions",
     ];

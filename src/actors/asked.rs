@@ -8,6 +8,8 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{ResultStore, Scheduler};
+#[cfg(all(unix, feature = "remote"))]
+use crate::host::{LeaveHosts, RunOnHosts};
 use crate::messages::{
     AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, PurgeClient, Stop, Subscribe, TakeIn,
 };
@@ -57,6 +59,12 @@ pub(crate) struct Questions {
     /// Asked for a client elsewhere.
     #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "there are no clients elsewhere"))]
     pub(crate) purge_client: Recipient<Asked<PurgeClient>>,
+    /// Of a controller elsewhere.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) run_on_hosts: Option<Recipient<Asked<RunOnHosts>>>,
+    /// The same.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) leave_hosts: Option<Recipient<Asked<LeaveHosts>>>,
 }
 
 impl Questions {
@@ -73,6 +81,10 @@ impl Questions {
             fetch: store.clone().recipient(),
             purge: store.clone().recipient(),
             purge_client: store.clone().recipient(),
+            #[cfg(all(unix, feature = "remote"))]
+            run_on_hosts: None,
+            #[cfg(all(unix, feature = "remote"))]
+            leave_hosts: None,
         }
     }
 }

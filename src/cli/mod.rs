@@ -14,6 +14,7 @@ mod cluster;
 mod status;
 mod controller;
 mod engine;
+mod host;
 mod bench;
 mod completions;
 
@@ -45,6 +46,8 @@ enum Command {
     Controller(controller::Args),
     /// Be an engine of the cluster whose connection file this is
     Engine(engine::Args),
+    /// Run the programs that are shipped to this machine, as engines of the cluster whose connection file this is
+    Host(host::Args),
     /// Measure callboard on this machine, beside other ways to run a task
     Bench(bench::Args),
     /// Print what completes this command in a shell
@@ -62,6 +65,8 @@ Examples:
   {program} controller --listen 10.0.0.7:4700 --directory run
                                              a controller for engines and clients on other machines
   {program} engine callboard-engine.json     one of its engines
+  {program} host --allow-programs callboard-engine.json
+                                             this machine for programs that are shipped to it
   {program} bench --quick                    what a task costs here (some twenty seconds)
   {program} help cluster start               more about one of them
 
@@ -118,6 +123,7 @@ fn run(command: Command, program: &Program, logging: &log::Logging) -> Result<()
         Command::Status(args) => status::status(&args, program),
         Command::Controller(args) => controller::control(args, program, logging),
         Command::Engine(args) => engine::be_engine(args),
+        Command::Host(args) => host::be_host(args),
         Command::Bench(args) => bench::bench(&args).map_err(Failure::Error),
         Command::BenchChild(args) => bench::child(&args).map_err(Failure::Error),
         Command::Completions(args) => completions::print(&args, program.name(Cli::command()), program),
@@ -128,7 +134,7 @@ impl Command {
     /// Returns whether it goes on until it is ended, and so tells what happens meanwhile.
     fn stays(&self) -> bool {
         match self {
-            Self::Controller(_) | Self::Engine(_) => true,
+            Self::Controller(_) | Self::Engine(_) | Self::Host(_) => true,
             Self::Cluster(command) => command.stays(),
             _ => false,
         }

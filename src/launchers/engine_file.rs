@@ -1,10 +1,12 @@
 //! The connection file of the engines of one launch: as text, or as a file for as long as they are there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::error::Error;
+use crate::host::Hosts;
 use crate::net::ConnectionFile;
 use crate::wire::handshake::Role;
 
@@ -18,11 +20,13 @@ pub struct EngineFile {
     file: ConnectionFile,
     path: PathBuf,
     is_written: Mutex<bool>,
+    number: u64,
+    hosts: Arc<Hosts>,
 }
 
 impl EngineFile {
     /// Makes the file of a launch, of that with which any engine joins. It is written beside that, if it is.
-    pub(super) fn of(cluster: Option<PathBuf>, number: u64) -> Result<Self, Error> {
+    pub(super) fn of(cluster: Option<PathBuf>, number: u64, hosts: Arc<Hosts>) -> Result<Self, Error> {
         let problem = "it does not listen; call cluster.listen(..) before, at an address that engines reach";
         let cluster = cluster.ok_or_else(|| Error::Launch { by: "the cluster".into(), problem: problem.into() })?;
         let file = ConnectionFile::read(&cluster, Role::Engine)?;
@@ -35,11 +39,11 @@ impl EngineFile {
                 path: path.clone(),
                 problem: format!("it cannot be written: {error}").into(),
             };
-            Ok::<_, Error>(serde_json::to_string(file).map_err(problem)? + "\n")
+            file.text().map_err(problem)
         };
         let (leashed, free) = (file.for_launch(number, true), file.for_launch(number, false));
         let (leashed, text) = (text(&leashed)?, text(&free)?);
-        Ok(Self { leashed, text, file: free, path, is_written: Mutex::new(false) })
+        Ok(Self { leashed, text, file: free, path, is_written: Mutex::new(false), number, hosts })
     }
 
     /// Returns what an engine is to get on its standard input, which is then kept open: its end tells the engine to leave.
@@ -73,6 +77,16 @@ impl EngineFile {
     /// Returns a name that no other launch has.
     pub fn stem(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("callboard-launch")
+    }
+
+    /// Returns the number of the launch, which its engines tell.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the hosts that have come to the cluster.
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// Removes the file, if it was written.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::launcher::{JobOutput, JobState};
 use super::launches::{LOOK, Launch, Launches};
-use crate::async_result::{Reply, may_block};
+use crate::async_result::{Reply, block_on, may_block};
 use crate::error::Error;
 use crate::task::EngineId;
 
@@ -80,6 +80,13 @@ impl Launched {
     /// Returns the name and the state of each process or job that was launched.
     pub fn states(&self) -> Vec<(String, JobState)> {
         self.launch.jobs().iter().map(|job| (job.name(), job.state())).collect()
+    }
+
+    /// Waits until all have joined, and leaves them to their cluster, with which they end.
+    pub(crate) fn until_the_cluster_ends(self) -> Result<(), Error> {
+        block_on(self.joined(), None).ok_or(Error::ClusterStopped)??;
+        self.is_ending.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Returns what each has printed, the last 64 KiB of each stream, in the order of [`states`](Self::states).

@@ -70,7 +70,7 @@ impl Launches {
             return Err(Error::Zero { what: "the number of engines" });
         }
         let (number, arrivals) = (drawn(), self.network.arrivals());
-        let file = EngineFile::of(self.network.engine_file(), number)?;
+        let file = EngineFile::of(self.network.engine_file(), number, self.network.hosts())?;
         arrivals.expect(number);
         let jobs = launcher.launch(&file, n).inspect_err(|_| arrivals.forget(number))?;
         let (parts, is_ended) = (self.parts.clone(), Mutex::new(false));

@@ -44,7 +44,14 @@ impl Launcher for Local {
         let argv = self.program.argv()?;
         let start = |number| {
             let name = format!("process {number}");
-            ProcessJob::start(Start { name, argv: &argv, stdin: Some(file.leashed()), engines: 1, hints: &[] })
+            ProcessJob::start(Start {
+                name,
+                argv: &argv,
+                folder: None,
+                stdin: Some(file.leashed()),
+                engines: 1,
+                hints: &[],
+            })
         };
         (0..n).map(|number| Ok(Box::new(start(number)?) as Box<dyn LaunchedJob>)).collect()
     }

@@ -28,11 +28,15 @@ mod quote;
 mod slurm;
 mod slurm_queue;
 mod mpi;
+mod hosts;
 
 pub(crate) use launches::Launches;
+pub(crate) use process::{ProcessJob, Start};
 pub(crate) use program::DIAL_ARGUMENT;
+pub(crate) use tail::KEPT_BYTES_MAX;
 
 pub use engine_file::EngineFile;
+pub use hosts::Hosts;
 pub use launched::Launched;
 pub use launcher::{JobOutput, JobState, LaunchedJob, Launcher};
 pub use local::Local;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,19 +21,21 @@ use super::tail::Tail;
 use crate::error::Error;
 
 /// What is to be started.
-pub(super) struct Start<'a> {
+pub(crate) struct Start<'a> {
     /// What it is, in words.
-    pub(super) name: String,
-    pub(super) argv: &'a [OsString],
+    pub(crate) name: String,
+    pub(crate) argv: &'a [OsString],
+    /// Where it runs, if not where we do.
+    pub(crate) folder: Option<&'a Path>,
     /// What it gets on its standard input, which is then kept open; nothing, if `None`.
-    pub(super) stdin: Option<&'a str>,
-    pub(super) engines: usize,
+    pub(crate) stdin: Option<&'a str>,
+    pub(crate) engines: usize,
     /// What to do where it ends with one of these codes.
-    pub(super) hints: &'static [(i32, &'static str)],
+    pub(crate) hints: &'static [(i32, &'static str)],
 }
 
 /// A process that was started, in a group of its own. Dropping it kills the group.
-pub(super) struct ProcessJob {
+pub(crate) struct ProcessJob {
     name: String,
     engines: usize,
     watched: Arc<Watched>,
@@ -55,8 +58,8 @@ impl ProcessJob {
     ///
     /// # Errors
     /// [`Error::Launch`] if there is no such program, or no process to be had.
-    pub(super) fn start(start: Start<'_>) -> Result<Self, Error> {
-        let Start { name, argv, stdin, engines, hints } = start;
+    pub(crate) fn start(start: Start<'_>) -> Result<Self, Error> {
+        let Start { name, argv, folder, stdin, engines, hints } = start;
         let failed = |error: io::Error| {
             let program = argv.first().map(|program| program.display().to_string()).unwrap_or_default();
             let problem = match error.kind() {
@@ -67,7 +70,7 @@ impl ProcessJob {
             };
             Error::Launch { by: name.as_str().into(), problem: problem.into() }
         };
-        let (child, watched, reading) = spawn(argv, stdin).map_err(failed)?;
+        let (child, watched, reading) = spawn(argv, folder, stdin).map_err(failed)?;
         let (watching, end) = (watched.clone(), move |status| told(status, hints));
         let wait = move || watching.wait(child, reading, end);
         thread::Builder::new().name("cb-launched".into()).spawn(wait).map_err(failed)?;
@@ -76,13 +79,16 @@ impl ProcessJob {
 }
 
 /// Starts a process and the thread that reads what it prints; that ends when what it returns is dropped.
-fn spawn(argv: &[OsString], stdin: Option<&str>) -> io::Result<(Child, Arc<Watched>, Reading)> {
+fn spawn(argv: &[OsString], folder: Option<&Path>, stdin: Option<&str>) -> io::Result<(Child, Arc<Watched>, Reading)> {
     let [program, args @ ..] = argv else { return Err(io::ErrorKind::NotFound.into()) };
     let ((stdout, stdout_end), (stderr, stderr_end), (is_over, end)) = (io::pipe()?, io::pipe()?, io::pipe()?);
     let mut command = Command::new(program);
     let input = if stdin.is_some() { Stdio::piped() } else { Stdio::null() };
     command.args(args).stdin(input).stdout(stdout_end).stderr(stderr_end).process_group(0);
-    let mut child = command.spawn()?;
+    if let Some(folder) = folder {
+        command.current_dir(folder);
+    }
+    let mut child = spawn_when_written(&mut command)?;
     // Our ends of what it prints go with the command.
     drop(command);
     let mut leash = child.stdin.take();
@@ -108,6 +114,18 @@ fn spawn(argv: &[OsString], stdin: Option<&str>) -> io::Result<(Child, Arc<Watch
             Err(error)
         }
     }
+}
+
+/// Starts a program that was written a moment ago: another thread may have started another meanwhile, and that has the file open for
+/// writing until it is itself.
+fn spawn_when_written(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..100 {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => thread::sleep(LOOK),
+            other => return other,
+        }
+    }
+    command.spawn()
 }
 
 /// The thread that reads what a process prints.

@@ -72,7 +72,14 @@ impl Slurm {
         argv.extend(["--kill-on-bad-exit=0", "--wait=0"].map(OsString::from));
         argv.extend(self.args.iter().cloned());
         argv.extend(self.program.argv()?);
-        let start = Start { name: "srun".into(), argv: &argv, stdin: Some(file.leashed()), engines: n, hints: &[] };
+        let start = Start {
+            name: "srun".into(),
+            argv: &argv,
+            folder: None,
+            stdin: Some(file.leashed()),
+            engines: n,
+            hints: &[],
+        };
         Ok(vec![Box::new(ProcessJob::start(start)?)])
     }
 

@@ -1,7 +1,7 @@
 //! The last part of what is printed without end.
 
 /// How much is kept, in bytes.
-pub(super) const KEPT_BYTES_MAX: usize = 64 << 10;
+pub(crate) const KEPT_BYTES_MAX: usize = 64 << 10;
 
 /// Keeps the last part.
 #[derive(Debug, Default)]

@@ -150,7 +150,7 @@ impl Launcher for Template {
             let name = if host.is_empty() { command.clone() } else { format!("{command} {host}") };
             for _ in 0..commands {
                 let stdin = if path.is_none() { Some(file.leashed()) } else { None };
-                let start = Start { name: name.clone(), argv: &argv, stdin, engines, hints: self.hints };
+                let start = Start { name: name.clone(), argv: &argv, folder: None, stdin, engines, hints: self.hints };
                 jobs.push(Box::new(ProcessJob::start(start)?));
             }
         }

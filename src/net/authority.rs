@@ -57,7 +57,7 @@ impl Authority {
         params.distinguished_name = DistinguishedName::new();
         params.extended_key_usages = vec![match role {
             Role::Controller => ExtendedKeyUsagePurpose::ServerAuth,
-            Role::Engine | Role::Client => ExtendedKeyUsagePurpose::ClientAuth,
+            Role::Engine | Role::Client | Role::Host => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         (params.not_before, params.not_after) = validity(expires.min(self.expires));
@@ -83,7 +83,7 @@ impl Authority {
 pub(super) fn name_of(role: Role, cluster: u64) -> String {
     let role = match role {
         Role::Controller => "controller",
-        Role::Engine => "engine",
+        Role::Engine | Role::Host => "engine",
         Role::Client => "client",
     };
     format!("{role}.{cluster:016x}.callboard")

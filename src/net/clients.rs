@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::held::HeldSessions;
 use super::network::Connection;
 use super::peers::Peers;
-use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye};
+use crate::remote::{ClientProxy, ClientProxyParts, Gone, Goodbye, HostParts};
 use crate::wire::handshake::Role;
 use crate::wire::opening::Opening;
 use crate::wire::session::{SessionLimits, Speaker};
@@ -38,7 +38,8 @@ impl Peers {
         tracing::info!(%peer, client = number, session = %opening.id(), "a client has connected");
         let _number = clients.take(client, opening.session, &speaker, held);
         let (link, registry) = (link.clone(), parts.registry.clone());
-        let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker };
+        let hosts = HostParts { hosts: self.hosts.clone(), arrivals: self.arrivals.clone() };
+        let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker, hosts };
         let proxy = ClientProxy::start_for(client, parts);
         let (mut over, told) = (ending.subscribe(), proxy.clone());
         let telling = actix::spawn(async move {

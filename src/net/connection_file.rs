@@ -85,6 +85,11 @@ impl ConnectionFile {
         Self { launch: Some(Launch { number, is_leashed }), ..self.clone() }
     }
 
+    /// Returns what is in the file, in one line: what goes to an engine's standard input.
+    pub(crate) fn text(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(|text| text + "\n")
+    }
+
     /// Returns for how long it counts from now on.
     pub(crate) fn left(&self) -> Duration {
         Duration::from_secs(self.expires_unix_s.saturating_sub(unix_s(SystemTime::now())))
@@ -132,7 +137,7 @@ impl ConnectionFile {
             let problem = "the moment at which it expires is beyond the year 9999, and no controller has written that";
             return Err(match role {
                 Role::Controller => format!("{problem}; listen in another directory, or put back what was there"),
-                Role::Engine | Role::Client => format!("{problem}; copy it from the controller again"),
+                Role::Engine | Role::Client | Role::Host => format!("{problem}; copy it from the controller again"),
             });
         }
         // A controller makes new files when its own has expired.
@@ -198,7 +203,7 @@ fn read_private(path: &Path, role: Role) -> Result<String, String> {
             let problem = format!("it belongs to user {theirs}, who has the key in it, and this is user {ours}");
             return Err(match role {
                 Role::Controller => format!("{problem}; listen in a directory that only {ours} writes to"),
-                Role::Engine | Role::Client => format!("{problem}; take a copy that belongs to {ours}"),
+                Role::Engine | Role::Client | Role::Host => format!("{problem}; take a copy that belongs to {ours}"),
             });
         }
         let mode = metadata.permissions().mode() & 0o777;

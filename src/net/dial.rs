@@ -10,14 +10,14 @@ use actix::System;
 use tokio::time::{Instant, sleep};
 
 use super::connection_file::ConnectionFile;
-use super::stay::stay;
+use super::stay::{Serve, stay};
 use super::tls;
 use super::told::Told;
 use super::way::{Connection, Failed, Tcp, Way};
 use crate::error::Error;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
-use crate::remote::{Desk, NOT_RESUMED, Serving};
+use crate::remote::{Departure, Desk, NOT_RESUMED, Serving};
 use crate::task::TaskTable;
 use crate::wire::handshake::{self, HandshakeError, Hello, Role};
 use crate::wire::opening::{Known, Opening, SessionId, open};
@@ -161,10 +161,25 @@ impl Dial {
 }
 
 impl Dial {
+    /// Is a host, until the cluster ends or it is told to leave. `new` makes what serves in a session, of the connection file of
+    /// which those of its engines are made.
+    pub(crate) fn run_host<S: Serve>(
+        self,
+        new: impl Fn(Speaker, Departure, &ConnectionFile) -> S,
+    ) -> Result<(), Error> {
+        let told = Told::watch(self.leave);
+        let (finish, file) = (self.finish, ConnectionFile::read(&self.file, Role::Engine)?);
+        let dialler = self.dialler(Role::Host, std::process::id().into(), &Registry::new())?;
+        System::new().block_on(async {
+            let _listening = told.when_terminated();
+            stay(&dialler, finish, &told.departure(), |speaker| new(speaker, told.departure(), &file)).await
+        })
+    }
+
     /// Reads the file, and says who dials.
     pub(super) fn dialler(self, role: Role, incarnation: u64, registry: &Registry) -> Result<Dialler, Error> {
         let Self { file: path, search, .. } = self;
-        let file = ConnectionFile::read(&path, role)?;
+        let file = ConnectionFile::read(&path, role.certified())?;
         let (incarnation, is_leashed) = match (role, &file.launch) {
             (Role::Engine, Some(launch)) => (launch.number, launch.is_leashed),
             _ => (incarnation, false),
@@ -198,6 +213,9 @@ pub(super) struct Backoff {
 
 /// How often it is told.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// The longest wait of a host and how often it is told there: its cluster is there when a program runs, and is then to find it soon.
+const HOST_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 
 impl Backoff {
     pub(super) fn from_now() -> Self {
@@ -233,14 +251,20 @@ impl Backoff {
     async fn pause<W: Way>(&mut self, dialler: &Dialler<W>, reason: String) -> Result<(), Error> {
         // Many that lost one controller do not come back all at once.
         let wait = self.wait.mul_f64(0.8 + 0.4 * (dialler.way.draw() % 1_000) as f64 / 1_000.0);
-        self.wait = (self.wait * 2).min(BACKOFF[1]);
+        let (longest, told_every) = match dialler.hello.role {
+            Role::Host => HOST_PAUSES,
+            _ => (BACKOFF[1], TOLD_EVERY),
+        };
+        self.wait = (self.wait * 2).min(longest);
         let waited = self.since.elapsed();
         let Some(left) = dialler.search.checked_sub(waited).filter(|left| !left.is_zero()) else {
             return Err(Error::Unreachable { address: dialler.address.as_str().into(), waited, reason: reason.into() });
         };
-        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+        if self.told.is_none_or(|told| told.elapsed() >= told_every) {
             self.told = Some(Instant::now());
-            tracing::warn!(address = dialler.address, reason, search = ?dialler.search, "no controller is found; it is looked for");
+            // A host looks for it without end.
+            let search = (dialler.search < Duration::MAX).then_some(dialler.search);
+            tracing::warn!(address = dialler.address, reason, ?search, "no controller is found; it is looked for");
         }
         sleep(wait.min(left)).await;
         Ok(())

@@ -33,6 +33,8 @@ pub(crate) use home::{ClusterName, Home, Take};
 #[cfg(feature = "cli")]
 pub(crate) use listen::CLIENT_FILE;
 pub(crate) use network::Network;
+pub(crate) use stay::Serve;
+pub(crate) use way::Connection;
 
 pub use dial::{Dial, run_engine};
 pub use listen::{Listen, Listening};

@@ -22,6 +22,7 @@ use super::peers::Peers;
 use super::tls;
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
+use crate::host::Hosts;
 use crate::limits::HANDSHAKE_MS_MAX;
 use crate::task::{TaskTable, drawn};
 use crate::views::LinkParts;
@@ -82,6 +83,11 @@ impl Network {
         self.0.peers.arrivals.clone()
     }
 
+    /// Returns the hosts that are there.
+    pub(crate) fn hosts(&self) -> Arc<Hosts> {
+        self.0.peers.hosts.clone()
+    }
+
     /// Starts an arbiter of the controller's System: the present thread may have none.
     fn arbiter(&self) -> Result<Arbiter, Error> {
         let (tell, told) = mpsc::sync_channel(1);
@@ -135,9 +141,13 @@ impl Network {
         let (mut stream, roles): (Box<dyn Connection>, Vec<Role>) = match config {
             Some(config) => {
                 let (stream, role) = secured(stream, config, shared).await?;
-                (Box::new(stream), vec![role])
+                let mut roles = vec![role];
+                if role == Role::Engine {
+                    roles.push(Role::Host);
+                }
+                (Box::new(stream), roles)
             }
-            None => (Box::new(stream), vec![Role::Engine, Role::Client]),
+            None => (Box::new(stream), vec![Role::Engine, Role::Client, Role::Host]),
         };
         // Nobody comes to here who has no certificate; or nobody has one.
         stream.lift();

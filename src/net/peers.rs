@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::Addr;
+use actix::{Actor, Addr};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,8 +17,9 @@ use super::network::Connection;
 use super::vigil::Vigil;
 use crate::actors::{EngineParts, Scheduler};
 use crate::clock::Clock;
+use crate::host::{Attached, HostProxy, Hosts};
 use crate::ledger::EngineOffer;
-use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process};
+use crate::remote::{Begun, Fate, Gateway, GatewayParts, Lost, Process, STOPPED};
 use crate::task::TaskTable;
 use crate::views::LinkParts;
 use crate::wire::handshake::{Hello, Role};
@@ -37,6 +38,7 @@ pub(super) struct Peers {
     pub(super) held: HeldSessions,
     pub(super) vigil: Vigil,
     pub(super) arrivals: Arc<Arrivals>,
+    pub(super) hosts: Arc<Hosts>,
 }
 
 /// How many peers are spoken with.
@@ -83,6 +85,9 @@ const ENGINE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// The same where we stood still ourselves: it may have dialled in vain, and waits before it dials again.
 const ENGINE_WAIT_AWAKE: Duration = Duration::from_secs(10);
 
+/// How long a host that was lost may take to come back to what runs there.
+const HOST_WAIT: Duration = Duration::from_secs(10);
+
 /// How long engines and clients have to hear that the cluster ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -98,6 +103,7 @@ impl Peers {
             held: HeldSessions::default(),
             vigil: Vigil::new(Clock::SYSTEM),
             arrivals: Arc::default(),
+            hosts: Arc::default(),
         }
     }
 
@@ -124,6 +130,7 @@ impl Peers {
         }
         match hello.role {
             Role::Client => self.attend_client(stream, peer, hello.incarnation, opening).await,
+            Role::Host => self.attend_host(stream, peer, opening).await,
             _ => self.attend_engine(stream, peer, came, hello.incarnation, opening, tasks).await,
         }
     }
@@ -176,6 +183,26 @@ impl Peers {
             ending => format!("{ending} ({peer})").into(),
         };
         gateway.do_send(Lost { cause, unread: Vec::new() });
+    }
+
+    /// Speaks with a host from its first word to its last.
+    async fn attend_host(&self, stream: Box<dyn Connection>, peer: SocketAddr, opening: Opening) {
+        let speaker = Speaker::lasting(SessionLimits::LASTING);
+        let Some(mut session) = self.held.begin(Role::Host, opening, speaker.clone()) else { return };
+        tracing::info!(%peer, session = %opening.id(), "a host has come");
+        let host = Arc::new(Attached::new(speaker.clone()));
+        let (proxy, mut over) = (HostProxy(host.clone()).start(), self.ending.subscribe());
+        let telling = actix::spawn(async move {
+            if over.changed().await.is_ok() {
+                speaker.close(STOPPED);
+            }
+        });
+        self.hosts.attach(host.clone());
+        let ending = session.attend(stream, &proxy, |_| HOST_WAIT).await;
+        self.hosts.detach(&host);
+        telling.abort();
+        tracing::info!(%peer, %ending, session = %opening.id(), "a host has gone");
+        host.on_lost(&ending.to_string());
     }
 
     /// Has everybody hear that it is over.

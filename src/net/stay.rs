@@ -8,10 +8,11 @@ use super::dial::{Backoff, Dialler};
 use super::way::{Connection, Way};
 use crate::error::Error;
 use crate::remote::{Departure, Desk, NOT_RESUMED, STOPPED};
+use crate::wire::handshake::Role;
 use crate::wire::session::{Ending, SessionLimits, Speaker};
 
 /// What runs tasks, for one session. A simulation has one without threads.
-pub(super) trait Serve {
+pub(crate) trait Serve {
     /// Runs what the controller sends over this connection; returns why that has ended.
     async fn serve(&mut self, stream: Box<dyn Connection>) -> Ending;
 
@@ -103,6 +104,10 @@ async fn stay_with<W: Way, S: Serve>(
         tracing::info!(%ending, session = %id, "the connection to the controller has ended");
         match ending {
             Ending::Closed(_) => return Ok(()),
+            // A host waits for the next run of the cluster.
+            Ending::ClosedByPeer(reason) if &*reason == STOPPED && dialler.hello.role == Role::Host => {
+                backoff.begin_again(began.elapsed());
+            }
             Ending::ClosedByPeer(reason) if &*reason == STOPPED => return Ok(()),
             Ending::ClosedByPeer(reason) if &*reason != NOT_RESUMED => return Err(dialler.refused(reason)),
             _lost => backoff.begin_again(began.elapsed()),

@@ -37,7 +37,7 @@ pub(super) enum Failed {
 }
 
 /// A connection, with TLS or without.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for S {}
 

@@ -58,6 +58,7 @@ pub(super) async fn answered(question: Question, client: u64, to: Questions) -> 
         Question::Purge => done(ask(&to.purge_client, PurgeClient { client })).await,
         Question::Finish => done(ask(&to.stop, Stop { pending: Pending::Finish })).await,
         Question::CancelAll => done(ask(&to.stop, Stop { pending: Pending::Cancel })).await,
+        Question::RunOnHosts(_) | Question::LeaveHosts(_) => Err(refused("hosts are asked elsewhere")),
     }
 }
 

@@ -11,9 +11,9 @@ use crate::wire::session::{Credit, Ending, Heard, Speaker};
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Said {
-    pub(super) message: Message,
+    pub(crate) message: Message,
     /// Dropped when it has been dealt with.
-    pub(super) credit: Credit,
+    pub(crate) credit: Credit,
 }
 
 /// Has an actor hear what its peer says, until the session ends; returns how it ended.

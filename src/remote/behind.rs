@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::limits::{BEHIND_BYTES_MAX, QUESTIONS_MAX};
-use crate::wire::clients::Wish;
+use crate::wire::clients::{Question, Wish};
 
 /// They wait in the order in which they came.
 #[derive(Debug, Default)]
@@ -25,6 +25,7 @@ impl Behind {
     pub(super) fn put(&mut self, behind: u64, wish: Wish) -> Result<(), Box<str>> {
         let bytes = match &wish {
             Wish::Cancel { tasks, reason, .. } => size_of_val(&tasks[..]) + reason.len(),
+            Wish::Answer(_, Question::RunOnHosts(wanted)) => wanted.args.iter().map(|arg| arg.len() + 1).sum(),
             Wish::Answer(..) => 0,
         };
         if self.wishes.len() >= QUESTIONS_MAX || (self.bytes > 0 && self.bytes + bytes > BEHIND_BYTES_MAX) {

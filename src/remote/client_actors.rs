@@ -72,6 +72,8 @@ impl ClientActors {
             fetch: proxy.clone().recipient(),
             purge: proxy.clone().recipient(),
             purge_client: store.clone().recipient(),
+            run_on_hosts: Some(proxy.clone().recipient()),
+            leave_hosts: Some(proxy.clone().recipient()),
         };
         let cancel = proxy.clone().recipient();
         let callbacks_too = callbacks.clone();

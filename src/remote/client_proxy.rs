@@ -13,6 +13,7 @@ use super::answers::{answered, refused};
 use super::attend::Said;
 use super::behind::Behind;
 use super::claims::{Called, Claims};
+use super::on_hosts::{HostParts, OnHosts};
 use super::slowness::{Slowness, WAITING_BYTES_MAX};
 use super::trouble::{ns, put, told};
 use super::{Gone, STOPPED, TOO_SLOW};
@@ -24,7 +25,7 @@ use crate::messages::{Aftermath, Cancel, EngineEvent, Flow, Manner, Settle, Subm
 use crate::registry::Registry;
 use crate::task::{Outcome, Run, Span, TaskId};
 use crate::views::{LinkParts, weight_of};
-use crate::wire::clients::{self, FromClient, Settled, ToClient, Wish};
+use crate::wire::clients::{self, FromClient, Question, Settled, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Body, Parcel, decode, encode};
 use crate::wire::session::Speaker;
@@ -38,7 +39,7 @@ pub(crate) struct ClientProxy {
     submitted: u64,
     behind: Behind,
     /// How many questions are not answered.
-    questions: usize,
+    pub(super) questions: usize,
     /// How its tasks ended.
     settled: Arc<Told<Ended>>,
     slowness: Slowness,
@@ -46,6 +47,7 @@ pub(crate) struct ClientProxy {
     is_held: bool,
     /// It broke the protocol.
     has_lied: bool,
+    pub(super) on_hosts: OnHosts,
 }
 
 /// What it is made of.
@@ -57,6 +59,7 @@ pub(crate) struct ClientProxyParts {
     pub(crate) flow: Recipient<Flow>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) speaker: Speaker,
+    pub(crate) hosts: HostParts,
 }
 
 /// How tasks of the client ended.
@@ -96,7 +99,6 @@ impl ClientProxy {
     pub(crate) fn start_for(client: u64, parts: ClientProxyParts) -> Addr<Self> {
         let proxy = Self {
             client,
-            parts,
             claims: Claims::of(client),
             submitted: 0,
             behind: Behind::default(),
@@ -105,11 +107,13 @@ impl ClientProxy {
             slowness: Slowness::default(),
             is_held: false,
             has_lied: false,
+            on_hosts: OnHosts::new(parts.hosts.clone()),
+            parts,
         };
         proxy.start()
     }
 
-    fn say(&mut self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
+    pub(super) fn say(&mut self, lane: Lane, what: &ToClient, buffers: Vec<Bytes>) {
         let message = encode(what, buffers);
         if !self.cut_off_if_slow(message.bytes()) {
             self.parts.speaker.say_or_end(lane, message);
@@ -181,6 +185,7 @@ impl ClientProxy {
                 self.behind.put(submitted, wish)?;
                 self.catch_up(ctx)?;
             }
+            FromClient::Program(hash) => self.on_program(hash, message)?,
         }
         Ok(())
     }
@@ -217,6 +222,8 @@ impl ClientProxy {
                 Wish::Answer(number, _) if self.questions >= QUESTIONS_MAX => {
                     self.say_answer(number, Err(refused("too many of your questions wait already")), Vec::new());
                 }
+                Wish::Answer(number, Question::RunOnHosts(wanted)) => self.run_on_hosts(number, *wanted, ctx),
+                Wish::Answer(number, Question::LeaveHosts(launch)) => self.leave_hosts(number, launch, ctx),
                 Wish::Answer(number, question) => {
                     self.questions += 1;
                     let answer = answered(question, self.client, self.parts.link.questions.clone());
@@ -232,7 +239,12 @@ impl ClientProxy {
         Ok(())
     }
 
-    fn say_answer(&mut self, number: u64, answer: Result<clients::Answer, clients::Refusal>, buffers: Vec<Bytes>) {
+    pub(super) fn say_answer(
+        &mut self,
+        number: u64,
+        answer: Result<clients::Answer, clients::Refusal>,
+        buffers: Vec<Bytes>,
+    ) {
         // Whoever hears that tasks are settled finds them so.
         self.tell_settled();
         self.say(Lane::Bulk, &ToClient::Answer(number, answer), buffers);
@@ -363,6 +375,7 @@ impl Handler<Gone> for ClientProxy {
         if self.is_held {
             self.parts.flow.do_send(Flow::Released(self.client));
         }
+        self.on_hosts.end_all();
         ctx.stop();
     }
 }

@@ -126,6 +126,10 @@ impl ControllerProxy {
             }
             ToClient::Left(engine, cause) => self.parts.roster.remove(self.ids.here(engine), &cause),
             ToClient::Ending => self.parts.roster.close(),
+            ToClient::Wanted(program) => {
+                let Some(conversation) = &mut self.conversation else { return Ok(()) };
+                conversation.on_wanted(program)?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::dev::OneshotSender;
 use actix::prelude::*;
+use bytes::Bytes;
 
 use super::answers::{error_of, record_of};
 use super::controller_proxy::{ControllerProxy, ControllerProxyParts};
@@ -14,11 +15,12 @@ use super::trouble::ns;
 use crate::actors::Asked;
 use crate::catch::shortened;
 use crate::error::Error;
+use crate::host::{LeaveHosts, ProgramHash, RunOnHosts};
 use crate::ledger::{EngineStatus, QueueStatus, Request};
 use crate::limits::{CANCEL_REASON_BYTES_MAX, LABEL_BYTES_MAX};
 use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
 use crate::task::{EngineId, Extras, Record, Retries, Span, Target, TaskId, TaskKind, WireCall};
-use crate::wire::clients::{Aim, Answer, FromClient, Manner, Question, Refusal, Submitted, Wish};
+use crate::wire::clients::{self, Aim, Answer, FromClient, Manner, Question, Refusal, Submitted, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Encoded, Parcel, encode};
 use crate::wire::session::Speaker;
@@ -78,6 +80,8 @@ enum Asker {
     Record(OneshotSender<Result<Record, Error>>),
     Kept(OneshotSender<Result<Kept, Error>>),
     Done(OneshotSender<()>),
+    /// With the program, which may be wanted.
+    OnHosts(OneshotSender<Result<(u64, Vec<EngineId>), Error>>, ProgramHash, Bytes),
 }
 
 impl Conversation {
@@ -219,6 +223,17 @@ impl Conversation {
         self.next_question += 1;
     }
 
+    /// Sends a program that is wanted, if it was said to be there.
+    pub(super) fn on_wanted(&mut self, wanted: ProgramHash) -> Result<(), Box<str>> {
+        let program = self.askers.values().find_map(|asker| match asker {
+            Asker::OnHosts(_, hash, program) if *hash == wanted => Some(program.clone()),
+            _ => None,
+        });
+        let program = program.ok_or("a program is wanted that was not offered")?;
+        self.say(Lane::Bulk, &FromClient::Program(wanted), vec![program]);
+        Ok(())
+    }
+
     /// Hands an answer to who asked.
     pub(super) fn on_answer(
         &mut self,
@@ -244,6 +259,14 @@ impl Conversation {
                 drop(tell.send(Ok(Kept::Value(bytes))));
             }
             (Asker::Done(tell), Ok(Answer::Done)) => drop(tell.send(())),
+            (Asker::OnHosts(tell, ..), Ok(Answer::OnHosts(launch, engines))) => {
+                let engines = engines.into_iter().map(|engine| self.ids.here(engine)).collect();
+                drop(tell.send(Ok((launch, engines))));
+            }
+            (Asker::OnHosts(tell, ..), Err(Refusal::Other(problem))) => {
+                drop(tell.send(Err(Error::Launch { by: "hosts".into(), problem })));
+            }
+            (Asker::OnHosts(tell, ..), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Record(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Kept(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Status(_) | Asker::Done(_), Err(_)) => {}
@@ -283,6 +306,15 @@ asked!(TakeIn, |proxy, TakeIn, tell, ctx| {
 });
 asked!(Subscribe, |proxy, Subscribe { to }, tell, ctx| {
     drop(tell.send(proxy.subscribers.add(&proxy.parts.roster, to)));
+});
+asked!(RunOnHosts, |proxy, RunOnHosts { program, bytes, args, engines, wait }, tell, ctx| {
+    let (hash, engines) = (program.hash, u32::try_from(engines).unwrap_or(u32::MAX));
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let wanted = clients::RunOnHosts { program, args, engines, wait_ms };
+    proxy.ask(Question::RunOnHosts(Box::new(wanted)), Asker::OnHosts(tell, hash, bytes));
+});
+asked!(LeaveHosts, |proxy, LeaveHosts { launch }, tell, ctx| {
+    proxy.ask(Question::LeaveHosts(launch), Asker::Done(tell));
 });
 asked!(GetStatus, |proxy, GetStatus, tell, ctx| proxy.ask(Question::Status, Asker::Status(tell)));
 asked!(FetchKept, |proxy, FetchKept { task }, tell, ctx| proxy.ask(Question::Fetch(task), Asker::Kept(tell)));

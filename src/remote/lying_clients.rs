@@ -17,6 +17,7 @@ use crate::task::{EngineId, Span, Stream, Task, TaskId};
 use crate::wire::clients::{Aim, FromClient, Function, Manner, Question, Settled, Submitted, ToClient, Trouble, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::handshake::{Hello, Role, join};
+use crate::wire::hosts::ProgramHash;
 use crate::wire::opening::{Opening, open};
 use crate::wire::protocol::{Body, Encoded, FromEngine, Print, ToEngine, decode, encode};
 use crate::wire::pump::run;
@@ -231,6 +232,7 @@ const LIES: &[Lie] = &[
         let wish = Wish::Cancel { tasks, reason: "so".into(), manner: Manner::Ask };
         vec![FromClient::Behind(1, wish); 30]
     }),
+    ("in one buffer", |_| vec![FromClient::Program(ProgramHash::of(b"mine"))]),
 ];
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -355,7 +357,7 @@ fn questions_without_end_are_answered_or_refused_and_others_go_on() {
         let mut liar = Liar::connect(&there, 600).await;
         let id = TaskId { client: 1, seq: 1 };
         for n in 0..QUESTIONS {
-            let question = [Question::Status, Question::Record(id), Question::Fetch(id)][n as usize % 3];
+            let question = [Question::Status, Question::Record(id), Question::Fetch(id)][n as usize % 3].clone();
             liar.say(&FromClient::Behind(0, Wish::Answer(n, question)));
         }
         let mut answers = 0;

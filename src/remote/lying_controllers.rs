@@ -11,6 +11,7 @@ use crate::task::{Attempt, EngineId, TaskId};
 use crate::wire::clients::{Answer, FromClient, Refusal, Returned, Settled, Submitted, ToClient, Trouble, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::handshake::{Hello, Role, welcome};
+use crate::wire::hosts::ProgramHash;
 use crate::wire::opening::{Opened, answer_opening, hear_opening};
 use crate::wire::protocol::{Body, Encoded, ToEngine, decode, encode};
 use crate::wire::pump::run;
@@ -130,6 +131,7 @@ const LIES: &[Lie] = &[
         let bytes = Body::Inline(Bytes::from_static(b"\x01"));
         tells([settled(call, 1, Ok(Returned::One(Encoded { bytes, blobs: vec![u32::MAX] })))])
     }),
+    ("wanted that was not offered", |_| says(&ToClient::Wanted(ProgramHash::of(b"yours")))),
     ("to no question", |_| says(&ToClient::Answer(0, Ok(Answer::Done)))),
     ("to no question", |_| says(&ToClient::Answer(u64::MAX, Err(Refusal::Stopped)))),
     ("1000000 engines", |_| says(&ToClient::Engines((0..1_000_000).rev().map(EngineId).collect()))),

@@ -20,6 +20,7 @@ mod ids_here;
 mod trouble;
 mod slowness;
 mod client_proxy;
+mod on_hosts;
 mod controller_proxy;
 mod client_actors;
 #[cfg(test)]
@@ -51,3 +52,4 @@ pub(crate) use engine::{Desk, Serving, serve};
 pub(crate) use fate::{Begun, Fate, Process};
 pub(crate) use gateway::{Gateway, GatewayParts, Lost};
 pub(crate) use mark::Mark;
+pub(crate) use on_hosts::HostParts;

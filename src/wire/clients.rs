@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hosts::{Program, ProgramHash};
 use super::protocol::{Body, Encoded};
 use crate::ledger::QueueStatus;
 use crate::task::{Attempt, EngineId, Lack, Span, Status, Stream, TaskId};
@@ -21,6 +22,8 @@ pub enum FromClient {
     Submit(Vec<Submitted>),
     /// Do this once so many calls were taken in, counted from the start.
     Behind(u64, Wish),
+    /// A program that was wanted: the one buffer of this message.
+    Program(ProgramHash),
 }
 
 /// A function, as its program knows it.
@@ -98,7 +101,7 @@ pub enum Manner {
 }
 
 /// What a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Question {
     /// Where the tasks are.
     Status,
@@ -112,6 +115,23 @@ pub enum Question {
     Finish,
     /// To accept nothing more, and cancel what is pending.
     CancelAll,
+    /// To run a program on hosts.
+    RunOnHosts(Box<RunOnHosts>),
+    /// To end what was started so.
+    LeaveHosts(u64),
+}
+
+/// A program that is to run on hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOnHosts {
+    /// Which.
+    pub program: Program,
+    /// Its arguments, as bytes.
+    pub args: Vec<Vec<u8>>,
+    /// As how many engines.
+    pub engines: u32,
+    /// How long hosts with room are waited for, in milliseconds.
+    pub wait_ms: u64,
 }
 
 /// To a client.
@@ -129,6 +149,8 @@ pub enum ToClient {
     Settled(Vec<Settled>),
     /// The answer to the question of this number.
     Answer(u64, Result<Answer, Refusal>),
+    /// A program that is to run on hosts is to be sent.
+    Wanted(ProgramHash),
 }
 
 /// How a task ended, or several together.
@@ -206,6 +228,8 @@ pub enum Answer {
     Kept(Body),
     /// It is done.
     Done,
+    /// These engines have joined, of the launch of this number.
+    OnHosts(u64, Vec<EngineId>),
 }
 
 /// Why there is no answer.

@@ -41,6 +41,8 @@ pub enum Role {
     Engine,
     /// Has tasks run.
     Client,
+    /// Runs programs that are engines. Comes with the certificate of one.
+    Host,
 }
 
 impl Role {
@@ -50,6 +52,15 @@ impl Role {
             Self::Controller => "a controller",
             Self::Engine => "an engine",
             Self::Client => "a client",
+            Self::Host => "a host",
+        }
+    }
+
+    /// Returns the role for which it has a certificate and a connection file.
+    pub(crate) fn certified(self) -> Self {
+        match self {
+            Self::Host => Self::Engine,
+            other => other,
         }
     }
 }

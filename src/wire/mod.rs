@@ -23,3 +23,4 @@ pub mod handshake;
 pub mod opening;
 pub mod protocol;
 pub mod clients;
+pub mod hosts;
