@@ -155,6 +155,8 @@ fn one_that_has_died_is_known_as_dead_and_cleared_away() {
     assert_eq!(client(&home, "default").len(), 1);
 
     kill(&home, "default");
+    // As of engines that read a file, or print into one.
+    std::fs::write(home.file("default", "callboard-launch-0123456789abcdef-7.output"), "printed").unwrap();
     let stopped = home.run("cluster stop");
     assert_eq!((stopped.code, &*stopped.err), (Some(5), told), "{stopped:?}");
     home.is_left_empty();

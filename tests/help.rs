@@ -43,6 +43,12 @@ fn what_is_wrong_with_a_command_line_is_said_and_its_code_is_2() {
         ("shell", "completions tortoise"),
         ("level", "--log loud cluster list"),
         ("command", "clutser start"),
+        ("hosts_missing", "cluster start --engines ssh"),
+        ("hosts_of_others", "cluster start --engines slurm -n 2 --host a"),
+        ("host", "cluster start --engines ssh --host a:none"),
+        ("program_of_ours", "cluster start --program /opt/engine"),
+        ("launch_arg_of_ours", "cluster start --engines threads --launch-arg=-v"),
+        ("count_missing", "cluster start --engines mpi --daemonize"),
     ];
     for (name, args) in wrong {
         let (code, printed, complaints) = callboard(args);

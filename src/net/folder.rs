@@ -23,7 +23,10 @@ pub(super) const LOCK_FILE: &str = "lock";
 pub(crate) const LOG_FILE: &str = "log";
 pub(crate) const FACTS_FILE: &str = "cluster.json";
 
-/// Nothing else is ever removed.
+/// What launches have there begins with this: a connection file, and what jobs print.
+pub(crate) const LAUNCH_FILES: &str = "callboard-launch-";
+
+/// Beside those of launches, nothing else is ever removed.
 const FILES: [&str; 6] = [FACTS_FILE, LOG_FILE, CONTROLLER_FILE, ENGINE_FILE, CLIENT_FILE, LOCK_FILE];
 
 /// What is known of a cluster by its folder.
@@ -176,7 +179,10 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
 /// Returns whether a file is a cluster's, or was to become one.
 fn is_ours(file: &OsStr) -> bool {
     let file = file.to_string_lossy();
-    FILES.iter().any(|ours| file.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.ends_with(".new")))
+    file.starts_with(LAUNCH_FILES)
+        || FILES
+            .iter()
+            .any(|ours| file.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.ends_with(".new")))
 }
 
 pub(super) fn patient_flock(file: &File, operation: FlockOperation) -> Result<(), Errno> {

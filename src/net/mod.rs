@@ -26,6 +26,7 @@ mod simulation;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use connection_file::ConnectionFile;
+pub(crate) use folder::LAUNCH_FILES;
 #[cfg(feature = "cli")]
 pub(crate) use folder::{FACTS_FILE, Folder, Holder, LOG_FILE, Life};
 #[cfg(feature = "cli")]

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::demo::getpid;
@@ -11,8 +12,10 @@ use super::super::program::Program;
 use super::super::progress::slowly;
 use super::super::signals::{Signals, block_on};
 use super::daemon::Starter;
+use super::elsewhere::Look;
 use super::facts::{Facts, in_words};
 use super::start::{Args, Started};
+use crate::launchers::Launched;
 use crate::net::{Folder, Holder, Home, LOG_FILE, Take};
 use crate::{Cluster, Listen, Listening, Pending};
 
@@ -26,7 +29,7 @@ pub(super) enum Listener {
 
 /// Is a cluster until it is told to end. Leaves nothing.
 pub(super) fn run(args: &Args, program: &Program, logging: &Logging, listener: Listener) -> Result<(), Failure> {
-    block_on(Run { args, program, logging, listener }.run())?
+    block_on(Run { args, program, logging, listener, launched: None }.run())?
 }
 
 struct Run<'a> {
@@ -34,6 +37,8 @@ struct Run<'a> {
     program: &'a Program,
     logging: &'a Logging,
     listener: Listener,
+    /// Engines that another program has started. They end with the cluster, and this is for as long.
+    launched: Option<Arc<Launched>>,
 }
 
 impl Run<'_> {
@@ -103,15 +108,23 @@ impl Run<'_> {
     async fn begin(&mut self, cluster: &Cluster, folder: &Folder, log: Option<PathBuf>) -> Result<(), Failure> {
         let Args { name, engines, .. } = self.args;
         let (count, client) = (self.args.count(), cluster.client());
-        // They start while the certificates are made.
+        // They start while the certificates are made; those that dial cannot.
         let adding = engines.add(cluster, count);
         let listening = self.listen(cluster, folder)?;
         let address = listening.address().to_string();
         Facts::of_this_process(name.to_string(), *engines, count, address.clone()).write(folder.path())?;
+        let (adding, look) = match adding {
+            Some(adding) => (adding, None),
+            None => {
+                let launched = self.launch(cluster, &listening)?;
+                (launched.joined(), Some(Look::at(launched)?))
+            }
+        };
         let mut heard = Ok(());
         let say = |waited| {
-            let joined = client.len();
-            heard = self.note(format!("{joined} of {count} engines have joined after {}", in_words(waited)));
+            let (joined, waited) = (client.len(), in_words(waited));
+            let waiting = look.as_ref().map(|look| look.waiting()).unwrap_or_default();
+            heard = self.note(format!("{joined} of {count} engines have joined after {waited}{waiting}"));
         };
         slowly(adding, say).await?;
         heard?;
@@ -131,6 +144,16 @@ impl Run<'_> {
             listen = listen.reached_at(address);
         }
         Ok(cluster.listen(listen)?)
+    }
+
+    /// Has another program start the engines.
+    fn launch(&mut self, cluster: &Cluster, listening: &Listening) -> Result<Arc<Launched>, Failure> {
+        let (args, address) = (self.args, listening.address());
+        if address.ip().is_loopback() && args.reached_at.is_none() {
+            self.note(format!("only engines of this machine reach {address}; for others say --listen HOST:PORT"))?;
+        }
+        let launched = args.elsewhere.launch(args.engines, cluster, args.count(), self.logging)?;
+        Ok(self.launched.insert(Arc::new(launched)).clone())
     }
 
     fn note(&mut self, text: String) -> Result<(), Failure> {
@@ -178,8 +201,9 @@ impl Run<'_> {
         let say = |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
         let ended = tokio::select! {
             ended = slowly(cluster.shutdown(Pending::Cancel), say) => ended,
-            // Engines that are processes end with this one.
-            _ = signals.next() => Ok(()),
+            // Engines that are processes end with this one. Others would not, and have no more than seconds for what
+            // they run.
+            _ = signals.next(), if self.launched.is_none() => Ok(()),
         };
         folder.clear();
         if let Err(error) = ended {
