@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
-use super::{Departure, STOPPED};
+use super::{Departure, STOPPED, log_uplink};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -53,12 +53,15 @@ pub(crate) struct Desk {
     speaker: Speaker,
     departure: Departure,
     departing: Option<Departing>,
+    _telling: Option<log_uplink::Attached>,
 }
 
 impl Desk {
     /// Makes it on the present arbiter. Its engine starts when it is told that it has joined.
     pub(crate) fn with(serving: Serving) -> Self {
         let Serving { registry, speaker, witness, patience, departure } = serving;
+        let telling = log_uplink::attach(&speaker);
+        let at_work = telling.as_ref().map(|telling| Arc::new(telling.witness()) as Arc<dyn Witness>);
         let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
         let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
         let parts = EngineParts {
@@ -67,9 +70,9 @@ impl Desk {
             handed_back: uplink.clone().recipient(),
             threads: threads.clone(),
             patience,
-            witness,
+            witness: witness.or(at_work),
         };
-        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None }
+        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None, _telling: telling }
     }
 
     /// Runs what the controller sends over this connection; returns why that has ended. In a session that lasts it may go

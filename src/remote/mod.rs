@@ -9,6 +9,10 @@ mod mark;
 mod sent;
 mod engine;
 mod departure;
+mod log_lines;
+// Only the command line tells anything.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) mod log_uplink;
 mod functions;
 mod numbers;
 mod claims;
