@@ -153,7 +153,7 @@ fn a_watch_draws_again_and_again_until_ctrl_c_and_the_cluster_runs_on() {
     let home = home();
     start(&home, "-n 2");
     let mut terminal = Terminal::run(&command(&home, "status --watch 0.2"));
-    terminal.await_text("| engine | is a    | slots | sent | queued |", 3);
+    terminal.await_text("| engine | is a    | slots | sent | queued | settled | a second |", 3);
     terminal.press_ctrl_c();
     let (code, shown) = terminal.end();
     assert_eq!(code, Some(0), "{shown}");

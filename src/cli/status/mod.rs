@@ -14,7 +14,7 @@ use super::progress::slowly;
 use super::signals::{Signals, block_on};
 use crate::net::{CLIENT_FILE, ClusterName, Dial, Home, Life};
 use crate::{Client, Error};
-use look::Look;
+use look::{Look, Since};
 
 /// Which cluster, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,8 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 `sent` are tasks that an engine has and has not returned: it runs one at a time, the others wait there. `queued` are tasks
-that wait for this engine and no other. The rate is that of the last quarter of a second; with --watch, since the last look.
+that wait for this engine and no other. The rate is that of the last quarter of a second, that of an engine since it joined;
+with --watch both since the last look.
 
 Examples:
   {program} status                       the cluster called `default`
@@ -141,7 +142,7 @@ async fn show(args: &Args, client: &Client, target: &Target, program: &Program) 
     let Some(interval) = args.watch else {
         tokio::time::sleep(RATE_OVER).await;
         let look = Look::at(client).await?;
-        return Ok(print(args, &look.report(&last, target.facts.as_ref()))?);
+        return Ok(print(args, &look.report(&last, Since::Joined, target.facts.as_ref()))?);
     };
     let mut wait = RATE_OVER.min(interval);
     loop {
@@ -158,7 +159,7 @@ async fn show(args: &Args, client: &Client, target: &Target, program: &Program) 
             // From the upper left corner on; what was there goes.
             write!(stdout(), "\x1b[H\x1b[2J")?;
         }
-        print(args, &look.report(&last, target.facts.as_ref()))?;
+        print(args, &look.report(&last, Since::Before(&last), target.facts.as_ref()))?;
         last = look;
     }
 }
