@@ -35,9 +35,11 @@ fn send(pid: u64, signal: Signal) {
 /// Kills the controller of a cluster, and waits until it is dead.
 fn kill(home: &Home, name: &str) {
     let controller = home.facts(name)["pid"].as_u64().unwrap();
+    // It holds the lock until the last that it had is closed.
+    let lock = std::fs::File::open(home.file(name, "lock")).unwrap();
     send(controller, Signal::KILL);
     let deadline = Instant::now() + PATIENCE;
-    while home.processes().contains(&(controller as u32)) {
+    while lock.try_lock_shared().is_err() || home.processes().contains(&(controller as u32)) {
         assert!(Instant::now() < deadline, "{controller} does not die");
         std::thread::sleep(Duration::from_millis(2));
     }

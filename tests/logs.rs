@@ -38,6 +38,13 @@ fn whisper(what: String) {
     tracing::debug!("{what}");
 }
 
+/// Prints so many lines of a hundred bytes.
+#[task]
+fn print(lines: usize) {
+    let line = "-".repeat(99);
+    (0..lines).for_each(|_| println!("{line}"));
+}
+
 struct Site {
     home: Home,
     engine: Option<Child>,
@@ -164,6 +171,29 @@ fn a_flood_of_lines_holds_up_no_task_and_is_counted() {
     site.stop();
 }
 
+fn a_log_is_bounded_and_its_end_is_kept() {
+    const MIB: u64 = 1 << 20;
+    let site = Site::start("");
+    let rc = site.client();
+    // The engine that is a thread of the controller prints where that does.
+    let bytes = |file: &str| std::fs::metadata(site.home.file("default", file)).map_or(0, |file| file.len());
+    for round in 0..50 {
+        rc.engine(0).unwrap().apply(print(10_000)).get_timeout(PATIENCE).unwrap();
+        let sizes = ["log", "log.1"].map(bytes);
+        assert!(sizes.iter().all(|size| *size < 24 * MIB), "{sizes:?} in round {round}");
+    }
+    assert!(bytes("log.1") >= 16 * MIB, "{}", bytes("log.1"));
+    assert!(bytes("log") > 0 && bytes("log") < 17 * MIB, "{}", bytes("log"));
+    rc.engine(0).unwrap().apply(warn("the end".into(), 1)).get_timeout(PATIENCE).unwrap();
+    assert!(site.await_line("the end").contains(" WARN "));
+    assert!(site.log().contains("the log goes on in another file"), "and that is told");
+    let entries = std::fs::read_dir(site.home.file("default", "")).unwrap();
+    let logs = entries.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("log"));
+    assert_eq!(logs.count(), 2);
+    drop(rc);
+    site.stop();
+}
+
 fn main() -> ExitCode {
     if std::env::var_os(IS_COMMAND).is_some() {
         return callboard::cli::main();
@@ -172,6 +202,7 @@ fn main() -> ExitCode {
         what_an_engine_elsewhere_tells_is_in_the_log_of_its_controller,
         it_is_told_as_json_from_the_level_on_that_was_asked_for,
         a_flood_of_lines_holds_up_no_task_and_is_counted,
+        a_log_is_bounded_and_its_end_is_kept,
     ];
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     for (name, test) in tests {

@@ -21,13 +21,14 @@ use super::listen::{CLIENT_FILE, CONTROLLER_FILE, ENGINE_FILE};
 /// What is in a cluster's folder beside the connection files.
 pub(super) const LOCK_FILE: &str = "lock";
 pub(crate) const LOG_FILE: &str = "log";
+pub(crate) const OLD_LOG_FILE: &str = "log.1";
 pub(crate) const FACTS_FILE: &str = "cluster.json";
 
 /// What launches have there begins with this: a connection file, and what jobs print.
 pub(crate) const LAUNCH_FILES: &str = "callboard-launch-";
 
 /// Beside those of launches, nothing else is ever removed.
-const FILES: [&str; 6] = [FACTS_FILE, LOG_FILE, CONTROLLER_FILE, ENGINE_FILE, CLIENT_FILE, LOCK_FILE];
+const FILES: [&str; 7] = [FACTS_FILE, LOG_FILE, OLD_LOG_FILE, CONTROLLER_FILE, ENGINE_FILE, CLIENT_FILE, LOCK_FILE];
 
 /// What is known of a cluster by its folder.
 #[derive(Debug)]
@@ -62,11 +63,6 @@ impl Folder {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Opens the log, which nobody else may read.
-    pub(crate) fn open_log(&self) -> io::Result<File> {
-        private_file().append(true).create(true).open(self.path.join(LOG_FILE))
     }
 
     /// Removes the folder. The lock stays until the process has ended: who waits for that waits for the lock.
@@ -174,6 +170,11 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir(folder).map_err(|error| io::Error::other(format!("{} cannot be removed: {error}", folder.display())))
+}
+
+/// Opens a log, which nobody else may read.
+pub(crate) fn open_log(path: &Path) -> io::Result<File> {
+    private_file().append(true).create(true).open(path)
 }
 
 /// Returns whether a file is a cluster's, or was to become one.

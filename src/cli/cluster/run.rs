@@ -14,9 +14,10 @@ use super::super::signals::{Signals, block_on};
 use super::daemon::Starter;
 use super::elsewhere::Look;
 use super::facts::{Facts, in_words};
+use super::log_file::LogFile;
 use super::start::{Args, Started};
 use crate::launchers::Launched;
-use crate::net::{Folder, Holder, Home, LOG_FILE, Take};
+use crate::net::{Folder, Holder, Home, Take};
 use crate::{Cluster, Listen, Listening, Pending};
 
 /// Who hears how the start goes.
@@ -53,7 +54,7 @@ impl Run<'_> {
             why = signals.next() => {
                 Err(Failure::new(Code::Interrupted, format!("{why} while cluster {} was starting", self.args.name)))
             }
-            begun = self.begin(&cluster, &folder, log) => begun,
+            begun = self.begin(&cluster, &folder, log.as_ref().map(LogFile::path)) => begun,
         };
         let done = match begun {
             Ok(()) => {
@@ -65,7 +66,10 @@ impl Run<'_> {
             }
             Err(failure) => Err(failure),
         };
-        self.end(cluster, &mut folder, &mut signals).await;
+        self.end(cluster, &mut signals).await;
+        // In this order: the log does not come back.
+        drop(log);
+        folder.clear();
         done
     }
 
@@ -94,14 +98,11 @@ impl Run<'_> {
     }
 
     /// Has what this process tells in the background told in the cluster's log.
-    fn tell_into(&self, folder: &Folder) -> Result<Option<PathBuf>, Failure> {
-        if let Listener::Terminal = self.listener {
-            return Ok(None);
+    fn tell_into(&self, folder: &Folder) -> Result<Option<LogFile>, Failure> {
+        match self.listener {
+            Listener::Terminal => Ok(None),
+            Listener::Starter(_) => Ok(Some(LogFile::begin(folder)?)),
         }
-        let log = folder.open_log()?;
-        rustix::stdio::dup2_stdout(&log)?;
-        rustix::stdio::dup2_stderr(&log)?;
-        Ok(Some(folder.path().join(LOG_FILE)))
     }
 
     /// Listens, starts the engines, and says so when they answer.
@@ -195,8 +196,8 @@ impl Run<'_> {
         }
     }
 
-    /// Ends the cluster and removes its folder. Told once more to end, it does not wait for what runs.
-    async fn end(&self, cluster: Cluster, folder: &mut Folder, signals: &mut Signals) {
+    /// Ends the cluster. Told once more to end, it does not wait for what runs.
+    async fn end(&self, cluster: Cluster, signals: &mut Signals) {
         let name = &self.args.name;
         let say = |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
         let ended = tokio::select! {
@@ -205,7 +206,6 @@ impl Run<'_> {
             // they run.
             _ = signals.next(), if self.launched.is_none() => Ok(()),
         };
-        folder.clear();
         if let Err(error) = ended {
             tracing::warn!(%error, "cluster {name} has ended");
         }
