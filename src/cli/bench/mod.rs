@@ -10,6 +10,7 @@ mod callboard_itself;
 mod noop;
 mod ping_pong;
 mod pin;
+mod shell;
 mod yardsticks;
 
 mod apply_all;
