@@ -286,6 +286,30 @@ mod network {
     }
 
     #[test]
+    fn a_controller_that_has_no_engine_for_what_is_to_be_finished_says_so_and_waits_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        let mut controller = Running::start(&["controller", "--listen", "127.0.0.1:0", "--directory", place]);
+        let lines = BufReader::new(controller.0.stdout.take().unwrap()).lines().take(3);
+        assert_eq!(lines.map(Result::unwrap).count(), 3);
+        let [engine_file, client_file] = ["engine", "client"].map(|role| format!("{place}/callboard-{role}.json"));
+        let rc = Client::connect(client_file).get_timeout(LIFE_MAX).unwrap();
+        let waiting = [(); 2].map(|()| rc.load_balanced().apply(callboard::cli::demo::sleep(0.01)));
+        let ended = rc.shutdown(Pending::Finish);
+        let mut complaints = BufReader::new(controller.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let told = complaints.find(|line| line.contains("after 1 s")).unwrap();
+        let expected =
+            "callboard: after 1 s: 2 tasks are pending, and there is no engine to run them; one is waited for";
+        assert_eq!(told, expected);
+        let engine = Running::start(&["engine", &engine_file]);
+        assert_eq!(waiting.map(|ar| ar.get_timeout(LIFE_MAX)), [Ok(0.01), Ok(0.01)]);
+        ended.get_timeout(LIFE_MAX).unwrap();
+        assert_eq!(complaints.filter(|line| line.contains("are cancelled")).count(), 0);
+        assert_eq!(controller.0.wait().unwrap().code(), Some(0));
+        assert_eq!(engine.end().0, Some(0));
+    }
+
+    #[test]
     fn a_controller_says_that_files_expire_sooner_than_was_asked_and_that_it_has_a_new_authority() {
         use rustix::process::{Pid, Signal, kill_process};
         let directory = tempfile::tempdir().unwrap();

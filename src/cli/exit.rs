@@ -57,7 +57,7 @@ impl Failure {
             Self::Error(error) if is_broken_pipe(&**error) => ExitCode::SUCCESS,
             Self::ToldElsewhere(code) => ExitCode::from(*code as u8),
             _ => {
-                eprintln!("{program}: {}", self.text());
+                program.say(self.text());
                 ExitCode::from(self.code() as u8)
             }
         }

@@ -9,7 +9,7 @@ use super::super::demo::getpid;
 use super::super::exit::{Code, Failure};
 use super::super::log::Logging;
 use super::super::program::Program;
-use super::super::progress::slowly;
+use super::super::progress::{slowly, unfinished};
 use super::super::signals::{Signals, block_on};
 use super::daemon::Starter;
 use super::elsewhere::Look;
@@ -122,7 +122,7 @@ impl Run<'_> {
             }
         };
         let mut heard = Ok(());
-        let say = |waited| {
+        let say = async |waited| {
             let (joined, waited) = (client.len(), in_words(waited));
             let waiting = look.as_ref().map(|look| look.waiting()).unwrap_or_default();
             heard = self.note(format!("{joined} of {count} engines have joined after {waited}{waiting}"));
@@ -130,7 +130,7 @@ impl Run<'_> {
         slowly(adding, say).await?;
         heard?;
         let mut heard = Ok(());
-        let say = |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
+        let say = async |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
         slowly(client.every().apply(getpid()), say).await?;
         heard?;
         tracing::info!(address, engines = engines.counted(count), "cluster {name} runs");
@@ -159,7 +159,7 @@ impl Run<'_> {
 
     fn note(&mut self, text: String) -> Result<(), Failure> {
         match &mut self.listener {
-            Listener::Terminal => eprintln!("{}: {text}", self.program),
+            Listener::Terminal => self.program.say(text),
             Listener::Starter(starter) => starter.note(text)?,
         }
         Ok(())
@@ -181,7 +181,8 @@ impl Run<'_> {
             // Answered when no engine joins any more: there are never so many.
             drop(client.wait_for_engines(usize::MAX).await);
             tracing::info!("ended by a client: pending tasks are finished, unless it has cancelled them");
-            drop(client.shutdown(Pending::Finish).await);
+            let say = async |waited| tracing::info!("after {}: {}", in_words(waited), unfinished(&client).await);
+            drop(slowly(client.shutdown(Pending::Finish), say).await);
         };
         let lifetime = async {
             match self.args.lifetime {
@@ -199,7 +200,8 @@ impl Run<'_> {
     /// Ends the cluster. Told once more to end, it does not wait for what runs.
     async fn end(&self, cluster: Cluster, signals: &mut Signals) {
         let name = &self.args.name;
-        let say = |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
+        let say =
+            async |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
         let ended = tokio::select! {
             ended = slowly(cluster.shutdown(Pending::Cancel), say) => ended,
             // Engines that are processes end with this one. Others would not, and have no more than seconds for what

@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cluster::{DEFAULT, Facts};
+use super::cluster::{DEFAULT, Facts, in_words};
 use super::exit::{Code, Failure};
 use super::program::Program;
 use super::progress::slowly;
@@ -65,7 +65,7 @@ pub(crate) fn status(args: &Args, program: &Program) -> Result<(), Failure> {
         Some(file) => Target { file: file.clone(), name: None, facts: None },
         None => Target::find(args.name.clone().unwrap_or_else(default), program)?,
     };
-    let say = |waited: Duration| eprintln!("{program}: the controller has not answered for {} s", waited.as_secs());
+    let say = async |waited| program.say(format_args!("the controller has not answered for {}", in_words(waited)));
     let connecting = slowly(Dial::with(&target.file).search_for(SEARCH).connect(), say);
     // Dropped where it may wait until it has said goodbye; or the controller would wait for it.
     let client = block_on(or_interrupted(args, async { Ok(Some(connecting.await?)) }, None))??;
@@ -151,7 +151,7 @@ async fn show(args: &Args, client: &Client, target: &Target, program: &Program) 
         let look = match look_again(client, target, program).await? {
             Some(look) => look,
             None => {
-                eprintln!("{program}: the cluster has ended");
+                program.say("the cluster has ended");
                 return Ok(());
             }
         };
@@ -175,7 +175,7 @@ async fn look_again(client: &Client, target: &Target, program: &Program) -> Resu
                     return Ok(None);
                 }
                 if !is_told {
-                    eprintln!("{program}: the controller cannot be reached at present; it is looked for");
+                    program.say("the controller cannot be reached at present; it is looked for");
                     is_told = true;
                 }
                 tokio::time::sleep(RATE_OVER).await;
