@@ -41,16 +41,33 @@ fn systems(lines: &[Value]) -> Vec<&str> {
 #[test]
 fn a_json_line_has_every_key_and_its_value_is_the_median() {
     let lines = bench("startup", &["--runs", "1", "--engines", "2"]);
-    assert_eq!(systems(&lines), ["callboard-threads", "callboard-processes", "callboard-tcp", "rayon"]);
-    for line in lines {
+    let ours = ["callboard-threads", "callboard-processes", "callboard-tcp", "callboard-processes"];
+    assert_eq!(systems(&lines), [&ours[..], &["rayon"]].concat());
+    for (place, line) in lines.iter().enumerate() {
         assert_eq!(line["test"], "startup");
-        assert_eq!(line["params"], serde_json::json!({ "engines": 2 }));
+        let mut params = serde_json::json!({ "engines": 2 });
+        if place == 3 {
+            params["from"] = "shell".into();
+        }
+        assert_eq!(line["params"], params);
         assert_eq!(line["unit"], "s");
         assert_eq!(line["runs"]["n"], 1);
         assert!(line["value"].as_f64().unwrap() > 0.0, "{line}");
         for of_one_run in ["median", "min", "max"] {
             assert_eq!(line["runs"][of_one_run], line["value"], "{of_one_run}");
         }
+    }
+}
+
+#[test]
+fn a_bench_of_what_a_shell_starts_leaves_nothing() {
+    let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let args = ["bench", "--only", "startup", "--quick", "--runs", "1", "--engines", "1"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    command.env("CALLBOARD_HOME", home.path()).env("TMPDIR", temporary.path());
+    command.args(args).timeout(LIFE_MAX).assert().success();
+    for directory in [home, temporary] {
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no cluster of the user's, and no file");
     }
 }
 
@@ -266,6 +283,30 @@ mod network {
         let (code, told) = controller.end();
         assert_eq!((code, told.contains("are cancelled")), (Some(0), false), "{told}");
         engine.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_controller_that_has_no_engine_for_what_is_to_be_finished_says_so_and_waits_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_str().unwrap();
+        let mut controller = Running::start(&["controller", "--listen", "127.0.0.1:0", "--directory", place]);
+        let lines = BufReader::new(controller.0.stdout.take().unwrap()).lines().take(3);
+        assert_eq!(lines.map(Result::unwrap).count(), 3);
+        let [engine_file, client_file] = ["engine", "client"].map(|role| format!("{place}/callboard-{role}.json"));
+        let rc = Client::connect(client_file).get_timeout(LIFE_MAX).unwrap();
+        let waiting = [(); 2].map(|()| rc.load_balanced().apply(callboard::cli::demo::sleep(0.01)));
+        let ended = rc.shutdown(Pending::Finish);
+        let mut complaints = BufReader::new(controller.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let told = complaints.find(|line| line.contains("after 1 s")).unwrap();
+        let expected =
+            "callboard: after 1 s: 2 tasks are pending, and there is no engine to run them; one is waited for";
+        assert_eq!(told, expected);
+        let engine = Running::start(&["engine", &engine_file]);
+        assert_eq!(waiting.map(|ar| ar.get_timeout(LIFE_MAX)), [Ok(0.01), Ok(0.01)]);
+        ended.get_timeout(LIFE_MAX).unwrap();
+        assert_eq!(complaints.filter(|line| line.contains("are cancelled")).count(), 0);
+        assert_eq!(controller.0.wait().unwrap().code(), Some(0));
+        assert_eq!(engine.end().0, Some(0));
     }
 
     #[test]

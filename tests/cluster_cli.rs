@@ -35,9 +35,11 @@ fn send(pid: u64, signal: Signal) {
 /// Kills the controller of a cluster, and waits until it is dead.
 fn kill(home: &Home, name: &str) {
     let controller = home.facts(name)["pid"].as_u64().unwrap();
+    // It holds the lock until the last that it had is closed.
+    let lock = std::fs::File::open(home.file(name, "lock")).unwrap();
     send(controller, Signal::KILL);
     let deadline = Instant::now() + PATIENCE;
-    while home.processes().contains(&(controller as u32)) {
+    while lock.try_lock_shared().is_err() || home.processes().contains(&(controller as u32)) {
         assert!(Instant::now() < deadline, "{controller} does not die");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -77,8 +79,16 @@ fn a_cluster_is_started_asked_and_stopped_and_nothing_is_left() {
     let status: Value = serde_json::from_str(&home.run("status night --json").out).unwrap();
     // Three calls to see that the engines answer, three of `getpid`, and four.
     assert_eq!((&status["settled"], &status["pending"], &status["cluster"]), (&10.into(), &0.into(), &facts));
-    let engine = |id: u64| serde_json::json!({ "id": id, "is": "process", "slots": 1, "sent": 0, "queued": 0 });
-    assert_eq!(status["engines"], Value::from(vec![engine(0), engine(1), engine(2)]));
+    let engines = status["engines"].as_array().unwrap();
+    for (id, engine) in engines.iter().enumerate() {
+        let told = ["id", "is", "slots", "sent", "queued"].map(|key| engine[key].clone());
+        assert_eq!(Value::from(told.to_vec()), serde_json::json!([id, "process", 1, 0, 0]));
+        assert!(engine["settled_per_s"].as_f64().unwrap() > 0.0, "since it joined: {engine}");
+    }
+    // Each has had the two calls that all got.
+    let settled: Vec<u64> = engines.iter().map(|engine| engine["settled"].as_u64().unwrap()).collect();
+    assert!(settled.len() == 3 && settled.iter().all(|settled| *settled >= 2), "{settled:?}");
+    assert_eq!(settled.iter().sum::<u64>(), 10);
 
     let stopped = home.run("cluster stop night");
     assert_eq!((stopped.code, stopped.out), (Some(0), format!("cluster night has ended (pid {pid})\n")));
@@ -155,6 +165,8 @@ fn one_that_has_died_is_known_as_dead_and_cleared_away() {
     assert_eq!(client(&home, "default").len(), 1);
 
     kill(&home, "default");
+    // As of engines that read a file, or print into one.
+    std::fs::write(home.file("default", "callboard-launch-0123456789abcdef-7.output"), "printed").unwrap();
     let stopped = home.run("cluster stop");
     assert_eq!((stopped.code, &*stopped.err), (Some(5), told), "{stopped:?}");
     home.is_left_empty();
@@ -322,6 +334,7 @@ fn a_watch_tells_what_happens_until_the_cluster_ends() {
     let naps: Vec<_> = (0..200).map(|_| rc.load_balanced().apply(sleep(0.01))).collect();
     let busy = std::iter::repeat_with(&mut next).find(|look| look["settled_per_s"].as_f64() > Some(1.0)).unwrap();
     assert!(busy["settled_per_s"].as_f64().unwrap() < 101.0, "one engine, tasks of 10 ms: {busy}");
+    assert_eq!(busy["engines"][0]["settled_per_s"], busy["settled_per_s"], "there is no other");
     for nap in naps {
         nap.get_timeout(PATIENCE).unwrap();
     }

@@ -39,11 +39,20 @@ fn what_is_wrong_with_a_command_line_is_said_and_its_code_is_2() {
         ("name", "cluster start a/b"),
         ("count", "cluster start -n 0"),
         ("engines", "cluster start --engines fairies"),
+        ("hosts_directory", "cluster start --engines hosts -n 2"),
+        ("hosts_port", "cluster start --engines hosts -n 2 --directory run"),
+        ("hosts_count", "cluster start --engines hosts --directory run --listen 127.0.0.1:4700"),
         ("interval", "status --watch 0"),
         ("name_and_file", "status night --file callboard-client.json"),
         ("shell", "completions tortoise"),
         ("level", "--log loud cluster list"),
         ("command", "clutser start"),
+        ("hosts_missing", "cluster start --engines ssh"),
+        ("hosts_of_others", "cluster start --engines slurm -n 2 --host a"),
+        ("host", "cluster start --engines ssh --host a:none"),
+        ("program_of_ours", "cluster start --program /opt/engine"),
+        ("launch_arg_of_ours", "cluster start --engines threads --launch-arg=-v"),
+        ("count_missing", "cluster start --engines mpi --daemonize"),
     ];
     for (name, args) in wrong {
         let (code, printed, complaints) = callboard(args);

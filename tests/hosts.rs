@@ -313,6 +313,38 @@ fn a_cluster_of_hosts_is_one_line() {
     eventually("nothing is left there", || host.runs() == 0);
 }
 
+fn a_cluster_with_a_name_has_its_engines_on_hosts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (files, home) = (directory.path().join("files"), directory.path().join("home"));
+    let address = {
+        let cluster = Cluster::without_engines().start().unwrap();
+        cluster.listen(Listen::at("127.0.0.1:0").directory(&files)).unwrap().address().to_string()
+    };
+    let host = Daemon::allowed(&files, "a");
+    let callboard = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_callboard"));
+        let output = command.env("CALLBOARD_HOME", &home).args(args).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    for _ in 0..2 {
+        let files = files.to_str().unwrap();
+        let start =
+            ["cluster", "start", "night", "-n", "2", "--engines", "hosts", "--listen", &address, "--directory", files];
+        let said = callboard(&[&start[..], &["--daemonize"]].concat());
+        assert!(said.contains("its engines answer (2 on hosts)"), "{said}");
+        // Whoever knows it by its name finds it.
+        assert!(callboard(&["status", "night"]).contains(" 2 "), "{said}");
+        assert_eq!(host.runs(), 2);
+        callboard(&["cluster", "stop", "night"]);
+        eventually("its engines have gone", || host.runs() == 0);
+        assert_eq!(fs::read_dir(&home).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 0);
+    }
+    assert_eq!(host.shipped(), 1);
+    assert_eq!(host.programs()[0].file_name().unwrap(), "callboard");
+}
+
 fn a_client_ships_its_program_by_way_of_the_controller() {
     let directory = tempfile::tempdir().unwrap();
     // A stock controller, that has none of this program's tasks.
@@ -385,6 +417,7 @@ fn main() {
         a_host_that_dies_leaves_no_engine_and_its_work_moves_on,
         a_host_that_is_told_to_leave_lets_its_engines_finish,
         a_cluster_of_hosts_is_one_line,
+        a_cluster_with_a_name_has_its_engines_on_hosts,
         a_client_ships_its_program_by_way_of_the_controller,
     ];
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));

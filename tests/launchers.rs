@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+#[path = "support/home.rs"]
+mod home;
 mod launching;
 mod support;
 

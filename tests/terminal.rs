@@ -74,6 +74,20 @@ fn what_takes_long_is_told_and_ctrl_c_while_it_starts_leaves_nothing() {
     }
 }
 
+fn a_controller_says_what_it_waits_for_and_ctrl_c_meanwhile_leaves_nothing() {
+    let home = home();
+    std::fs::create_dir(home.path().join("run")).unwrap();
+    let args = format!("controller --listen 127.0.0.1:0 --processes 2 --directory {}/run", home.path().display());
+    let mut terminal = Terminal::run(&slow(command(&home, &args)));
+    terminal.await_text("0 of 2 engines have joined after 1 s", 1);
+    terminal.press_ctrl_c();
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(130), "{shown}");
+    assert!(shown.contains("interrupted while engines were starting"), "{shown}");
+    std::fs::remove_dir(home.path().join("run")).expect("it has written nothing");
+    home.is_left_empty();
+}
+
 fn whoever_starts_a_cluster_may_be_killed_and_then_it_is_not_started() {
     let home = home();
     let start = format!("cluster start -n 2 --daemonize --lifetime {LIFETIME_S}");
@@ -153,7 +167,7 @@ fn a_watch_draws_again_and_again_until_ctrl_c_and_the_cluster_runs_on() {
     let home = home();
     start(&home, "-n 2");
     let mut terminal = Terminal::run(&command(&home, "status --watch 0.2"));
-    terminal.await_text("| engine | is a    | slots | sent | queued |", 3);
+    terminal.await_text("| engine | is a    | slots | sent | queued | settled | a second |", 3);
     terminal.press_ctrl_c();
     let (code, shown) = terminal.end();
     assert_eq!(code, Some(0), "{shown}");
@@ -193,6 +207,7 @@ fn main() -> ExitCode {
     }
     let tests: &[(&str, fn())] = tests![
         what_takes_long_is_told_and_ctrl_c_while_it_starts_leaves_nothing,
+        a_controller_says_what_it_waits_for_and_ctrl_c_meanwhile_leaves_nothing,
         whoever_starts_a_cluster_may_be_killed_and_then_it_is_not_started,
         ctrl_c_at_any_moment_of_a_start_leaves_nothing,
         ctrl_c_ends_a_cluster_that_runs_in_good_order,

@@ -70,6 +70,7 @@ const BATCHES_PER_CANCEL: usize = 16;
 struct Desk {
     address: EngineAddress,
     outgoing: Vec<Assignment>,
+    joined: Moment,
 }
 
 /// What a Scheduler is made of.

@@ -1,14 +1,16 @@
 //! `callboard controller`: a controller without a program of its own, for engines and clients that are programs of yours.
 
-use std::io::Write;
+use std::io::{self, Write, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::exit::Failure;
+use super::cluster::in_words;
+use super::exit::{Code, Failure};
 use super::log::Logging;
 use super::program::Program;
+use super::progress::{slowly, unfinished};
 use super::signals::{Signals, block_on};
-use crate::{Client, Cluster, Listen, Pending};
+use crate::{Client, Cluster, Listen, Listening, Pending};
 
 /// Where to listen, and with which engines.
 #[derive(Debug, clap::Args)]
@@ -50,50 +52,94 @@ Examples:
 
 /// Is a controller until it is told to end, or a client has ended the cluster.
 pub(crate) fn control(args: Args, program: &Program, logging: &Logging) -> Result<(), Failure> {
-    let builder = Cluster::without_engines().processes(args.processes);
-    let builder = match args.engine_program {
+    block_on(async {
+        // From now on signals end this in good order.
+        let mut signals = Signals::new()?;
+        let cluster = start(&args, logging)?;
+        let client = cluster.client();
+        let begun = tokio::select! {
+            biased;
+            why = signals.next() => Err(Failure::new(Code::Interrupted, format!("{why} while engines were starting"))),
+            begun = begin(&args, &cluster, program) => begun,
+        };
+        let done = match begun {
+            Ok(()) => {
+                if let Some(why) = until_end(&client, program, &mut signals).await {
+                    let pending = client.queue_status().await.map_or(0, |status| status.pending);
+                    program.say(format_args!("{why}; {pending} pending tasks are cancelled"));
+                }
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        };
+        let say = async |waited| {
+            program.say(format_args!("the cluster has not ended after {}: tasks still run", in_words(waited)));
+        };
+        let ended = tokio::select! {
+            ended = slowly(cluster.shutdown(Pending::Cancel), say) => ended,
+            // Told once more, it does not wait for what runs.
+            _ = signals.next() => Ok(()),
+        };
+        done.and_then(|()| Ok(ended?))
+    })?
+}
+
+/// Starts a cluster whose engines are still to come.
+fn start(args: &Args, logging: &Logging) -> Result<Cluster, Failure> {
+    let builder = Cluster::without_engines();
+    let builder = match &args.engine_program {
         Some(program) => builder.engine_program(program),
         // They tell as much as this process does.
         None => builder.engine_args(logging.to_args()),
     };
-    let cluster = builder.start()?;
+    Ok(builder.start()?)
+}
+
+/// Launches the engines that are this machine's, then listens, and says where.
+async fn begin(args: &Args, cluster: &Cluster, program: &Program) -> Result<(), Failure> {
+    let (count, client) = (args.processes, cluster.client());
+    if count > 0 {
+        let say = async |waited| {
+            let (joined, waited) = (client.len(), in_words(waited));
+            program.say(format_args!("{joined} of {count} engines have joined after {waited}"));
+        };
+        slowly(cluster.add_processes(count), say).await?;
+    }
     let valid = Duration::from_secs(args.valid_days.saturating_mul(24 * 3_600));
-    let mut listen = Listen::at(args.listen).directory(args.directory).valid_for(valid);
-    if let Some(address) = args.reached_at {
+    let mut listen = Listen::at(&args.listen).directory(&args.directory).valid_for(valid);
+    if let Some(address) = &args.reached_at {
         listen = listen.reached_at(address);
     }
     if args.plain_tcp {
         listen = listen.plain_tcp();
     }
     let listening = cluster.listen(listen)?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "listening at {}", listening.address())?;
-    writeln!(out, "engines join with {}", listening.engine_file().display())?;
-    writeln!(out, "clients connect with {}", listening.client_file().display())?;
-    drop(out);
-    let client = cluster.client();
-    let why = block_on(end(&client, program))??;
-    if let Some(why) = why {
-        eprintln!("{program}: {why}; {} pending tasks are cancelled", pending(&client));
-    }
-    Ok(cluster.shutdown(Pending::Cancel).get()?)
+    // It is a controller also where nobody reads that.
+    let _ = print(&listening);
+    Ok(())
 }
 
-fn pending(client: &Client) -> usize {
-    client.queue_status().get().map_or(0, |status| status.pending)
+fn print(listening: &Listening) -> io::Result<()> {
+    let mut out = stdout().lock();
+    writeln!(out, "listening at {}", listening.address())?;
+    writeln!(out, "engines join with {}", listening.engine_file().display())?;
+    writeln!(out, "clients connect with {}", listening.client_file().display())
 }
 
 /// Waits until it is time to end; returns why, if not everything has ended by then.
-async fn end(client: &Client, program: &Program) -> std::io::Result<Option<&'static str>> {
-    let mut signals = Signals::new()?;
+async fn until_end(client: &Client, program: &Program, signals: &mut Signals) -> Option<&'static str> {
     let finished = async {
         // Answered when no engine joins any more: there are never so many.
         drop(client.wait_for_engines(usize::MAX).await);
-        eprintln!("{program}: ended by a client; pending tasks are finished, unless it has cancelled them");
-        drop(client.shutdown(Pending::Finish).await);
+        program.say("ended by a client; pending tasks are finished, unless it has cancelled them");
+        let say = async |waited| {
+            let unfinished = unfinished(client).await;
+            program.say(format_args!("after {}: {unfinished}", in_words(waited)));
+        };
+        drop(slowly(client.shutdown(Pending::Finish), say).await);
     };
-    Ok(tokio::select! {
+    tokio::select! {
         why = signals.next() => Some(why),
         () = finished => None,
-    })
+    }
 }

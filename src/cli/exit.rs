@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::program::Program;
 
-/// The exit codes, as `--help` tells them. 0 and 2 are clap's.
+/// The exit codes, as `--help` tells them. 0 is clap's, and so is 2 where an argument is wrong by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Code {
     Failed = 1,
+    CommandLine = 2,
     NoCluster = 3,
     RunsAlready = 4,
     HadDied = 5,
@@ -56,7 +57,7 @@ impl Failure {
             Self::Error(error) if is_broken_pipe(&**error) => ExitCode::SUCCESS,
             Self::ToldElsewhere(code) => ExitCode::from(*code as u8),
             _ => {
-                eprintln!("{program}: {}", self.text());
+                program.say(self.text());
                 ExitCode::from(self.code() as u8)
             }
         }

@@ -1,12 +1,18 @@
 //! What is told of what happens: on standard error, from a level on, as text or as JSON.
 //!
 //! The library installs nothing; this is what its command installs. An engine that is a child process tells it on its own
-//! standard error, which its parent passes on: so it comes to where the controller's is.
+//! standard error, which its parent passes on: so it comes to where the controller's is. One that dials tells its controller.
 
 use std::io::{self, IsTerminal};
 
 use clap::{Args, Parser, ValueEnum};
 use tracing::Level;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::prelude::*;
+
+use super::tell_controller::TellController;
+use crate::error::Error;
 
 /// What is told, and how.
 #[derive(Clone, Debug, Args)]
@@ -30,11 +36,22 @@ enum Format {
 impl Logging {
     /// Begins to tell. What `stays` tells more than what is done soon.
     pub(crate) fn begin(&self, stays: bool) {
-        let level = self.level.unwrap_or(if stays { Level::INFO } else { Level::ERROR });
-        let told = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr);
+        self.begin_with(if stays { Level::INFO } else { Level::ERROR }, None);
+    }
+
+    /// Begins to tell in an engine that dials: here, and to its controller.
+    pub(crate) fn begin_in_one_that_dials(&self) -> Result<(), Error> {
+        self.begin_with(Level::INFO, Some(TellController::begin()?));
+        Ok(())
+    }
+
+    fn begin_with(&self, default: Level, controller: Option<TellController>) {
+        let level = LevelFilter::from_level(self.level.unwrap_or(default));
+        let told = tracing_subscriber::registry().with(level).with(controller);
+        let here = layer().with_writer(io::stderr).with_target(false);
         match self.format {
-            Format::Text => told.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
-            Format::Json => told.json().flatten_event(true).with_target(false).init(),
+            Format::Text => told.with(here.with_ansi(io::stderr().is_terminal())).init(),
+            Format::Json => told.with(here.json().flatten_event(true)).init(),
         }
     }
 

@@ -6,6 +6,7 @@
 mod program;
 mod exit;
 mod log;
+mod tell_controller;
 mod signals;
 mod progress;
 
@@ -21,6 +22,8 @@ mod completions;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use tell_controller::TellController;
 
 use exit::Failure;
 use program::Program;
@@ -103,7 +106,6 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    logging.begin(command.stays());
     match run(command, &program, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&program),
@@ -118,6 +120,10 @@ fn parse(program: &Program) -> Result<Cli, clap::Error> {
 }
 
 fn run(command: Command, program: &Program, logging: &log::Logging) -> Result<(), Failure> {
+    match &command {
+        Command::Engine(_) => logging.begin_in_one_that_dials()?,
+        command => logging.begin(command.stays()),
+    }
     match command {
         Command::Cluster(command) => command.run(program, logging),
         Command::Status(args) => status::status(&args, program),
@@ -134,7 +140,7 @@ impl Command {
     /// Returns whether it goes on until it is ended, and so tells what happens meanwhile.
     fn stays(&self) -> bool {
         match self {
-            Self::Controller(_) | Self::Engine(_) | Self::Host(_) => true,
+            Self::Controller(_) | Self::Host(_) => true,
             Self::Cluster(command) => command.stays(),
             _ => false,
         }

@@ -1,6 +1,7 @@
 //! The program whose command line this is: its name in help, in errors, and in what it advises.
 
 use std::fmt;
+use std::io::{Write, stderr};
 use std::path::Path;
 
 use clap::Command;
@@ -36,6 +37,11 @@ impl Program {
             command = command.after_help(text);
         }
         command.mut_subcommands(|subcommand| self.name_texts(subcommand))
+    }
+
+    /// Says something on standard error. Where nobody reads that, nobody is told.
+    pub(crate) fn say(&self, text: impl fmt::Display) {
+        let _ = writeln!(stderr(), "{self}: {text}");
     }
 
     /// Puts the name where its place is in a text.

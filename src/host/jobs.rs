@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::cache::Cache;
 use super::program::ProgramHash;
-use crate::launchers::{DIAL_ARGUMENT, JobOutput, JobState, LaunchedJob, ProcessJob, Start};
+use crate::launchers::{JobOutput, JobState, LaunchedJob, ProcessJob, Start};
 use crate::net::ConnectionFile;
 use crate::wire::frame::Lane;
 use crate::wire::hosts::{FromHost, ToHost};
@@ -175,8 +175,8 @@ impl Jobs {
         let name = format!("{launch:016x}-{job}");
         let folder = self.cache.lock().run_folder(&name);
         let folder = folder.map_err(|error| format!("no folder for it can be made: {error}"))?;
-        let mut argv = vec![path.into_os_string(), DIAL_ARGUMENT.into()];
-        argv.extend(args.into_iter().map(OsString::from_vec));
+        let argv: Vec<_> =
+            [path.into_os_string()].into_iter().chain(args.into_iter().map(OsString::from_vec)).collect();
         let text = self.file.for_launch(launch, true).text();
         let text = text.map_err(|error| format!("its connection file cannot be written: {error}"))?;
         let start = Start { name, argv: &argv, folder: Some(&folder), stdin: Some(&text), engines: 1, hints: HINTS };

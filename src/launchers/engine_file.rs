@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::host::Hosts;
-use crate::net::ConnectionFile;
+use crate::net::{ConnectionFile, LAUNCH_FILES};
 use crate::wire::handshake::Role;
 
 /// The connection file that engines of one launch dial with, for a [`Launcher`](super::Launcher). Whoever can read it can join.
@@ -33,7 +33,7 @@ impl EngineFile {
         let directory = cluster.parent().unwrap_or(Path::new("."));
         // Those who launch may be in another directory.
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
-        let path = directory.join(format!("callboard-launch-{number:016x}.json"));
+        let path = directory.join(format!("{LAUNCH_FILES}{number:016x}.json"));
         let text = |file: &ConnectionFile| {
             let problem = |error: serde_json::Error| Error::ConnectionFile {
                 path: path.clone(),

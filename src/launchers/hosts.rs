@@ -63,11 +63,12 @@ impl Hosts {
     /// Returns what a client asks for `n` engines.
     pub(crate) fn ask(&self, n: usize) -> Result<RunOnHosts, Error> {
         let (program, bytes) = self.program.read().map_err(refused)?;
-        Ok(RunOnHosts { program, bytes, args: self.args(), engines: n, wait: self.wait })
+        Ok(RunOnHosts { program, bytes, args: self.args()?, engines: n, wait: self.wait })
     }
 
-    fn args(&self) -> Vec<Vec<u8>> {
-        self.program.args.iter().cloned().map(OsString::into_vec).collect()
+    /// Returns the arguments that have the program be an engine.
+    fn args(&self) -> Result<Vec<Vec<u8>>, Error> {
+        Ok(self.program.argv()?.into_iter().skip(1).map(OsString::into_vec).collect())
     }
 }
 
@@ -78,7 +79,7 @@ fn refused(problem: String) -> Error {
 impl Launcher for Hosts {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
         let (program, bytes) = self.program.read().map_err(refused)?;
-        let shipment = Shipment { launch: file.number(), program, args: self.args() };
+        let shipment = Shipment { launch: file.number(), program, args: self.args()? };
         let by = Instant::now() + self.wait;
         loop {
             match file.hosts().start(&shipment, Some(&bytes), n) {

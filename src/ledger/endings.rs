@@ -133,12 +133,15 @@ impl Ledger {
         self.late += u64::from(task.count - task.won);
         self.settled += u64::from(task.won);
         self.pending = self.pending.saturating_sub(task.won as usize);
+        let from = task.engine.and_then(|engine| self.fleet.find(engine));
+        if let Some(engine) = from {
+            self.fleet.get_mut(engine).settled += u64::from(task.won);
+        }
         let Some(slot) = self.slot_of(task.id).filter(|&slot| self.entry(slot).count == task.count) else {
             self.settled_otherwise(task);
             return None;
         };
         let entry = self.entry(slot);
-        let from = task.engine.and_then(|engine| self.fleet.find(engine));
         // The scheduler's own word of tasks that it gave up; of pieces each of whose items was given up before by
         // itself, it counts for none, and yet no other word will come.
         let is_confirmed = task.engine.is_none() && matches!(entry.place, Place::Lingering(_) | Place::Settling);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
 use hashbrown::HashTable;
 use slab::Slab;
 
@@ -248,6 +250,8 @@ impl Ledger {
                 is_local: engine.is_local,
                 outstanding: engine.outstanding,
                 queued: engine.direct.len(),
+                settled: engine.settled,
+                up: Duration::ZERO,
             })
             .collect();
         engines.sort_unstable_by_key(|engine| engine.id);

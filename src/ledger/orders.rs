@@ -171,6 +171,10 @@ pub struct EngineStatus {
     pub outstanding: u32,
     /// Tasks in the scheduler that wait for this engine and no other.
     pub queued: usize,
+    /// Tasks that were settled by what it returned, since it joined.
+    pub settled: u64,
+    /// How long ago it joined; zero where nobody looks at a clock.
+    pub up: Duration,
 }
 
 /// Where the tasks are, at one moment.

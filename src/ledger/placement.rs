@@ -28,7 +28,9 @@ pub(super) struct Engine {
     pub(super) tasks: Option<Arc<TaskTable>>,
     /// Tasks sent and not yet returned.
     pub(super) outstanding: u32,
-    /// What those are expected to take, in nanoseconds.
+    /// Tasks that were settled by what it returned.
+    pub(super) settled: u64,
+    /// What those sent are expected to take, in nanoseconds.
     pub(super) backlog_ns: u64,
     /// Tasks for this engine and no other.
     pub(super) direct: Queue,
@@ -106,6 +108,7 @@ impl Engine {
             is_local,
             tasks,
             outstanding: 0,
+            settled: 0,
             backlog_ns: 0,
             direct: Queue::default(),
             sets: Mask::default(),

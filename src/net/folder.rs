@@ -21,10 +21,14 @@ use super::listen::{CLIENT_FILE, CONTROLLER_FILE, ENGINE_FILE};
 /// What is in a cluster's folder beside the connection files.
 pub(super) const LOCK_FILE: &str = "lock";
 pub(crate) const LOG_FILE: &str = "log";
+pub(crate) const OLD_LOG_FILE: &str = "log.1";
 pub(crate) const FACTS_FILE: &str = "cluster.json";
 
-/// Nothing else is ever removed.
-const FILES: [&str; 6] = [FACTS_FILE, LOG_FILE, CONTROLLER_FILE, ENGINE_FILE, CLIENT_FILE, LOCK_FILE];
+/// What launches have there begins with this: a connection file, and what jobs print.
+pub(crate) const LAUNCH_FILES: &str = "callboard-launch-";
+
+/// Beside those of launches, nothing else is ever removed.
+const FILES: [&str; 7] = [FACTS_FILE, LOG_FILE, OLD_LOG_FILE, CONTROLLER_FILE, ENGINE_FILE, CLIENT_FILE, LOCK_FILE];
 
 /// What is known of a cluster by its folder.
 #[derive(Debug)]
@@ -61,9 +65,10 @@ impl Folder {
         &self.path
     }
 
-    /// Opens the log, which nobody else may read.
-    pub(crate) fn open_log(&self) -> io::Result<File> {
-        private_file().append(true).create(true).open(self.path.join(LOG_FILE))
+    /// Keeps a copy of one of the cluster's files, which was made elsewhere.
+    pub(crate) fn keep(&self, file: &Path) -> io::Result<()> {
+        let copy = self.path.join(file.file_name().unwrap_or_default());
+        private_file().write(true).create_new(true).open(copy)?.write_all(&fs::read(file)?)
     }
 
     /// Removes the folder. The lock stays until the process has ended: who waits for that waits for the lock.
@@ -173,10 +178,18 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
     fs::remove_dir(folder).map_err(|error| io::Error::other(format!("{} cannot be removed: {error}", folder.display())))
 }
 
+/// Opens a log, which nobody else may read.
+pub(crate) fn open_log(path: &Path) -> io::Result<File> {
+    private_file().append(true).create(true).open(path)
+}
+
 /// Returns whether a file is a cluster's, or was to become one.
 fn is_ours(file: &OsStr) -> bool {
     let file = file.to_string_lossy();
-    FILES.iter().any(|ours| file.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.ends_with(".new")))
+    file.starts_with(LAUNCH_FILES)
+        || FILES
+            .iter()
+            .any(|ours| file.strip_prefix(ours).is_some_and(|rest| rest.is_empty() || rest.ends_with(".new")))
 }
 
 pub(super) fn patient_flock(file: &File, operation: FlockOperation) -> Result<(), Errno> {

@@ -26,8 +26,9 @@ mod simulation;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use connection_file::ConnectionFile;
+pub(crate) use folder::LAUNCH_FILES;
 #[cfg(feature = "cli")]
-pub(crate) use folder::{FACTS_FILE, Folder, Holder, LOG_FILE, Life};
+pub(crate) use folder::{FACTS_FILE, Folder, Holder, LOG_FILE, Life, OLD_LOG_FILE, open_log};
 #[cfg(feature = "cli")]
 pub(crate) use home::{ClusterName, Home, Take};
 #[cfg(feature = "cli")]

@@ -4,7 +4,7 @@
 //! arguments, and nothing secret in the environment.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
@@ -57,7 +57,9 @@ pub fn init() {
     match ended {
         Ok(()) => std::process::exit(0),
         Err(error) => {
-            eprintln!("callboard: this process was launched as an engine and cannot be one: {error}");
+            // Where nobody reads that, the status tells.
+            let _ =
+                writeln!(io::stderr(), "callboard: this process was launched as an engine and cannot be one: {error}");
             std::process::exit(FAILED)
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 
 use super::early::Early;
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
-use super::{Departure, STOPPED};
+use super::{Departure, STOPPED, log_uplink};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -55,12 +55,15 @@ pub(crate) struct Desk {
     departure: Departure,
     departing: Option<Departing>,
     early: Early,
+    _telling: Option<log_uplink::Attached>,
 }
 
 impl Desk {
     /// Makes it on the present arbiter. Its engine starts when it is told that it has joined.
     pub(crate) fn with(serving: Serving) -> Self {
         let Serving { registry, speaker, witness, patience, departure } = serving;
+        let telling = log_uplink::attach(&speaker);
+        let at_work = telling.as_ref().map(|telling| Arc::new(telling.witness()) as Arc<dyn Witness>);
         let (finished, threads) = (Finished::new(), Arc::new(Threads::default()));
         let uplink = Uplink { speaker: speaker.clone(), finished: finished.clone(), patience }.start();
         let parts = EngineParts {
@@ -69,9 +72,10 @@ impl Desk {
             handed_back: uplink.clone().recipient(),
             threads: threads.clone(),
             patience,
-            witness,
+            witness: witness.or(at_work),
         };
-        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None, early: Early::default() }
+        let early = Early::default();
+        Self { parts, threads, uplink, engine: None, speaker, departure, departing: None, early, _telling: telling }
     }
 
     /// Runs what the controller sends over this connection; returns why that has ended. In a session that lasts it may go

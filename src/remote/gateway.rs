@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use super::STOPPED;
 use super::attend::Said;
 use super::calls::{Calls, Ready, Unencodable, encoded};
 use super::fate::{Begun, Fate, Process};
+use super::log_lines::LogLines;
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
@@ -44,6 +45,7 @@ pub(crate) struct Gateway {
     joining: Option<oneshot::Sender<Result<EngineId, Error>>>,
     /// It has said that its time is over.
     is_leaving: bool,
+    log: LogLines,
 }
 
 /// What a gateway is made of.
@@ -82,8 +84,9 @@ impl Gateway {
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
         let left = parts.tasks_max;
-        let sent = Sent::default();
-        let gateway = Self { id: None, sent, runs: 0, parts, left, lost: None, joining: Some(tell), is_leaving: false };
+        let (sent, log) = (Sent::default(), LogLines::default());
+        let gateway =
+            Self { id: None, sent, runs: 0, parts, left, lost: None, joining: Some(tell), is_leaving: false, log };
         (gateway.start(), told)
     }
 
@@ -207,6 +210,7 @@ impl Gateway {
             }
             FromEngine::Printed(Print { task, stream, text }) => self.on_printed(task, stream, text),
             FromEngine::Leaving => self.on_leaving(engine),
+            FromEngine::Logged(line) => self.log.tell(Instant::now(), engine, &line),
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::registry::Registry;
 use crate::task::{Attempt, Span, Task, TaskContext, TaskFailure, TaskId};
 use crate::wire::frame::{Lane, Message};
-use crate::wire::protocol::{Body, Call, Encoded, End, FromEngine, Made, ToEngine, decode, encode};
+use crate::wire::protocol::{Body, Call, Encoded, End, FromEngine, LogLevel, LogLine, Made, ToEngine, decode, encode};
 use crate::wire::pump::run;
 use crate::wire::session::{Ending, Heard, SessionLimits, Speaker};
 use crate::{TaskError, With};
@@ -228,4 +228,26 @@ fn megabytes_that_make_no_sense_make_lines_in_the_log_and_not_megabytes() {
     });
     let logged = counted.0.load(Ordering::Relaxed);
     assert!(logged > 0 && logged < TIMES * 2_000, "{logged} bytes for {TIMES} messages of 1 MiB");
+}
+
+#[test]
+fn an_engine_that_tells_megabytes_makes_lines_in_the_log_and_not_megabytes() {
+    let tells: fn(&Call) -> Vec<Message> = |call| {
+        let line = LogLine {
+            level: LogLevel::Error,
+            target: "\u{1b}[2J".repeat(100_000).into(),
+            task: Some((call.id.plus(7), Attempt(9))),
+            text: "\u{1b}]0;mine\u{7}".repeat(100_000).into(),
+            left_out: u32::MAX,
+        };
+        let mut said = vec![encode(&FromEngine::Logged(line), Vec::new()); 50];
+        // Told twice, it ends the session.
+        said.extend([(); 2].map(|()| ended(call.id, 1, 1, one(b"\x05"))));
+        said
+    };
+    let counted = Arc::new(Counted::default());
+    let (_, outcome) = tracing::subscriber::with_default(counted.clone(), || System::new().block_on(lied_to(tells)));
+    assert_eq!(outcome, Ok(5));
+    let logged = counted.0.load(Ordering::Relaxed);
+    assert!((10_000..600_000).contains(&logged), "{logged} bytes of 50 MiB");
 }

@@ -10,6 +10,10 @@ mod sent;
 mod early;
 mod engine;
 mod departure;
+mod log_lines;
+// Only the command line tells anything.
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
+pub(crate) mod log_uplink;
 mod functions;
 mod numbers;
 mod claims;

@@ -78,6 +78,38 @@ pub enum FromEngine {
     /// Its time is over: it starts nothing any more, hands back what it has not started and what still comes, and is to be told to
     /// stop when it has nothing left.
     Leaving,
+    /// Its process tells of something that happens there.
+    Logged(LogLine),
+}
+
+/// An event of `tracing`, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// How important it is.
+    pub level: LogLevel,
+    /// Where in the program it comes from.
+    pub target: Box<str>,
+    /// The attempt that told it, if one did.
+    pub task: Option<(TaskId, Attempt)>,
+    /// What.
+    pub text: Box<str>,
+    /// How many lines before it were left out.
+    pub left_out: u32,
+}
+
+/// How important a line of a log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogLevel {
+    /// Something has failed.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
 }
 
 /// Lines that were printed, or a part of one.

@@ -1,5 +1,6 @@
 //! What the tests of launchers have in common.
 
+mod command;
 pub(crate) mod daemons;
 mod local;
 mod mpi;

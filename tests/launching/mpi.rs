@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use callboard::launchers::{JobState, Mpi};
 
+use super::command::Commanded;
 use super::daemons::are_there;
 use super::{PATIENCE, failed, site};
 
@@ -18,6 +19,7 @@ fn everything() {
     }
     engines_join_work_print_and_end();
     whoever_does_not_join_is_told_with_what_mpiexec_says();
+    the_command_starts_and_stops_them();
 }
 
 fn engines_join_work_print_and_end() {
@@ -49,4 +51,12 @@ fn whoever_does_not_join_is_told_with_what_mpiexec_says() {
     assert!(told.contains("there is no program /nowhere/mpiexec"), "{told}");
     drop((missing, refused));
     site.nothing_is_left();
+}
+
+fn the_command_starts_and_stops_them() {
+    let ours = Commanded::new();
+    let [as_root, more] = HERE.map(|arg| format!("--launch-arg={arg}"));
+    let args = ["--engines", "mpi", "-n", "2", &as_root, &more];
+    ours.works(&args, "2 by mpi", 2);
+    ours.fails("nowhere", &args, &["mpiexec: it ended with exit status: "]);
 }

@@ -6,6 +6,7 @@ use callboard::launchers::{JobState, Slurm};
 use callboard::task::Attempt;
 use callboard::{Cluster, EngineEvent, Listen};
 
+use super::command::Commanded;
 use super::daemons::{SLURM, SlurmCluster, are_there, run};
 use super::{PATIENCE, Site, failed, pid, site, square};
 use crate::support::eventually;
@@ -20,7 +21,7 @@ fn everything() {
         return;
     }
     let slurm = SlurmCluster::start();
-    let tests: [Test; 6] = [
+    let tests: [Test; 7] = [
         ("engines_join_work_print_and_end", engines_join_work_print_and_end),
         (
             "what_finds_no_room_waits_and_is_cancelled_with_the_others",
@@ -33,6 +34,7 @@ fn everything() {
             "at_its_time_limit_an_engine_leaves_and_its_work_moves_on",
             at_its_time_limit_an_engine_leaves_and_its_work_moves_on,
         ),
+        ("the_command_starts_and_stops_them", the_command_starts_and_stops_them),
     ];
     for (name, test) in tests {
         let began = Instant::now();
@@ -201,4 +203,21 @@ fn at_its_time_limit_an_engine_leaves_and_its_work_moves_on(slurm: &SlurmCluster
     }
     drop((first, second));
     site.nothing_is_left_in(slurm);
+}
+
+fn the_command_starts_and_stops_them(slurm: &SlurmCluster) {
+    let ours = Commanded::finding(slurm.commands());
+    let of = |n: &'static str| ["--engines", "slurm", "-n", n, "--launch-arg=--time=5"];
+    ours.works(&of("3"), "3 by slurm", 3);
+    assert_eq!(slurm.queue(), [""; 0]);
+    ours.waits("engine", &of("6"), "; 2 wait in the queue (");
+    assert_eq!(slurm.queue(), [""; 0]);
+    ours.fails(
+        "engine",
+        &[&of("1")[..], &["--launch-arg", "--partition=nowhere"]].concat(),
+        &["invalid partition specified: nowhere"],
+    );
+    ours.program("dies", "echo no licence left >&2; exit 3");
+    ours.fails("dies", &of("1"), &["it is FAILED (NonZeroExitCode); it printed last: no licence left"]);
+    assert_eq!(slurm.queue(), [""; 0]);
 }

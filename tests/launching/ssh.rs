@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use callboard::launchers::{JobState, Ssh};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::command::Commanded;
 use super::daemons::{Sshd, are_there};
 use super::{PATIENCE, failed, site};
 use crate::support::eventually;
@@ -19,11 +20,12 @@ fn everything() {
         return;
     }
     let sshd = Sshd::start();
-    let tests: [Test; 4] = [
+    let tests: [Test; 5] = [
         ("engines_join_work_print_and_end", engines_join_work_print_and_end),
         ("a_program_is_called_as_it_is_named", a_program_is_called_as_it_is_named),
         ("engines_leave_when_ssh_is_killed", engines_leave_when_ssh_is_killed),
         ("whoever_does_not_join_is_told_with_what_ssh_says", whoever_does_not_join_is_told_with_what_ssh_says),
+        ("the_command_starts_and_stops_them", the_command_starts_and_stops_them),
     ];
     for (name, test) in tests {
         let began = Instant::now();
@@ -105,4 +107,18 @@ fn whoever_does_not_join_is_told_with_what_ssh_says(sshd: &Sshd) {
     );
     assert!(refused(Ssh::to(["-oProxyCommand=touch x"]), 1).contains("is no name of a host"));
     site.nothing_is_left();
+}
+
+fn the_command_starts_and_stops_them(sshd: &Sshd) {
+    let ours = Commanded::new();
+    let [option, file] = sshd.args();
+    let args = ["--engines", "ssh", "--launch-arg", &option, "--launch-arg", &file];
+    let on = |hosts: &'static str| [&args[..], &["--host", hosts]].concat();
+    ours.works(&on("a:2,b"), "3 by ssh", 3);
+    ours.works(&[&on("a")[..], &["--host", "b", "-n", "4"]].concat(), "4 by ssh", 4);
+    ours.fails("nowhere", &on("a"), &["ssh a: it ended with exit status: 127 (the program is not there; copy it"]);
+    ours.program("dies", "echo starting; echo no licence left >&2; exit 3");
+    ours.fails("dies", &on("b"), &["ssh b: it ended with exit status: 3; it printed last: no licence left"]);
+    ours.program("idles", "exec sleep 60");
+    ours.waits("idles", &on("a,b"), "0 of 2 engines have joined after 1 s\n");
 }

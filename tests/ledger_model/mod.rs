@@ -68,6 +68,7 @@ pub(crate) struct Task {
 #[derive(Debug)]
 pub(crate) struct Engine {
     slots: u32,
+    settled: u64,
     pub(crate) is_local: bool,
     /// Something that it may run waits, and did when it last got a chance to take it.
     is_draining: bool,
@@ -125,7 +126,7 @@ impl Model {
     pub(crate) fn on_join(&mut self, id: EngineId, slots: u32, is_local: bool) {
         let is_new = self
             .engines
-            .insert(id, Engine { slots, is_local, is_draining: false, retiring: None, is_dismissed: false })
+            .insert(id, Engine { slots, is_local, is_draining: false, retiring: None, is_dismissed: false, settled: 0 })
             .is_none();
         assert!(is_new, "engine {id} has an id that was given before");
         self.refilled.insert(id);
@@ -288,6 +289,9 @@ impl Model {
         let mut effects = Vec::new();
         let (id, is_first) = (settled.id, settled.won == 1);
         self.late += u64::from(!is_first);
+        if let Some(engine) = settled.engine.and_then(|engine| self.engines.get_mut(&engine)) {
+            engine.settled += u64::from(is_first);
+        }
         let Some(task) = self.tasks.get(&id) else { return effects };
         let (kind, is_over) = (task.kind, task.is_ended || task.is_confirmed);
         let from = settled.engine.filter(|&engine| self.has(engine, id, settled.attempt));
@@ -335,6 +339,8 @@ impl Model {
             slots: engine.slots,
             outstanding: self.outstanding(id),
             queued: queued(&|line| self.only_engine_of(line) == Some(id)),
+            settled: engine.settled,
+            up: Duration::ZERO,
         });
         QueueStatus {
             pending: self.tasks.values().filter(|task| !task.is_confirmed).count(),

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::{Desk, Scheduler};
 use crate::error::Error;
 use crate::messages::{Failing, Join, Leave, Retire, Subscribe};
+use crate::task::Moment;
 
 impl Handler<Join> for Scheduler {
     type Result = MessageResult<Join>;
@@ -13,7 +14,7 @@ impl Handler<Join> for Scheduler {
     fn handle(&mut self, msg: Join, ctx: &mut Context<Self>) -> Self::Result {
         let slots = msg.offer.slots;
         let (id, orders) = self.ledger.on_join(msg.offer);
-        self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new() });
+        self.engines.insert(id, Desk { address: msg.address, outgoing: Vec::new(), joined: Moment::now() });
         self.roster.add(id);
         tracing::debug!(engine = %id, slots, "engine joined");
         self.carry_out(orders, ctx);

@@ -1,18 +1,25 @@
 //! Questions to the scheduler, and the end.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::Scheduler;
 use crate::ledger::QueueStatus;
 use crate::messages::{GetStatus, Pending, Stop, TakeIn};
+use crate::task::Moment;
 
 impl Handler<GetStatus> for Scheduler {
     type Result = MessageResult<GetStatus>;
 
     fn handle(&mut self, _: GetStatus, _: &mut Context<Self>) -> Self::Result {
         let (undeliverable_callbacks, panicked_callbacks) = self.counts.read();
-        let status = self.ledger.status();
+        let mut status = self.ledger.status();
+        let now = Moment::now();
+        for engine in &mut status.engines {
+            engine.up = self.engines.get(&engine.id).map_or(Duration::ZERO, |desk| now.since(desk.joined));
+        }
         let handed_over = self.submissions.tasks();
         MessageResult(QueueStatus {
             pending: status.pending + handed_over,

@@ -140,7 +140,8 @@ fn elsewhere(engines: usize) -> Fallible<Started> {
 /// How long engines may take to join.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn new_directory() -> PathBuf {
+/// Names a directory that nobody else has.
+pub(super) fn new_directory() -> PathBuf {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static STARTED: AtomicUsize = AtomicUsize::new(0);
     let number = STARTED.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ mod callboard_itself;
 mod noop;
 mod ping_pong;
 mod pin;
+mod shell;
 mod yardsticks;
 
 mod apply_all;
@@ -28,6 +29,7 @@ mod startup;
 mod own_process;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write, stderr, stdout};
 
 use clap::ValueEnum;
@@ -116,7 +118,7 @@ type Contender = Box<dyn Fn() -> Fallible<Vec<Figure>>>;
 pub(crate) fn bench(args: &Args) -> Fallible<()> {
     let plan = args.plan();
     if args.json {
-        eprintln!("{}", report::machine());
+        note(report::machine());
         for test in args.tests() {
             report::print_json(&measure(test, &plan)?, &mut stdout().lock())?;
         }
@@ -188,11 +190,16 @@ impl Test {
     fn is_possible_here(&self) -> bool {
         let needs_linux = matches!(self, Self::QueuedMemory | Self::Idle);
         if needs_linux && !cfg!(target_os = "linux") {
-            eprintln!("{}: left out, it reads /proc, which only Linux has", self.name());
+            note(format_args!("{}: left out, it reads /proc, which only Linux has", self.name()));
             return false;
         }
         true
     }
+}
+
+/// Says something on standard error. Where nobody reads that, nobody is told.
+fn note(text: impl Display) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Makes all runs of one test, the contenders in turn.
@@ -201,7 +208,7 @@ fn measure(test: Test, plan: &Plan) -> Fallible<Vec<Series>> {
     let mut figures = Vec::new();
     for run in 1..=plan.runs {
         if stderr().is_terminal() {
-            eprintln!("{}: run {run} of {}", test.name(), plan.runs);
+            note(format_args!("{}: run {run} of {}", test.name(), plan.runs));
         }
         for contender in &contenders {
             figures.extend(contender().map_err(|error| format!("{}: {error}", test.name()))?);

@@ -3,13 +3,14 @@
 //! `callboard bench` starts its own executable as `callboard bench-child ..`; the child makes one run, prints
 //! its figures on one line and ends. It ends by itself also where something hangs.
 
+use std::io::{Write, stdout};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
 use super::callboard_itself::Engines;
-use super::{Fallible, idle, queued_memory};
+use super::{Fallible, idle, note, queued_memory};
 
 /// What a child is to do.
 #[derive(Debug, clap::Args)]
@@ -63,7 +64,7 @@ pub(super) fn in_own_process(run: Run) -> Fallible<Vec<f64>> {
 pub(crate) fn child(args: &Args) -> Fallible<()> {
     std::thread::spawn(|| {
         std::thread::sleep(LIFE_MAX);
-        eprintln!("callboard: a run is not done after {LIFE_MAX:?}");
+        note(format_args!("callboard: a run is not done after {LIFE_MAX:?}"));
         std::process::exit(HUNG);
     });
     let figures = match args.run {
@@ -71,7 +72,7 @@ pub(crate) fn child(args: &Args) -> Fallible<()> {
         Run::Idle { engines, watch_ms, kind } => idle::measure(kind, engines, Duration::from_millis(watch_ms))?,
     };
     let printed: Vec<String> = figures.iter().map(f64::to_string).collect();
-    println!("{}", printed.join(" "));
+    writeln!(stdout(), "{}", printed.join(" "))?;
     Ok(())
 }
 

@@ -1,10 +1,11 @@
-//! `startup`: from nothing to every engine answering; seconds.
+//! `startup`: from nothing to every engine answering, in a program and from the shell; seconds.
 
 use std::time::Instant;
 
 use super::callboard_itself::Engines;
 use super::noop::Noop;
 use super::report::{Figure, Params};
+use super::shell::InBackground;
 use super::{Contender, Fallible, Plan, on_plain_thread};
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
@@ -19,6 +20,11 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         contender(Engines::Threads.name(), |engines| start_callboard(Engines::Threads, engines)),
         contender(Engines::Processes.name(), |engines| start_callboard(Engines::Processes, engines)),
         contender(Engines::Tcp.name(), |engines| start_callboard(Engines::Tcp, engines)),
+        Box::new(move || {
+            let (system, value) = (Engines::Processes.name(), start_from_shell(engines)?);
+            let params = Params::new().with("engines", engines).with("from", "shell");
+            Ok(vec![Figure { system, params, value, unit: "s" }])
+        }),
         contender("rayon", start_rayon),
     ]
 }
@@ -28,6 +34,15 @@ fn start_callboard(kind: Engines, engines: usize) -> Fallible<f64> {
     let cluster = kind.start(engines)?;
     cluster.client().all().apply(Noop).get()?;
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// Until `callboard cluster start --daemonize` returns.
+fn start_from_shell(engines: usize) -> Fallible<f64> {
+    let start = Instant::now();
+    let started = InBackground::start(engines)?;
+    let took = start.elapsed().as_secs_f64();
+    drop(started);
+    Ok(took)
 }
 
 fn start_rayon(threads: usize) -> Fallible<f64> {

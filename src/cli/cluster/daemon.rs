@@ -83,7 +83,7 @@ pub(super) fn start(args: &Args, program: &Program, logging: &Logging) -> Result
                 word = background.hear() => word?,
             };
             match word {
-                Some(Word::Note(text)) => eprintln!("{program}: {text}"),
+                Some(Word::Note(text)) => program.say(text),
                 Some(Word::Ready(started)) => return Ok(started.print(program)?),
                 Some(Word::Failed { code, text }) => {
                     let _ = background.process.wait();
@@ -123,7 +123,7 @@ impl Background {
             match serde_json::from_str(&line) {
                 Ok(word) => return Ok(Some(word)),
                 // A program of yours may say something before it is the command.
-                Err(_) => println!("{line}"),
+                Err(_) => drop(writeln!(io::stdout(), "{line}")),
             }
         }
         Ok(None)

@@ -13,15 +13,29 @@ pub(crate) enum Engines {
     Processes,
     /// Threads of the controller: the cheapest; what crashes one ends the cluster
     Threads,
+    /// On other machines, by the ssh that you use
+    Ssh,
+    /// In Slurm's queue, a job each; inside an allocation, in that
+    Slurm,
+    /// Wherever mpiexec starts them
+    Mpi,
+    /// On hosts that have come to the cluster, to which this program is shipped
+    Hosts,
 }
 
 impl Engines {
-    /// Adds `n` of them to a cluster; answered when they have joined.
-    pub(super) fn add(self, cluster: &Cluster, n: usize) -> Reply<Vec<EngineId>> {
+    /// Adds `n` of them to a cluster, if they are this machine's; answered when they have joined.
+    pub(super) fn add(self, cluster: &Cluster, n: usize) -> Option<Reply<Vec<EngineId>>> {
         match self {
-            Self::Processes => cluster.add_processes(n),
-            Self::Threads => cluster.add_threads(n),
+            Self::Processes => Some(cluster.add_processes(n)),
+            Self::Threads => Some(cluster.add_threads(n)),
+            Self::Ssh | Self::Slurm | Self::Mpi | Self::Hosts => None,
         }
+    }
+
+    /// Returns whether another program starts them, and they dial.
+    pub(super) fn are_launched(self) -> bool {
+        matches!(self, Self::Ssh | Self::Slurm | Self::Mpi | Self::Hosts)
     }
 
     /// Returns how many of them there are, in words.
@@ -29,7 +43,9 @@ impl Engines {
         match self {
             Self::Processes if n == 1 => "1 process".into(),
             Self::Threads if n == 1 => "1 thread".into(),
-            _ => format!("{n} {}", self.name()),
+            Self::Processes | Self::Threads => format!("{n} {}", self.name()),
+            Self::Ssh | Self::Slurm | Self::Mpi => format!("{n} by {}", self.name()),
+            Self::Hosts => format!("{n} on hosts"),
         }
     }
 
@@ -37,6 +53,10 @@ impl Engines {
         match self {
             Self::Processes => "processes",
             Self::Threads => "threads",
+            Self::Ssh => "ssh",
+            Self::Slurm => "slurm",
+            Self::Mpi => "mpi",
+            Self::Hosts => "hosts",
         }
     }
 }

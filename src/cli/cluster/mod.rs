@@ -2,13 +2,15 @@
 //! found.
 //!
 //! In reading order: `start` reads what is to be started and says what was; `run` is the controller, in this process or one in
-//! the background, which `daemon` starts and listens to; `stop` ends one, `list` shows all. `facts` is what a cluster tells of
-//! itself, `engines` what kinds of engines there are.
+//! the background, which `daemon` starts and listens to, and which has a `log_file`; `stop` ends one, `list` shows all. `facts` is what a cluster tells of
+//! itself, `engines` what kinds of engines there are, `elsewhere` those that another program starts.
 
 mod start;
 mod run;
 mod daemon;
+mod log_file;
 mod engines;
+mod elsewhere;
 mod facts;
 mod stop;
 mod list;

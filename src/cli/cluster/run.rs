@@ -2,18 +2,22 @@
 
 use std::future::pending;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::demo::getpid;
 use super::super::exit::{Code, Failure};
 use super::super::log::Logging;
 use super::super::program::Program;
-use super::super::progress::slowly;
+use super::super::progress::{slowly, unfinished};
 use super::super::signals::{Signals, block_on};
 use super::daemon::Starter;
+use super::elsewhere::Look;
 use super::facts::{Facts, in_words};
+use super::log_file::LogFile;
 use super::start::{Args, Started};
-use crate::net::{Folder, Holder, Home, LOG_FILE, Take};
+use crate::launchers::Launched;
+use crate::net::{Folder, Holder, Home, Take};
 use crate::{Cluster, Listen, Listening, Pending};
 
 /// Who hears how the start goes.
@@ -26,7 +30,7 @@ pub(super) enum Listener {
 
 /// Is a cluster until it is told to end. Leaves nothing.
 pub(super) fn run(args: &Args, program: &Program, logging: &Logging, listener: Listener) -> Result<(), Failure> {
-    block_on(Run { args, program, logging, listener }.run())?
+    block_on(Run { args, program, logging, listener, launched: None }.run())?
 }
 
 struct Run<'a> {
@@ -34,6 +38,8 @@ struct Run<'a> {
     program: &'a Program,
     logging: &'a Logging,
     listener: Listener,
+    /// Engines that another program has started. They end with the cluster, and this is for as long.
+    launched: Option<Arc<Launched>>,
 }
 
 impl Run<'_> {
@@ -48,7 +54,7 @@ impl Run<'_> {
             why = signals.next() => {
                 Err(Failure::new(Code::Interrupted, format!("{why} while cluster {} was starting", self.args.name)))
             }
-            begun = self.begin(&cluster, &folder, log) => begun,
+            begun = self.begin(&cluster, &folder, log.as_ref().map(LogFile::path)) => begun,
         };
         let done = match begun {
             Ok(()) => {
@@ -60,7 +66,10 @@ impl Run<'_> {
             }
             Err(failure) => Err(failure),
         };
-        self.end(cluster, &mut folder, &mut signals).await;
+        self.end(cluster, &mut signals).await;
+        // In this order: the log does not come back.
+        drop(log);
+        folder.clear();
         done
     }
 
@@ -89,34 +98,39 @@ impl Run<'_> {
     }
 
     /// Has what this process tells in the background told in the cluster's log.
-    fn tell_into(&self, folder: &Folder) -> Result<Option<PathBuf>, Failure> {
-        if let Listener::Terminal = self.listener {
-            return Ok(None);
+    fn tell_into(&self, folder: &Folder) -> Result<Option<LogFile>, Failure> {
+        match self.listener {
+            Listener::Terminal => Ok(None),
+            Listener::Starter(_) => Ok(Some(LogFile::begin(folder)?)),
         }
-        let log = folder.open_log()?;
-        rustix::stdio::dup2_stdout(&log)?;
-        rustix::stdio::dup2_stderr(&log)?;
-        Ok(Some(folder.path().join(LOG_FILE)))
     }
 
     /// Listens, starts the engines, and says so when they answer.
     async fn begin(&mut self, cluster: &Cluster, folder: &Folder, log: Option<PathBuf>) -> Result<(), Failure> {
         let Args { name, engines, .. } = self.args;
         let (count, client) = (self.args.count(), cluster.client());
-        // They start while the certificates are made.
+        // They start while the certificates are made; those that dial cannot.
         let adding = engines.add(cluster, count);
         let listening = self.listen(cluster, folder)?;
         let address = listening.address().to_string();
         Facts::of_this_process(name.to_string(), *engines, count, address.clone()).write(folder.path())?;
+        let (adding, look) = match adding {
+            Some(adding) => (adding, None),
+            None => {
+                let launched = self.launch(cluster, &listening)?;
+                (launched.joined(), Some(Look::at(launched)?))
+            }
+        };
         let mut heard = Ok(());
-        let say = |waited| {
-            let joined = client.len();
-            heard = self.note(format!("{joined} of {count} engines have joined after {}", in_words(waited)));
+        let say = async |waited| {
+            let (joined, waited) = (client.len(), in_words(waited));
+            let waiting = look.as_ref().map(|look| look.waiting()).unwrap_or_default();
+            heard = self.note(format!("{joined} of {count} engines have joined after {waited}{waiting}"));
         };
         slowly(adding, say).await?;
         heard?;
         let mut heard = Ok(());
-        let say = |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
+        let say = async |waited| heard = self.note(format!("engines have not answered for {}", in_words(waited)));
         slowly(client.every().apply(getpid()), say).await?;
         heard?;
         tracing::info!(address, engines = engines.counted(count), "cluster {name} runs");
@@ -126,16 +140,33 @@ impl Run<'_> {
     }
 
     fn listen(&self, cluster: &Cluster, folder: &Folder) -> Result<Listening, Failure> {
-        let mut listen = Listen::at(&self.args.listen).directory(folder.path());
+        let directory = self.args.directory.as_deref().unwrap_or(folder.path());
+        let mut listen = Listen::at(&self.args.listen).directory(directory);
         if let Some(address) = &self.args.reached_at {
             listen = listen.reached_at(address);
         }
-        Ok(cluster.listen(listen)?)
+        let listening = cluster.listen(listen)?;
+        if self.args.directory.is_some() {
+            // Where those look who know the cluster by its name.
+            folder.keep(&listening.engine_file())?;
+            folder.keep(&listening.client_file())?;
+        }
+        Ok(listening)
+    }
+
+    /// Has another program start the engines.
+    fn launch(&mut self, cluster: &Cluster, listening: &Listening) -> Result<Arc<Launched>, Failure> {
+        let (args, address) = (self.args, listening.address());
+        if address.ip().is_loopback() && args.reached_at.is_none() {
+            self.note(format!("only engines of this machine reach {address}; for others say --listen HOST:PORT"))?;
+        }
+        let launched = args.elsewhere.launch(args.engines, cluster, args.count(), self.logging)?;
+        Ok(self.launched.insert(Arc::new(launched)).clone())
     }
 
     fn note(&mut self, text: String) -> Result<(), Failure> {
         match &mut self.listener {
-            Listener::Terminal => eprintln!("{}: {text}", self.program),
+            Listener::Terminal => self.program.say(text),
             Listener::Starter(starter) => starter.note(text)?,
         }
         Ok(())
@@ -157,7 +188,8 @@ impl Run<'_> {
             // Answered when no engine joins any more: there are never so many.
             drop(client.wait_for_engines(usize::MAX).await);
             tracing::info!("ended by a client: pending tasks are finished, unless it has cancelled them");
-            drop(client.shutdown(Pending::Finish).await);
+            let say = async |waited| tracing::info!("after {}: {}", in_words(waited), unfinished(&client).await);
+            drop(slowly(client.shutdown(Pending::Finish), say).await);
         };
         let lifetime = async {
             match self.args.lifetime {
@@ -172,16 +204,17 @@ impl Run<'_> {
         }
     }
 
-    /// Ends the cluster and removes its folder. Told once more to end, it does not wait for what runs.
-    async fn end(&self, cluster: Cluster, folder: &mut Folder, signals: &mut Signals) {
+    /// Ends the cluster. Told once more to end, it does not wait for what runs.
+    async fn end(&self, cluster: Cluster, signals: &mut Signals) {
         let name = &self.args.name;
-        let say = |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
+        let say =
+            async |waited| tracing::info!("cluster {name} has not ended after {}: tasks still run", in_words(waited));
         let ended = tokio::select! {
             ended = slowly(cluster.shutdown(Pending::Cancel), say) => ended,
-            // Engines that are processes end with this one.
-            _ = signals.next() => Ok(()),
+            // Engines that are processes end with this one. Others would not, and have no more than seconds for what
+            // they run.
+            _ = signals.next(), if self.launched.is_none() => Ok(()),
         };
-        folder.clear();
         if let Err(error) = ended {
             tracing::warn!(%error, "cluster {name} has ended");
         }

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 
-use super::super::exit::Failure;
+use super::super::exit::{Code, Failure};
 use super::super::log::Logging;
 use super::super::program::Program;
+use super::elsewhere::Elsewhere;
 use super::engines::Engines;
 use super::{DEFAULT, daemon, read_name, run};
 use crate::net::ClusterName;
@@ -21,7 +22,7 @@ pub(crate) struct Args {
     /// What the cluster is called
     #[arg(default_value = DEFAULT, value_parser = read_name)]
     pub(super) name: ClusterName,
-    /// How many engines; each runs one task at a time [default: as many as there are processors]
+    /// How many engines; each runs one task at a time [default: as many as there are processors, or as hosts say]
     #[arg(short = 'n', long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
     count: Option<usize>,
     /// Where they are
@@ -36,12 +37,18 @@ pub(crate) struct Args {
     /// Where others reach it, if that is another address than it listens at
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) reached_at: Option<String>,
+    /// Where its connection files are made, and stay: one that was started there before is the same cluster again, for engines
+    /// and hosts elsewhere [default: the cluster's folder, which goes with it]
+    #[arg(long, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
     /// Stop it after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub(super) lifetime: Option<u64>,
     /// This is the process in the background
     #[arg(long, hide = true)]
     in_background: bool,
+    #[command(flatten)]
+    pub(super) elsewhere: Elsewhere,
 }
 
 const EXAMPLES: &str = "\
@@ -49,7 +56,8 @@ A cluster has a name and a folder of its own, $CALLBOARD_HOME/NAME, else $XDG_ST
 ~/.local/state/callboard/NAME, with the files by which engines and clients find it. It ends by `{program} cluster stop`, by
 Ctrl-C, or when a client shuts it down; nothing is left then. A program connects by Client::connect_to(\"NAME\").
 
-Its engines are processes of this program, and have the tasks that are compiled into it.
+Its engines are processes of this program, and have the tasks that are compiled into it. Those that ssh, Slurm or mpiexec
+start dial: they reach what --listen or --reached-at says, end with the cluster, and are not launched again.
 
 Examples:
   {program} cluster start -n 4                          four engines, here, until Ctrl-C
@@ -57,8 +65,14 @@ Examples:
   {program} cluster start night --daemonize             one called `night`, beside it
   {program} cluster start --engines threads             threads of one process
   {program} cluster start --listen 10.0.0.7:4700        for engines and clients on other machines too
+  {program} cluster start --listen 10.0.0.7:4700 --engines ssh --host a:4,ada@b:4
+                                                        eight engines, four on each of two hosts
+  {program} cluster start --listen 10.0.0.7:4700 --engines slurm -n 64 --launch-arg=--partition=short
+                                                        a job array of 64
+  {program} cluster start --listen 10.0.0.7:4700 --directory run --engines hosts -n 8
+                                                        eight on hosts that dial with run/callboard-engine.json
 
-Exit codes: 0 started, 1 it could not be, 4 a cluster of this name runs already.";
+Exit codes: 0 started, 1 it could not be, 2 the command line is wrong, 4 a cluster of this name runs already.";
 
 impl Args {
     /// Returns whether this process does not stay, and leaves a cluster.
@@ -67,7 +81,27 @@ impl Args {
     }
 
     pub(super) fn count(&self) -> usize {
-        self.count.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.count.or(self.elsewhere.count()).unwrap_or_else(processors)
+    }
+
+    /// Says what hosts lack: they dial what they dialled before.
+    fn check_hosts(&self) -> Result<(), Failure> {
+        if self.engines != Engines::Hosts {
+            return Ok(());
+        }
+        let wrong = |text: &str| Err(Failure::new(Code::CommandLine, text.to_owned()));
+        if self.directory.is_none() {
+            return wrong(
+                "--engines hosts needs --directory DIR: hosts dial with the callboard-engine.json that stays there",
+            );
+        }
+        if self.listen.ends_with(":0") {
+            return wrong(
+                "--engines hosts needs --listen HOST:PORT with a port that is the same each time: hosts dial there",
+            );
+        }
+        Ok(())
     }
 
     /// Returns the arguments by which this program is the same cluster, in the background.
@@ -77,7 +111,10 @@ impl Args {
         args.extend(["--listen".into(), self.listen.clone()]);
         args.extend(self.reached_at.iter().flat_map(|address| ["--reached-at".into(), address.clone()]));
         args.extend(self.lifetime.iter().flat_map(|s| ["--lifetime".into(), s.to_string()]));
-        args.into_iter().map(OsString::from).collect()
+        // The process in the background may be in another directory.
+        let absolute = |directory: &PathBuf| std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+        let directory = self.directory.iter().flat_map(|directory| ["--directory".into(), absolute(directory).into()]);
+        args.into_iter().map(OsString::from).chain(directory).chain(self.elsewhere.to_args()).collect()
     }
 }
 
@@ -115,6 +152,8 @@ impl Started {
 
 /// Starts a cluster, here or in the background.
 pub(super) fn start(args: &Args, program: &Program, logging: &Logging) -> Result<(), Failure> {
+    args.elsewhere.check(args.engines, args.count)?;
+    args.check_hosts()?;
     if args.daemonize {
         return daemon::start(args, program, logging);
     }

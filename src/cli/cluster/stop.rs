@@ -1,5 +1,6 @@
 //! `callboard cluster stop`: has a controller end in good order, and if it does not, ends it.
 
+use std::io::{Write, stdout};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -58,8 +59,11 @@ pub(super) fn stop(args: &Args, program: &Program) -> Result<(), Failure> {
     let end = block_on(end(holder, args, program))??;
     home.clear(name)?;
     match end {
-        End::Orderly => println!("cluster {name} has ended (pid {pid})"),
-        End::Killed => println!("cluster {name} was killed (pid {pid}): it had not ended within {} s", args.kill_after),
+        End::Orderly => writeln!(stdout(), "cluster {name} has ended (pid {pid})")?,
+        End::Killed => {
+            let after = args.kill_after;
+            writeln!(stdout(), "cluster {name} was killed (pid {pid}): it had not ended within {after} s")?;
+        }
         End::Interrupted => {
             return Err(Failure::new(Code::Interrupted, format!("interrupted: cluster {name} was killed (pid {pid})")));
         }
@@ -80,7 +84,9 @@ async fn end(holder: Holder, args: &Args, program: &Program) -> Result<End, Fail
     holder.signal(Signal::TERM)?;
     let kill_at = Instant::now() + Duration::from_secs(args.kill_after);
     let (killer, mut ended) = await_end(holder)?;
-    let say = |waited| eprintln!("{program}: cluster {name} has not ended after {}: tasks still run", in_words(waited));
+    let say = async |waited| {
+        program.say(format_args!("cluster {name} has not ended after {}: tasks still run", in_words(waited)));
+    };
     let end = slowly(
         async {
             tokio::select! {

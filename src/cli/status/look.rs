@@ -1,5 +1,7 @@
 //! A look at a cluster; two of them make a report.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -43,6 +45,19 @@ pub(super) struct Engine {
     pub(super) slots: u32,
     pub(super) sent: u32,
     pub(super) queued: usize,
+    /// Tasks settled by what it returned, since it joined.
+    pub(super) settled: u64,
+    /// The same in a second.
+    pub(super) settled_per_s: f64,
+}
+
+/// Since when an engine's rate is told.
+#[derive(Clone, Copy)]
+pub(super) enum Since<'a> {
+    /// It joined.
+    Joined,
+    /// The look before; it joined, if it was not there then.
+    Before(&'a Look),
 }
 
 impl Look {
@@ -52,27 +67,43 @@ impl Look {
         Ok(Self { at: Instant::now(), status })
     }
 
-    /// Returns what there is to show, with the rate since a look before.
-    pub(super) fn report(&self, before: &Self, facts: Option<&Facts>) -> Report {
+    /// Returns what there is to show, with the rate since a look before, and each engine's.
+    pub(super) fn report(&self, before: &Self, since: Since<'_>, facts: Option<&Facts>) -> Report {
         let status = &self.status;
         let settled = status.settled.saturating_sub(before.status.settled);
-        let s = self.at.duration_since(before.at).as_secs_f64();
+        let passed = self.at.duration_since(before.at);
         Report {
             cluster: facts.cloned(),
             up_s: facts.map(|facts| facts.age().as_secs()),
-            engines: status.engines.iter().map(engine).collect(),
+            engines: status.engines.iter().map(|engine| self.engine(engine, since)).collect(),
             pending: status.pending,
             queued: status.queued,
             settled: status.settled,
-            settled_per_s: (settled as f64 / s * 10.0).round() / 10.0,
+            settled_per_s: rate(settled, passed),
             late_outcomes: status.late_outcomes,
             undeliverable_callbacks: status.undeliverable_callbacks,
             panicked_callbacks: status.panicked_callbacks,
         }
     }
+
+    fn engine(&self, engine: &EngineStatus, since: Since<'_>) -> Engine {
+        let EngineStatus { id, slots, is_local, outstanding, queued, settled, up } = *engine;
+        let earlier = match since {
+            Since::Joined => None,
+            Since::Before(look) => {
+                let engines = &look.status.engines;
+                let found = engines.binary_search_by_key(&id, |engine| engine.id).ok();
+                found.map(|at| (engines[at].settled, self.at.duration_since(look.at)))
+            }
+        };
+        let (before, passed) = earlier.unwrap_or((0, up));
+        let settled_per_s = rate(settled.saturating_sub(before), passed);
+        let is = if is_local { "thread" } else { "process" };
+        Engine { id: id.0, is, slots, sent: outstanding, queued, settled, settled_per_s }
+    }
 }
 
-fn engine(engine: &EngineStatus) -> Engine {
-    let EngineStatus { id, slots, is_local, outstanding, queued } = *engine;
-    Engine { id: id.0, is: if is_local { "thread" } else { "process" }, slots, sent: outstanding, queued }
+/// Returns how many that is in a second, with one digit behind the point.
+fn rate(count: u64, passed: Duration) -> f64 {
+    if passed.is_zero() { 0.0 } else { (count as f64 / passed.as_secs_f64() * 10.0).round() / 10.0 }
 }

@@ -7,14 +7,14 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cluster::{DEFAULT, Facts};
+use super::cluster::{DEFAULT, Facts, in_words};
 use super::exit::{Code, Failure};
 use super::program::Program;
 use super::progress::slowly;
 use super::signals::{Signals, block_on};
 use crate::net::{CLIENT_FILE, ClusterName, Dial, Home, Life};
 use crate::{Client, Error};
-use look::Look;
+use look::{Look, Since};
 
 /// Which cluster, and how to show it.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,8 @@ pub(crate) struct Args {
 
 const EXAMPLES: &str = "\
 `sent` are tasks that an engine has and has not returned: it runs one at a time, the others wait there. `queued` are tasks
-that wait for this engine and no other. The rate is that of the last quarter of a second; with --watch, since the last look.
+that wait for this engine and no other. The rate is that of the last quarter of a second, that of an engine since it joined;
+with --watch both since the last look.
 
 Examples:
   {program} status                       the cluster called `default`
@@ -64,7 +65,7 @@ pub(crate) fn status(args: &Args, program: &Program) -> Result<(), Failure> {
         Some(file) => Target { file: file.clone(), name: None, facts: None },
         None => Target::find(args.name.clone().unwrap_or_else(default), program)?,
     };
-    let say = |waited: Duration| eprintln!("{program}: the controller has not answered for {} s", waited.as_secs());
+    let say = async |waited| program.say(format_args!("the controller has not answered for {}", in_words(waited)));
     let connecting = slowly(Dial::with(&target.file).search_for(SEARCH).connect(), say);
     // Dropped where it may wait until it has said goodbye; or the controller would wait for it.
     let client = block_on(or_interrupted(args, async { Ok(Some(connecting.await?)) }, None))??;
@@ -141,7 +142,7 @@ async fn show(args: &Args, client: &Client, target: &Target, program: &Program) 
     let Some(interval) = args.watch else {
         tokio::time::sleep(RATE_OVER).await;
         let look = Look::at(client).await?;
-        return Ok(print(args, &look.report(&last, target.facts.as_ref()))?);
+        return Ok(print(args, &look.report(&last, Since::Joined, target.facts.as_ref()))?);
     };
     let mut wait = RATE_OVER.min(interval);
     loop {
@@ -150,7 +151,7 @@ async fn show(args: &Args, client: &Client, target: &Target, program: &Program) 
         let look = match look_again(client, target, program).await? {
             Some(look) => look,
             None => {
-                eprintln!("{program}: the cluster has ended");
+                program.say("the cluster has ended");
                 return Ok(());
             }
         };
@@ -158,7 +159,7 @@ async fn show(args: &Args, client: &Client, target: &Target, program: &Program) 
             // From the upper left corner on; what was there goes.
             write!(stdout(), "\x1b[H\x1b[2J")?;
         }
-        print(args, &look.report(&last, target.facts.as_ref()))?;
+        print(args, &look.report(&last, Since::Before(&last), target.facts.as_ref()))?;
         last = look;
     }
 }
@@ -174,7 +175,7 @@ async fn look_again(client: &Client, target: &Target, program: &Program) -> Resu
                     return Ok(None);
                 }
                 if !is_told {
-                    eprintln!("{program}: the controller cannot be reached at present; it is looked for");
+                    program.say("the controller cannot be reached at present; it is looked for");
                     is_told = true;
                 }
                 tokio::time::sleep(RATE_OVER).await;

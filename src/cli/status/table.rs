@@ -58,12 +58,13 @@ fn write_engines(report: &Report, out: &mut String) -> std::fmt::Result {
     }
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["engine", "is a", "slots", "sent", "queued"]);
+    table.set_header(["engine", "is a", "slots", "sent", "queued", "settled", "a second"]);
     table.add_rows(engines.iter().map(|engine| {
         let [id, slots, sent] = [engine.id, engine.slots, engine.sent].map(|n| n.to_string());
-        [id, engine.is.into(), slots, sent, engine.queued.to_string()]
+        let (queued, settled) = (engine.queued.to_string(), engine.settled.to_string());
+        [id, engine.is.into(), slots, sent, queued, settled, format!("{:.1}", engine.settled_per_s)]
     }));
-    for column in [0, 2, 3, 4] {
+    for column in [0, 2, 3, 4, 5, 6] {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
