@@ -47,6 +47,7 @@ torture: && fuzz
     CALLBOARD_CASES=20 cargo test --release --test half_open link
     CALLBOARD_CASES=10 cargo test --release --test floods
     CALLBOARD_CASES=100 cargo test --release --test cluster_cli starts_and_stops
+    CALLBOARD_TEST_SLOW=1 cargo test --release --test hosts killed
 
 # Five minutes of coverage-guided fuzzing for each target; needs the nightly toolchain and cargo-fuzz.
 fuzz:

@@ -407,8 +407,43 @@ fn a_client_ships_its_program_by_way_of_the_controller() {
     assert!(matches!(&told, Err(Error::Launch { problem, .. }) if problem.contains("cluster.launch(Hosts::any(), n)")));
 }
 
+/// A client that is killed is waited for a minute; so this runs only where it is asked for.
+fn a_client_that_is_killed_takes_its_engines_with_it() {
+    if std::env::var_os("CALLBOARD_TEST_SLOW").is_none() {
+        return println!("a minute is not waited for: CALLBOARD_TEST_SLOW is not set");
+    }
+    let fixture = Fixture::new();
+    let host = Daemon::allowed(fixture.directory.path(), "a");
+    let mut client = Ends(
+        Command::new(std::env::current_exe().unwrap())
+            .arg(BE_CLIENT)
+            .arg(fixture.directory.path().join("callboard-client.json"))
+            .spawn()
+            .unwrap(),
+    );
+    let rc = fixture.cluster.client();
+    rc.wait_for_engines(2).get_timeout(PATIENCE).unwrap();
+    let places = rc.all().apply(place()).get_timeout(PATIENCE).unwrap();
+    client.0.kill().unwrap();
+    client.0.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(60));
+    eventually("its engines have gone", || places.iter().all(|place| !lives(place.0)) && host.runs() == 0);
+    assert!(rc.is_empty());
+}
+
+/// Has this program be a client that runs on two hosts.
+const BE_CLIENT: &str = "--be-client";
+
 fn main() {
     callboard::init();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [be_client, file] = &arguments[..]
+        && be_client == BE_CLIENT
+    {
+        let client = Client::connect(file).get_timeout(PATIENCE).unwrap();
+        let _on_hosts = client.run_on_hosts(2).get_timeout(PATIENCE).unwrap();
+        return std::thread::sleep(Duration::from_secs(120));
+    }
     let tests: &[(&str, fn())] = tests![
         a_program_runs_where_nobody_installed_it_and_travels_once,
         what_does_not_run_there_is_refused_with_what_each_host_is,
@@ -419,10 +454,11 @@ fn main() {
         a_cluster_of_hosts_is_one_line,
         a_cluster_with_a_name_has_its_engines_on_hosts,
         a_client_ships_its_program_by_way_of_the_controller,
+        a_client_that_is_killed_takes_its_engines_with_it,
     ];
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
     for (name, test) in tests {
-        if wanted.as_ref().is_none_or(|wanted| name.contains(wanted)) {
+        if wanted.is_none_or(|wanted| name.contains(wanted)) {
             let began = Instant::now();
             test();
             println!("test {name} ... ok ({:?})", began.elapsed());

@@ -123,7 +123,7 @@ impl ConnectionFile {
                 "its format is version {theirs}, and {VERSION} is understood here; use the callboard that wrote it"
             ));
         }
-        if self.role != role {
+        if self.role != role.certified() {
             return Err(format!(
                 "it is for {}, and this is {}; take the other file",
                 self.role.with_article(),

@@ -168,7 +168,7 @@ impl Dial {
         new: impl Fn(Speaker, Departure, &ConnectionFile) -> S,
     ) -> Result<(), Error> {
         let told = Told::watch(self.leave);
-        let (finish, file) = (self.finish, ConnectionFile::read(&self.file, Role::Engine)?);
+        let (finish, file) = (self.finish, ConnectionFile::read(&self.file, Role::Host)?);
         let dialler = self.dialler(Role::Host, std::process::id().into(), &Registry::new())?;
         System::new().block_on(async {
             let _listening = told.when_terminated();
@@ -179,7 +179,7 @@ impl Dial {
     /// Reads the file, and says who dials.
     pub(super) fn dialler(self, role: Role, incarnation: u64, registry: &Registry) -> Result<Dialler, Error> {
         let Self { file: path, search, .. } = self;
-        let file = ConnectionFile::read(&path, role.certified())?;
+        let file = ConnectionFile::read(&path, role)?;
         let (incarnation, is_leashed) = match (role, &file.launch) {
             (Role::Engine, Some(launch)) => (launch.number, launch.is_leashed),
             _ => (incarnation, false),
