@@ -272,6 +272,9 @@ fn a_host_that_dies_leaves_no_engine_and_its_work_moves_on() {
     dies.process.0.kill().unwrap();
     dies.process.0.wait().unwrap();
     eventually("its engines have ended", || pids.iter().all(|pid| !lives(*pid)));
+    // It is not taken for others while it may come back.
+    let told = fixture.refused(Hosts::any().wait_for(Duration::ZERO), 1);
+    assert!(told.contains("host dies: the connection to it is lost"), "{told}");
     let lost = |state: &JobState| matches!(state, JobState::Ended { cause } if cause.contains("the host is gone"));
     let _other = Daemon::allowed(fixture.directory.path(), "other");
     let more = fixture.cluster.launch(Hosts::any(), 2).unwrap();

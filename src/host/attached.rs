@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -28,6 +29,8 @@ struct State {
     /// `None` until it has said what it is.
     description: Option<Description>,
     programs: BTreeSet<ProgramHash>,
+    /// When a connection to it was lost last.
+    lost: Option<Instant>,
     /// What runs there: of which launch, and which of it.
     jobs: BTreeMap<(u64, u32), Arc<Mutex<Told>>>,
 }
@@ -76,6 +79,10 @@ impl Attached {
         if !allows_programs {
             return Err(ALLOWS_NONE.into());
         }
+        // Heard since, it is back.
+        if state.lost.is_some_and(|lost| self.speaker.silence() >= lost.elapsed()) {
+            return Err("the connection to it is lost".into());
+        }
         match machine.lacks(&program.needs) {
             Some(lack) => Err(lack),
             None => Ok((*engines_max as usize).saturating_sub(state.jobs.len())),
@@ -100,6 +107,11 @@ impl Attached {
         self.state.lock().jobs.insert((*launch, job), told.clone());
         self.say(&ToHost::Start { launch: *launch, job, program: program.hash, args: args.clone() }, Vec::new());
         HostJob { host: self.clone(), key: (*launch, job), told }
+    }
+
+    /// A connection to it is lost; it may come back.
+    pub(crate) fn on_connection_lost(&self) {
+        self.state.lock().lost = Some(Instant::now());
     }
 
     /// It is gone, and all that ran there with it.

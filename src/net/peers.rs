@@ -198,7 +198,11 @@ impl Peers {
             }
         });
         self.hosts.attach(host.clone());
-        let ending = session.attend(stream, &proxy, |_| HOST_WAIT).await;
+        let away = |_: &Ending| {
+            host.on_connection_lost();
+            HOST_WAIT
+        };
+        let ending = session.attend(stream, &proxy, away).await;
         self.hosts.detach(&host);
         telling.abort();
         tracing::info!(%peer, %ending, session = %opening.id(), "a host has gone");
