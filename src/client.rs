@@ -7,6 +7,8 @@ use actix::{Message, Recipient};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+#[cfg(all(unix, feature = "remote"))]
+use crate::actors::ToAsk;
 use crate::actors::{Asked, Questions, ask};
 use crate::async_result::Reply;
 use crate::engine_events::EngineEvents;
@@ -286,25 +288,22 @@ impl Client {
         self.ask(|questions| &questions.stop, Stop { pending })
     }
 
-    /// Asks that a program is run on hosts.
+    /// Returns where it is asked that a program runs on hosts, and where that its engines end.
     ///
     /// # Errors
     /// [`Error::Launch`] if the cluster is of this process.
     #[cfg(all(unix, feature = "remote"))]
-    pub(crate) fn ask_hosts(&self, message: RunOnHosts) -> Result<Reply<(u64, Vec<EngineId>)>, Error> {
+    pub(crate) fn hosts(&self) -> Result<(ToAsk<RunOnHosts>, ToAsk<LeaveHosts>), Error> {
+        let Questions { run_on_hosts, leave_hosts, .. } = self.link.questions();
         let problem = "the client's cluster is of this process; call cluster.launch(Hosts::any(), n)";
         let of_here = || Error::Launch { by: "hosts".into(), problem: problem.into() };
-        let run = self.link.questions().run_on_hosts.as_ref().ok_or_else(of_here)?;
-        let (told, link) = (ask(run, message), self.link.clone());
-        Ok(Reply::new(async move { told.await.map_err(|_| link.gone())? }))
+        run_on_hosts.clone().zip(leave_hosts.clone()).ok_or_else(of_here)
     }
 
-    /// Asks that engines on hosts are ended.
+    /// Says why there was no answer.
     #[cfg(all(unix, feature = "remote"))]
-    pub(crate) fn leave_hosts(&self, launch: u64) -> Reply<()> {
-        let told = self.link.questions().leave_hosts.as_ref().map(|leave| ask(leave, LeaveHosts { launch }));
-        let link = self.link.clone();
-        Reply::new(async move { told.ok_or(Error::ClusterStopped)?.await.map_err(|_| link.gone()) })
+    pub(crate) fn gone(&self) -> Error {
+        self.link.gone()
     }
 
     fn ask<M>(&self, to: impl FnOnce(&Questions) -> &Recipient<Asked<M>>, message: M) -> Reply<M::Result>

@@ -398,6 +398,12 @@ fn a_client_ships_its_program_by_way_of_the_controller() {
     }
     let told = rc.run_on_hosts_with(Hosts::any().program("/bin/false"), 1).get_timeout(PATIENCE);
     assert!(matches!(&told, Err(Error::Launch { problem, .. }) if problem.contains("exit status: 1")), "{told:?}");
+    // What nobody waits for does not stay.
+    for ms in [0, 50, 150, 400, 800] {
+        drop(rc.run_on_hosts(2).get_timeout(Duration::from_millis(ms)));
+    }
+    // All the room there is.
+    drop(rc.run_on_hosts(4).get_timeout(PATIENCE).unwrap());
     // A client that goes takes its engines with it.
     let on_hosts = rc.run_on_hosts(2).get_timeout(PATIENCE).unwrap();
     let places = rc.all().apply(place()).get_timeout(PATIENCE).unwrap();

@@ -44,6 +44,10 @@ where
     told
 }
 
+/// Whom to ask.
+#[cfg(all(unix, feature = "remote"))]
+pub(crate) type ToAsk<M> = Recipient<Asked<M>>;
+
 /// Where a client's questions go: to a Scheduler and a ResultStore, or to whoever stands for them in this process.
 #[derive(Clone)]
 pub(crate) struct Questions {
@@ -61,10 +65,10 @@ pub(crate) struct Questions {
     pub(crate) purge_client: Recipient<Asked<PurgeClient>>,
     /// Of a controller elsewhere.
     #[cfg(all(unix, feature = "remote"))]
-    pub(crate) run_on_hosts: Option<Recipient<Asked<RunOnHosts>>>,
+    pub(crate) run_on_hosts: Option<ToAsk<RunOnHosts>>,
     /// The same.
     #[cfg(all(unix, feature = "remote"))]
-    pub(crate) leave_hosts: Option<Recipient<Asked<LeaveHosts>>>,
+    pub(crate) leave_hosts: Option<ToAsk<LeaveHosts>>,
 }
 
 impl Questions {

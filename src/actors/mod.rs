@@ -23,6 +23,8 @@ mod asked;
 mod threads;
 mod end;
 
+#[cfg(all(unix, feature = "remote"))]
+pub(crate) use asked::ToAsk;
 pub(crate) use asked::{Asked, Questions, ask};
 pub use callbacks::Callbacks;
 pub(crate) use dispatcher::{CallbackCounts, Dispatcher};

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use actix::Message;
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::program::Program;
+use crate::actors::{ToAsk, ask};
 use crate::async_result::Reply;
 use crate::client::Client;
 use crate::error::Error;
@@ -15,7 +17,7 @@ use crate::task::EngineId;
 
 /// Run a program on hosts, as so many engines.
 #[derive(Message)]
-#[rtype(result = "Result<(u64, Vec<EngineId>), Error>")]
+#[rtype(result = "Result<Running, Error>")]
 pub(crate) struct RunOnHosts {
     pub(crate) program: Program,
     /// What is in it, should a host want it.
@@ -24,6 +26,37 @@ pub(crate) struct RunOnHosts {
     pub(crate) engines: usize,
     /// How long hosts with room are waited for.
     pub(crate) wait: Duration,
+    /// Where it is asked that they end.
+    pub(crate) leave: ToAsk<LeaveHosts>,
+}
+
+/// Engines that have joined. They end with this, whoever has it.
+pub(crate) struct Running {
+    launch: u64,
+    engines: Vec<EngineId>,
+    leave: ToAsk<LeaveHosts>,
+    is_ended: bool,
+}
+
+impl Running {
+    pub(crate) fn new(launch: u64, mut engines: Vec<EngineId>, leave: ToAsk<LeaveHosts>) -> Self {
+        engines.sort_unstable();
+        Self { launch, engines, leave, is_ended: false }
+    }
+
+    fn end(&mut self) -> oneshot::Receiver<()> {
+        self.is_ended = true;
+        ask(&self.leave, LeaveHosts { launch: self.launch })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            // Asked is enough.
+            drop(self.end());
+        }
+    }
 }
 
 /// End the engines of a launch.
@@ -39,43 +72,27 @@ pub(crate) struct LeaveHosts {
 /// It does not wait for their end; [`end`](Self::end) does. What they run then they may finish, for 20 s.
 #[must_use = "engines end when this is dropped"]
 pub struct OnHosts {
+    running: Running,
+    /// Behind what runs: it is by this that it is asked.
     client: Client,
-    launch: Option<u64>,
-    engines: Vec<EngineId>,
 }
 
 impl OnHosts {
-    pub(crate) fn new(client: Client, launch: u64, mut engines: Vec<EngineId>) -> Self {
-        engines.sort_unstable();
-        Self { client, launch: Some(launch), engines }
-    }
-
     /// Returns the engines that have joined.
     pub fn engines(&self) -> &[EngineId] {
-        &self.engines
+        &self.running.engines
     }
 
     /// Ends them; answered when they have.
     pub fn end(mut self) -> Reply<()> {
-        match self.launch.take() {
-            Some(launch) => self.client.leave_hosts(launch),
-            None => Reply::new(async { Ok(()) }),
-        }
-    }
-}
-
-impl Drop for OnHosts {
-    fn drop(&mut self) {
-        if let Some(launch) = self.launch.take() {
-            // Asked is enough.
-            drop(self.client.leave_hosts(launch));
-        }
+        let told = self.running.end();
+        Reply::new(async move { told.await.map_err(|_| self.client.gone()) })
     }
 }
 
 impl fmt::Debug for OnHosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OnHosts").field(&self.engines).finish()
+        f.debug_tuple("OnHosts").field(&self.running.engines).finish()
     }
 }
 
@@ -111,11 +128,20 @@ impl Client {
         if n == 0 {
             return Reply::new(async { Err(Error::Zero { what: "the number of engines" }) });
         }
-        let asked = hosts.ask(n).and_then(|message| self.ask_hosts(message));
+        let (run, leave) = match self.hosts() {
+            Ok(hosts) => hosts,
+            Err(error) => return Reply::new(async { Err(error) }),
+        };
+        let (tell, read) = oneshot::channel();
+        // A program may be large, and this thread may drive a runtime.
+        let reads = move || tell.send(hosts.ask(n, leave)).unwrap_or_default();
+        let started = std::thread::Builder::new().name("cb-program".into()).spawn(reads);
         let client = self.clone();
         Reply::new(async move {
-            let (launch, engines) = asked?.await?;
-            Ok(OnHosts::new(client, launch, engines))
+            started.map_err(|error| Error::System { doing: "starting a thread", reason: error.to_string() })?;
+            let message = read.await.map_err(|_| Error::ClusterStopped)??;
+            let running = ask(&run, message).await.map_err(|_| client.gone())??;
+            Ok(OnHosts { running, client })
         })
     }
 }

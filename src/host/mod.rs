@@ -13,7 +13,7 @@ mod hosts;
 mod ask;
 
 pub use ask::OnHosts;
-pub(crate) use ask::{LeaveHosts, RunOnHosts};
+pub(crate) use ask::{LeaveHosts, RunOnHosts, Running};
 pub(crate) use attached::{Attached, HostJob, HostProxy, Shipment};
 pub use daemon::Host;
 pub(crate) use hosts::{Hosts, NotNow};

@@ -11,8 +11,9 @@ use super::engine_file::EngineFile;
 use super::launcher::{LaunchedJob, Launcher};
 use super::launches::LOOK;
 use super::program::{Program, program_settings};
+use crate::actors::ToAsk;
 use crate::error::Error;
-use crate::host::{self, NotNow, RunOnHosts, Shipment};
+use crate::host::{self, LeaveHosts, NotNow, RunOnHosts, Shipment};
 
 /// Launches engines on [hosts](crate::Host) of the cluster: machines that run whatever program is shipped to them.
 ///
@@ -61,9 +62,9 @@ impl Hosts {
 
 impl Hosts {
     /// Returns what a client asks for `n` engines.
-    pub(crate) fn ask(&self, n: usize) -> Result<RunOnHosts, Error> {
+    pub(crate) fn ask(&self, n: usize, leave: ToAsk<LeaveHosts>) -> Result<RunOnHosts, Error> {
         let (program, bytes) = self.program.read().map_err(refused)?;
-        Ok(RunOnHosts { program, bytes, args: self.args()?, engines: n, wait: self.wait })
+        Ok(RunOnHosts { program, bytes, args: self.args()?, engines: n, wait: self.wait, leave })
     }
 
     /// Returns the arguments that have the program be an engine.

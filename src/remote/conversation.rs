@@ -12,10 +12,10 @@ use super::controller_proxy::{ControllerProxy, ControllerProxyParts};
 use super::functions::function;
 use super::ids_here::IdsHere;
 use super::trouble::ns;
-use crate::actors::Asked;
+use crate::actors::{Asked, ToAsk};
 use crate::catch::shortened;
 use crate::error::Error;
-use crate::host::{LeaveHosts, ProgramHash, RunOnHosts};
+use crate::host::{LeaveHosts, ProgramHash, RunOnHosts, Running};
 use crate::ledger::{EngineStatus, QueueStatus, Request};
 use crate::limits::{CANCEL_REASON_BYTES_MAX, LABEL_BYTES_MAX};
 use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
@@ -81,7 +81,7 @@ enum Asker {
     Kept(OneshotSender<Result<Kept, Error>>),
     Done(OneshotSender<()>),
     /// With the program, which may be wanted.
-    OnHosts(OneshotSender<Result<(u64, Vec<EngineId>), Error>>, ProgramHash, Bytes),
+    OnHosts(OneshotSender<Result<Running, Error>>, ProgramHash, Bytes, ToAsk<LeaveHosts>),
 }
 
 impl Conversation {
@@ -226,7 +226,7 @@ impl Conversation {
     /// Sends a program that is wanted, if it was said to be there.
     pub(super) fn on_wanted(&mut self, wanted: ProgramHash) -> Result<(), Box<str>> {
         let program = self.askers.values().find_map(|asker| match asker {
-            Asker::OnHosts(_, hash, program) if *hash == wanted => Some(program.clone()),
+            Asker::OnHosts(_, hash, program, _) if *hash == wanted => Some(program.clone()),
             _ => None,
         });
         let program = program.ok_or("a program is wanted that was not offered")?;
@@ -259,9 +259,10 @@ impl Conversation {
                 drop(tell.send(Ok(Kept::Value(bytes))));
             }
             (Asker::Done(tell), Ok(Answer::Done)) => drop(tell.send(())),
-            (Asker::OnHosts(tell, ..), Ok(Answer::OnHosts(launch, engines))) => {
+            (Asker::OnHosts(tell, .., leave), Ok(Answer::OnHosts(launch, engines))) => {
                 let engines = engines.into_iter().map(|engine| self.ids.here(engine)).collect();
-                drop(tell.send(Ok((launch, engines))));
+                // Where nobody takes them any more they are ended.
+                drop(tell.send(Ok(Running::new(launch, engines, leave))));
             }
             (Asker::OnHosts(tell, ..), Err(Refusal::Other(problem))) => {
                 drop(tell.send(Err(Error::Launch { by: "hosts".into(), problem })));
@@ -307,11 +308,11 @@ asked!(TakeIn, |proxy, TakeIn, tell, ctx| {
 asked!(Subscribe, |proxy, Subscribe { to }, tell, ctx| {
     drop(tell.send(proxy.subscribers.add(&proxy.parts.roster, to)));
 });
-asked!(RunOnHosts, |proxy, RunOnHosts { program, bytes, args, engines, wait }, tell, ctx| {
+asked!(RunOnHosts, |proxy, RunOnHosts { program, bytes, args, engines, wait, leave }, tell, ctx| {
     let (hash, engines) = (program.hash, u32::try_from(engines).unwrap_or(u32::MAX));
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let wanted = clients::RunOnHosts { program, args, engines, wait_ms };
-    proxy.ask(Question::RunOnHosts(Box::new(wanted)), Asker::OnHosts(tell, hash, bytes));
+    proxy.ask(Question::RunOnHosts(Box::new(wanted)), Asker::OnHosts(tell, hash, bytes, leave));
 });
 asked!(LeaveHosts, |proxy, LeaveHosts { launch }, tell, ctx| {
     proxy.ask(Question::LeaveHosts(launch), Asker::Done(tell));
