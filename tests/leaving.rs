@@ -5,16 +5,16 @@
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
 use callboard::task::Attempt;
 use callboard::{Dial, EngineEvent, EngineId, Limits, Listen, Listening};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 mod support;
-use support::{CommonCount, CommonGate, Forwarder, eventually};
+use support::{CommonCount, CommonGate, Dialling, Forwarder, dialling, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,37 +47,14 @@ fn listens() -> Listens {
     Listens { cluster, listening, _directory: directory }
 }
 
-/// An engine in a process of its own. It is killed with this.
-struct Dialling(Child);
-
 fn command(file: &Path, within: Duration) -> Command {
-    let mut engine = Command::new(std::env::current_exe().unwrap());
-    engine.env(support::DIALS, file).env(WITHIN, within.as_millis().to_string()).stderr(Stdio::piped());
+    let mut engine = dialling(file);
+    engine.env(WITHIN, within.as_millis().to_string());
     engine
 }
 
 fn dial(file: &Path, within: Duration) -> Dialling {
-    Dialling(command(file, within).spawn().unwrap())
-}
-
-impl Dialling {
-    fn terminate(&self) {
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-    }
-
-    /// Waits for its end; returns its status, and what it said.
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap(), said)
-    }
-}
-
-impl Drop for Dialling {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Dialling::start(&mut command(file, within))
 }
 
 /// Has the controller learn that this task takes no time, so that many are sent ahead.
@@ -107,7 +84,7 @@ fn what_runs_is_finished_and_what_has_not_started_moves_on_without_an_attempt() 
     let behind: Vec<_> = (0..40).map(|n| view.apply(work(format!("behind {n}"), 0))).collect();
     CommonGate::named("runs".into()).pass();
     assert!(rc.queue_status().get().unwrap().engines[0].outstanding > 1, "some are there already");
-    first.terminate();
+    first.signal(Signal::TERM);
     // It goes when that is done, and takes nothing with it.
     assert_eq!(left(&mut events), (EngineId(0), "its time was over, and it left".into()));
     assert_eq!(running.get_timeout(PATIENCE), Ok(1));
@@ -130,7 +107,7 @@ fn what_runs_too_long_is_lost_and_starts_again_where_it_may() {
     CommonGate::named("long".into()).pass();
     let bound = rc.engine(0).unwrap().apply(work("bound".into(), 0));
     let began = Instant::now();
-    first.terminate();
+    first.signal(Signal::TERM);
     // What waits for it and no other will not run: that is known at once.
     let error = bound.get_timeout(PATIENCE).unwrap_err();
     let TaskError::EngineLost { attempt: Attempt(0), cause, .. } = &error else { panic!("{error}") };
@@ -144,7 +121,7 @@ fn what_runs_too_long_is_lost_and_starts_again_where_it_may() {
     // Another takes it up, which is told to leave as well; no further attempt is left.
     let second = dial(&listening.engine_file(), Duration::from_millis(300));
     eventually("it runs again", || CommonCount::named("starts long".into()).get() == 2);
-    second.terminate();
+    second.signal(Signal::TERM);
     let error = lost.get_timeout(PATIENCE).unwrap_err();
     let TaskError::EngineLost { attempt: Attempt(2), cause, engine: EngineId(1) } = &error else { panic!("{error}") };
     assert_eq!(&**cause, "its time was over, and what it ran was not finished in time");
@@ -163,7 +140,7 @@ fn a_map_on_engines_that_come_and_are_told_to_leave_runs_each_item_once() {
             let joined = gone + 2;
             eventually("the next is there", || rc.ids().last().is_some_and(|id| id.0 >= joined));
             let oldest: Dialling = engines.pop_front().unwrap();
-            oldest.terminate();
+            oldest.signal(Signal::TERM);
             let (status, said) = oldest.end();
             assert!(status.success(), "{status}: {said}");
             gone += 1;
@@ -181,7 +158,7 @@ fn an_engine_without_work_or_without_a_controller_leaves_at_once() {
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     let mut events = rc.engine_events();
     let began = Instant::now();
-    idle.terminate();
+    idle.signal(Signal::TERM);
     assert_eq!(left(&mut events).1, "its time was over, and it left");
     let (status, said) = idle.end();
     assert!(status.success() && began.elapsed() < Duration::from_secs(2), "{status} {:?}: {said}", began.elapsed());
@@ -192,7 +169,7 @@ fn an_engine_without_work_or_without_a_controller_leaves_at_once() {
     let searching = dial(kept.path(), PATIENCE);
     eventually("it listens for signals", || catches(searching.0.id(), Signal::TERM));
     let began = Instant::now();
-    searching.terminate();
+    searching.signal(Signal::TERM);
     let (status, said) = searching.end();
     assert!(status.success() && began.elapsed() < Duration::from_secs(2), "{status} {:?}: {said}", began.elapsed());
 }
@@ -218,7 +195,7 @@ fn an_engine_whose_connection_is_cut_leaves_over_the_next() {
     let running = rc.load_balanced().apply(work("cut".into(), 300));
     CommonGate::named("cut".into()).pass();
     network.cut();
-    engine.terminate();
+    engine.signal(Signal::TERM);
     assert_eq!(running.get_timeout(PATIENCE), Ok(1));
     assert_eq!(left(&mut events).1, "its time was over, and it left");
     let (status, said) = engine.end();
@@ -234,7 +211,7 @@ fn a_controller_that_is_away_is_waited_for_no_longer_than_what_runs() {
     CommonGate::named("away".into()).pass();
     // Without a word, and so that nobody answers: as a machine that is switched off.
     let began = Instant::now();
-    engine.terminate();
+    engine.signal(Signal::TERM);
     drop(cluster);
     let (status, said) = engine.end();
     assert!(status.success() && began.elapsed() < Duration::from_secs(3), "{status} {:?}: {said}", began.elapsed());
@@ -277,7 +254,7 @@ fn once_no_engine_runs_sigterm_ends_the_program_as_ever() {
     assert_eq!(rc.load_balanced().apply(work("moment".into(), 0)).get_timeout(PATIENCE), Ok(1));
     drop(cluster);
     CommonGate::named("waits".into()).pass();
-    program.terminate();
+    program.signal(Signal::TERM);
     assert_eq!(program.end().0.signal(), Some(Signal::TERM.as_raw()));
 }
 

@@ -13,7 +13,9 @@ use callboard::wire::clients::{
 use callboard::wire::frame::{FrameLimits, Lane, Message};
 use callboard::wire::handshake::{Hello, Role};
 use callboard::wire::outgoing::Outgoing;
-use callboard::wire::protocol::{Body, Call, Encoded, End, Fault, FromEngine, Made, Print, ToEngine, decode, encode};
+use callboard::wire::protocol::{
+    Body, Call, Encoded, End, Fault, FromEngine, LogLevel, LogLine, Made, Print, ToEngine, decode, encode,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde::de::DeserializeOwned;
@@ -71,6 +73,13 @@ fn of_engines() -> Vec<Message> {
         FromEngine::Back(vec![(Span { first: ID, count: 9 }, Attempt(4))]),
         FromEngine::Printed(Print { task: Some((ID, Attempt(1))), stream: Stream::Stderr, text: "a line\n".into() }),
         FromEngine::Leaving,
+        FromEngine::Logged(LogLine {
+            level: LogLevel::Warn,
+            target: "engine".into(),
+            task: Some((ID, Attempt(1))),
+            text: "a line".into(),
+            left_out: 7,
+        }),
     ];
     to.iter().map(|said| encode(said, buffers())).chain(from.iter().map(|said| encode(said, buffers()))).collect()
 }

@@ -7,40 +7,23 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
 use callboard::{Blob, Dial, EngineEvent, Error, Listen, Listening, Status};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 mod support;
-use support::{CommonCount, CommonGate, Forwarder, descriptors, eventually, resident};
+use support::tasks::{pid, square, squares};
+use support::{CommonCount, CommonGate, Dialling, Forwarder, descriptors, dialling, eventually, resident};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[task(idempotent)]
-fn square(x: u64) -> u64 {
-    x * x
-}
-
-#[task]
-fn pid() -> u32 {
-    std::process::id()
-}
 
 #[task]
 fn echo(blob: Blob) -> Blob {
     blob
-}
-
-/// Says that it runs, and goes on for a while.
-#[task]
-fn nap(gate: String, ms: u64) -> u64 {
-    CommonGate::named(gate).open();
-    std::thread::sleep(Duration::from_millis(ms));
-    ms
 }
 
 /// A cluster that listens in a directory of its own.
@@ -60,32 +43,8 @@ fn listens() -> Listens {
 /// What tells this program to be a controller that listens, at an address and by files in a directory.
 const LISTENS: &str = "--listens";
 
-/// An engine in a process of its own. It is killed with this.
-struct Dialling(Child);
-
 fn dial(file: &Path) -> Dialling {
-    let mut engine = Command::new(std::env::current_exe().unwrap());
-    Dialling(engine.env(support::DIALS, file).stderr(Stdio::piped()).spawn().unwrap())
-}
-
-impl Dialling {
-    fn id(&self) -> Pid {
-        Pid::from_child(&self.0)
-    }
-
-    /// Waits for its end; returns its status, and what it said.
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut said = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.0.wait().unwrap(), said)
-    }
-}
-
-impl Drop for Dialling {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    Dialling::start(&mut dialling(file))
 }
 
 fn engines_join_work_and_end_with_their_cluster() {
@@ -98,8 +57,7 @@ fn engines_join_work_and_end_with_their_cluster() {
     pids.sort_unstable();
     ids.sort_unstable();
     assert_eq!(pids, ids);
-    let squares = rc.load_balanced().map(square, 0..10_000).get_timeout(PATIENCE).unwrap();
-    assert_eq!(squares, (0..10_000).map(|x| x * x).collect::<Vec<u64>>());
+    squares(&rc, 10_000);
     let bytes: Blob = (0..5_000_000_u32).map(|n| n as u8).collect::<Vec<u8>>().into();
     assert_eq!(rc.load_balanced().apply(echo(bytes.clone())).get_timeout(PATIENCE), Ok(bytes));
     // Only the files of this cluster are there, and nobody else may read them.
@@ -123,7 +81,8 @@ fn one_program_may_be_several_engines() {
     let rc = cluster.client();
     rc.wait_for_engines(3).get_timeout(PATIENCE).unwrap();
     assert_eq!(rc.all().apply(pid()).get_timeout(PATIENCE).unwrap(), [std::process::id(); 3]);
-    let napping: Vec<_> = (0..3).map(|n| rc.load_balanced().apply(nap(format!("nap {n}"), 200))).collect();
+    let napping: Vec<_> =
+        (0..3).map(|n| rc.load_balanced().apply(CommonGate::named(format!("nap {n}")).nap(200))).collect();
     (0..3).for_each(|n| CommonGate::named(format!("nap {n}")).pass());
     assert!(napping.iter().all(|ar| ar.get_timeout(PATIENCE) == Ok(200)));
     cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
@@ -165,11 +124,11 @@ fn an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on() {
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     // It might come back: for that it has half a second, and four times what it took to come.
     let at_once = Duration::from_millis(500) + 4 * dialled.elapsed() + Duration::from_millis(200);
-    let (lost, moved) = (rc.engine(0).unwrap().apply(nap("lost".into(), 60_000)), rc.load_balanced());
+    let (lost, moved) = (rc.engine(0).unwrap().apply(CommonGate::named("lost".into()).nap(60_000)), rc.load_balanced());
     CommonGate::new("lost").pass();
     let moved = moved.with().retries_on_loss(1).apply(square(7));
     let killed = Instant::now();
-    kill_process(first.id(), Signal::KILL).unwrap();
+    first.signal(Signal::KILL);
     let error = lost.get_timeout(PATIENCE).unwrap_err();
     assert!(matches!(error, TaskError::EngineLost { .. }), "{error}");
     assert!(killed.elapsed() < at_once, "{:?}, and not within {at_once:?}", killed.elapsed());
@@ -183,14 +142,14 @@ fn an_engine_that_stands_still_is_lost_and_comes_back_as_another() {
     let rc = cluster.client();
     let engine = dial(&listening.engine_file());
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
-    let napping = rc.engine(0).unwrap().apply(nap("stands".into(), 1));
+    let napping = rc.engine(0).unwrap().apply(CommonGate::named("stands".into()).nap(1));
     napping.get_timeout(PATIENCE).unwrap();
     let stopped = Instant::now();
-    kill_process(engine.id(), Signal::STOP).unwrap();
+    engine.signal(Signal::STOP);
     eventually("it is lost", || rc.ids().is_empty());
     let lost = stopped.elapsed().as_secs_f64();
     assert!((3.5..6.5).contains(&lost), "{lost}");
-    kill_process(engine.id(), Signal::CONT).unwrap();
+    engine.signal(Signal::CONT);
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     assert_eq!(rc.ids(), [callboard::EngineId(1)]);
     assert_eq!(rc.load_balanced().apply(square(3)).get_timeout(PATIENCE), Ok(9));
@@ -221,7 +180,7 @@ fn an_engine_whose_connection_is_lost_again_and_again_stays_the_same_and_runs_no
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     let view = rc.engine(0).unwrap();
     let filler = |x: u64| vec![x as u8; x as usize % 5_000];
-    let napping = view.apply(nap("cut".into(), 1_000));
+    let napping = view.apply(CommonGate::named("cut".into()).nap(1_000));
     let all: Vec<_> = (0..500).map(|x| view.apply(once(x, filler(x)))).collect();
     CommonGate::new("cut").pass();
     for _ in 0..20 {
@@ -244,7 +203,7 @@ fn an_engine_that_stays_away_is_lost_and_comes_back_as_another() {
     let mut events = rc.engine_events();
     let _engine = dial(&listening.engine_file());
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
-    let (lost, again) = (rc.engine(0).unwrap().apply(nap("away".into(), 300)), rc.load_balanced());
+    let (lost, again) = (rc.engine(0).unwrap().apply(CommonGate::named("away".into()).nap(300)), rc.load_balanced());
     CommonGate::new("away").pass();
     let again = again.with().retries_on_loss(1).apply(square(5));
     network.close();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::engine_file::EngineFile;
 use super::launcher::{LaunchedJob, Launcher};
-use super::program::{Program, program_settings};
+use super::program::{Program, args_setting, command_setting, program_settings};
 use super::template::Template;
 use crate::error::Error;
 
@@ -40,17 +40,9 @@ impl Mpi {
         Self { command: "mpiexec".into(), args: Vec::new(), program: Program::default() }
     }
 
-    /// Adds arguments of `mpiexec`: where, and how many at each place.
-    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
+    args_setting!("Adds arguments of `mpiexec`: where, and how many at each place.");
 
-    /// Sets the command that is called in place of `mpiexec`.
-    pub fn command(mut self, command: impl Into<OsString>) -> Self {
-        self.command = command.into();
-        self
-    }
+    command_setting!("Sets the command that is called in place of `mpiexec`.");
 
     program_settings!();
 }

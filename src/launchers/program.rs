@@ -56,3 +56,27 @@ macro_rules! program_settings {
     };
 }
 pub(super) use program_settings;
+
+/// The setting of arguments that one launcher's command gets, which it has as `self.args`; what they are for, it says itself.
+macro_rules! args_setting {
+    ($what:literal) => {
+        #[doc = $what]
+        pub fn args(mut self, args: impl IntoIterator<Item = impl Into<std::ffi::OsString>>) -> Self {
+            self.args.extend(args.into_iter().map(Into::into));
+            self
+        }
+    };
+}
+pub(super) use args_setting;
+
+/// The setting of the command that is called, which a launcher has as `self.command`.
+macro_rules! command_setting {
+    ($what:literal) => {
+        #[doc = $what]
+        pub fn command(mut self, command: impl Into<std::ffi::OsString>) -> Self {
+            self.command = command.into();
+            self
+        }
+    };
+}
+pub(super) use command_setting;

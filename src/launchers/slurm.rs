@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::engine_file::EngineFile;
 use super::launcher::{LaunchedJob, Launcher};
 use super::process::{ProcessJob, Start};
-use super::program::{Program, program_settings};
+use super::program::{Program, args_setting, program_settings};
 use super::quote::quoted;
 use super::slurm_queue::{ArrayJob, Element};
 use crate::error::Error;
@@ -47,11 +47,7 @@ impl Slurm {
         Self::default()
     }
 
-    /// Adds arguments of `sbatch` or `srun`: partition, time, memory. They are for one engine.
-    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
+    args_setting!("Adds arguments of `sbatch` or `srun`: partition, time, memory. They are for one engine.");
 
     /// Sets the directory of `sbatch`, `squeue`, `scancel` and `srun`, by default wherever they are found.
     pub fn commands_in(mut self, directory: impl Into<std::path::PathBuf>) -> Self {

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::engine_file::EngineFile;
 use super::launcher::{LaunchedJob, Launcher};
-use super::program::{Program, program_settings};
+use super::program::{Program, args_setting, command_setting, program_settings};
 use super::quote::quoted;
 use super::template::Template;
 use crate::error::Error;
@@ -55,17 +55,9 @@ impl Ssh {
         self
     }
 
-    /// Adds arguments of ssh, before the host.
-    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
+    args_setting!("Adds arguments of ssh, before the host.");
 
-    /// Sets the ssh that is called, by default the one that is found.
-    pub fn command(mut self, command: impl Into<OsString>) -> Self {
-        self.command = command.into();
-        self
-    }
+    command_setting!("Sets the ssh that is called, by default the one that is found.");
 
     program_settings!();
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::engine_file::EngineFile;
 use super::launcher::{LaunchedJob, Launcher};
 use super::process::{ProcessJob, Start};
-use super::program::{Program, program_settings};
+use super::program::{Program, args_setting, program_settings};
 use crate::error::Error;
 
 /// Launches engines by a command of yours: a program and its arguments, never a line for a shell.
@@ -51,11 +51,7 @@ impl Template {
         Self { command: command.into(), args, program: Program::default(), hosts, per_host: None, hints: &[] }
     }
 
-    /// Adds arguments of the command.
-    pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.args.extend(args.into_iter().map(Into::into));
-        self
-    }
+    args_setting!("Adds arguments of the command.");
 
     program_settings!();
 

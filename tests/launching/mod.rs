@@ -15,32 +15,15 @@ use callboard::prelude::*;
 use callboard::{Error, Listen, Listening};
 
 use crate::support::eventually;
+use crate::support::tasks::{nap, pid, square, squares};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-#[task]
-fn square(x: u64) -> u64 {
-    x * x
-}
-
-#[task]
-fn pid() -> u32 {
-    std::process::id()
-}
 
 /// Prints on both streams.
 #[task]
 fn say(what: String) {
     println!("out: {what}");
     eprintln!("err: {what}");
-}
-
-/// Says that it runs, and goes on for a while.
-#[task]
-fn nap(begun: PathBuf, ms: u64) -> u64 {
-    std::fs::write(begun, "").unwrap();
-    std::thread::sleep(Duration::from_millis(ms));
-    ms
 }
 
 /// A cluster that listens in a directory of its own, and a word that the command lines of its engines have.
@@ -97,8 +80,7 @@ impl Site {
     /// Has its engines do something, and looks at what comes of it.
     fn works_with(&self, n: usize) {
         let rc = self.cluster.client();
-        let squares = rc.load_balanced().map(square, 0..1_000).get_timeout(PATIENCE).unwrap();
-        assert_eq!(squares, (0..1_000).map(|x| x * x).collect::<Vec<u64>>());
+        squares(&rc, 1_000);
         let mut pids = rc.all().apply(pid()).get_timeout(PATIENCE).unwrap();
         pids.sort_unstable();
         pids.dedup();

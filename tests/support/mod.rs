@@ -3,10 +3,15 @@
 
 mod cluster;
 #[cfg(all(unix, feature = "remote"))]
+mod dialling;
+#[cfg(all(unix, feature = "remote"))]
 mod elsewhere;
 mod forwarder;
+pub mod tasks;
 
 pub use cluster::{Cluster, DIALS, Engines, engine, engines, engines_of};
+#[cfg(all(unix, feature = "remote"))]
+pub use dialling::{Dialling, dialling};
 pub use forwarder::Forwarder;
 
 use std::borrow::Cow;
@@ -167,6 +172,11 @@ impl CommonGate {
     /// A task that waits here.
     pub fn task(&self) -> pass_gate {
         pass_gate(self.0.to_string())
+    }
+
+    /// A task that opens the gate when it begins, and goes on for a while.
+    pub fn nap(&self, ms: u64) -> tasks::nap {
+        tasks::nap(common(&self.0), ms)
     }
 
     /// Waits until the gate opens, for at most 20 s.

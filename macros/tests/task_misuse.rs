@@ -1,7 +1,10 @@
 //! Wrong uses of `#[task]` do not compile, and the compiler's message says what to write instead.
 //!
 //! Each file in `tests/ui` is one kind of wrong use; the `.stderr` beside it is all that the compiler says. After
-//! the change of a message write them anew with `TRYBUILD=overwrite cargo test --test task_misuse`, and read them.
+//! the change of a message write them anew with `TRYBUILD=overwrite cargo test -p callboard-macros --test task_misuse`, and read them.
+//!
+//! They are here and not beside the library's tests: what they are compiled with is built for them alone, and of this crate's
+//! that is little.
 
 use std::process::Command;
 
