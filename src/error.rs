@@ -341,6 +341,13 @@ pub enum TaskError {
          the task may still run), or its promise was dropped"
     )]
     Disconnected,
+    /// No worker of the pool can run tasks: its initializer failed, or a process could not be launched. The task did not start.
+    /// Mend what the text says; the pool tries again when it is given the next task.
+    #[error("no worker of the pool can run tasks: {text}")]
+    WorkersFailed {
+        /// What failed, and why.
+        text: Box<str>,
+    },
     /// The executor takes no more tasks. Submit before its `shutdown`, or make another.
     #[error("the executor was shut down; submit before its shutdown(), or make another")]
     ShutDown,
@@ -379,6 +386,7 @@ impl TaskError {
             | Self::NoEngines
             | Self::UnknownTask { .. }
             | Self::NotPortable
+            | Self::WorkersFailed { .. }
             | Self::ShutDown => Status::Refused,
             // A task does not end like this; a promise may be settled with what asking for another result gave.
             Self::AlreadyTaken | Self::ResultEvicted | Self::WouldBlock | Self::NotReady { .. } => Status::Failed,

@@ -145,6 +145,8 @@ pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
 pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
+#[cfg(all(unix, feature = "remote"))]
+pub use executors::ProcessPoolExecutor;
 pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
 pub use ledger::{EngineStatus, Policy, QueueStatus};
 pub use limits::Limits;

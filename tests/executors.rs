@@ -1,6 +1,7 @@
 //! Every executor there is, and one of a third party, against one list of promises.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use callboard::executors::{Call, InFlight, Job};
@@ -216,6 +217,30 @@ fn a_thread_pool_has_the_threads_it_was_asked_for_and_leaves_none() {
     eventually("none is left", || named() == 0);
     let none = ThreadPoolExecutor::new(0).unwrap_err();
     assert_eq!(none.to_string(), "the number of threads is zero; it must be at least 1");
+}
+
+#[test]
+fn each_thread_of_a_pool_is_prepared_first_or_there_is_no_pool() {
+    static PREPARED: AtomicUsize = AtomicUsize::new(0);
+    let builder = || ThreadPoolExecutor::builder(3).thread_name("pool-i");
+    let first = || {
+        PREPARED.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let ex = builder().initializer(first).start().unwrap();
+    assert_eq!(PREPARED.load(Ordering::Relaxed), 3, "all of them, before it is there");
+    assert_eq!(ex.submit(square(3)).get(), Ok(9));
+    drop(ex);
+    // One of several is enough.
+    let second = || match PREPARED.fetch_add(1, Ordering::Relaxed) {
+        4 => Err("no licence".into()),
+        _ => Ok(()),
+    };
+    let refused = builder().initializer(second).start().unwrap_err();
+    assert_eq!(refused.to_string(), "an engine has not joined: its initializer failed: no licence");
+    let refused = builder().initializer(|| panic!("not today")).start().unwrap_err();
+    assert_eq!(refused.to_string(), "an engine has not joined: its initializer panicked: not today");
+    eventually("none is left", || our_threads_named("pool-i") == 0);
 }
 
 fn our_threads_named(prefix: &str) -> usize {

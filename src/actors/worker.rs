@@ -44,6 +44,9 @@ enum Values {
 impl Worker {
     /// Runs tasks until the engine stops.
     pub(super) fn run(mut self) {
+        if let Some(witness) = &self.witness {
+            witness.on_start();
+        }
         let mut cx = TaskContext {
             task: TaskId { client: 0, seq: 0 },
             engine: Some(self.engine),

@@ -35,6 +35,8 @@ mod map;
 mod unordered;
 mod view;
 mod thread_pool;
+#[cfg(all(unix, feature = "remote"))]
+mod process_pool;
 
 pub use call::Call;
 pub use executor::Executor;
@@ -43,6 +45,8 @@ pub use in_flight::InFlight;
 pub use job::Job;
 pub use map::{Map, MapStream};
 pub use map_options::MapOptions;
+#[cfg(all(unix, feature = "remote"))]
+pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor};
 pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use unordered::{Unordered, UnorderedStream};
 pub use view::ViewExecutor;
