@@ -112,6 +112,16 @@ pub enum Error {
         /// Why, and what to do.
         reason: Box<str>,
     },
+    /// A text names no executor, or one that this build cannot make.
+    #[error("{place} {text:?}: {problem}")]
+    Spec {
+        /// Where it stands: `executor`, or a variable of the environment.
+        place: &'static str,
+        /// The text.
+        text: Box<str>,
+        /// What is wrong with it, and what is valid.
+        problem: Box<str>,
+    },
     /// This process was launched as an engine, and starts a cluster of its own: its `main` has to call
     /// `callboard::init()` first.
     #[error("this process was launched as an engine and starts a cluster; call callboard::init() first in main")]

@@ -147,7 +147,7 @@ pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
 #[cfg(all(unix, feature = "remote"))]
 pub use executors::ProcessPoolExecutor;
-pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
+pub use executors::{Executor, ExecutorExt, ExecutorSpec, MapOptions, ThreadPoolExecutor, ViewExecutor};
 pub use ledger::{EngineStatus, Policy, QueueStatus};
 pub use limits::Limits;
 pub use messages::{EngineEvent, Pending, TaskDone};

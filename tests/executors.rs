@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use callboard::executors::{Call, InFlight, Job};
 use callboard::prelude::*;
-use callboard::{Limits, Reply, ThreadPoolExecutor};
+use callboard::{ExecutorSpec, Limits, Reply, ThreadPoolExecutor};
 
 mod conformance;
 mod support;
@@ -50,6 +50,27 @@ fn the_executor_of_some_engines_keeps_every_promise() {
 #[test]
 fn the_executor_of_a_client_keeps_every_promise() {
     check("ViewExecutor", WORKERS, || on_cluster(WORKERS, callboard::Client::executor));
+}
+
+#[test]
+fn what_a_text_names_keeps_every_promise() {
+    check("ViewExecutor", WORKERS, || Subject::of(ExecutorSpec::Engines(2).open().unwrap()));
+    let pool = "threads:2".parse::<ExecutorSpec>().unwrap().open().unwrap();
+    assert_eq!((pool.name(), pool.max_workers()), ("ThreadPoolExecutor", 2));
+}
+
+#[test]
+fn what_a_text_names_ends_with_its_workers() {
+    let ex = ExecutorSpec::Engines(2).open().unwrap();
+    assert_eq!((ex.submit(square(3)).get(), ex.max_workers()), (Ok(9), 2));
+    ex.shutdown(Pending::Finish).get().unwrap();
+    assert_eq!((ex.submit(square(3)).get(), ex.max_workers()), (Err(TaskError::ShutDown), 0), "its engines are gone");
+    let ex = ExecutorSpec::Engines(1).open().unwrap();
+    let held = ex.submit(square(4));
+    drop(ex);
+    assert_eq!(held.get(), Ok(16), "what was submitted still comes");
+    let unknown = ExecutorSpec::Dask("tcp://127.0.0.1:1".into()).open().unwrap_err();
+    assert!(unknown.to_string().starts_with("executor \"dask:tcp://127.0.0.1:1\": "), "{unknown}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use callboard::prelude::*;
-use callboard::{AsyncResult, Error, ProcessPoolExecutor, Status};
+use callboard::{AsyncResult, Error, ExecutorSpec, ProcessPoolExecutor, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 mod conformance;
@@ -94,8 +94,22 @@ fn it_keeps_every_promise() {
     conformance::run(&Maker {
         name: "ProcessPoolExecutor",
         workers: 2,
-        make: || Subject { executor: Box::new(ProcessPoolExecutor::new(2).unwrap()), guard: Box::new(()) },
+        make: || Subject::of(ProcessPoolExecutor::new(2).unwrap()),
     });
+}
+
+fn so_does_what_a_text_names() {
+    let processes = "processes:2".parse::<ExecutorSpec>().unwrap().open().unwrap();
+    assert_eq!((processes.name(), processes.max_workers()), ("ProcessPoolExecutor", 2));
+    drop(processes);
+    let make = || Subject::of(ExecutorSpec::Tcp(2).open().unwrap());
+    conformance::run(&Maker { name: "ViewExecutor", workers: 2, make });
+    let left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+    let ours = format!("callboard-tcp-{}-", std::process::id());
+    assert_eq!(left.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours)).count(), 0);
+    eventually("every thread has ended", || support::our_threads().iter().all(|name| name == "cb-apart"));
+    let missing = ExecutorSpec::Cluster("nowhere/callboard-client.json".into()).open().unwrap_err();
+    assert!(matches!(missing, Error::ConnectionFile { .. }), "{missing}");
 }
 
 fn a_kill_costs_what_ran_there_and_nothing_else_however_often() {
@@ -239,6 +253,7 @@ fn main() {
     callboard::init();
     let tests: &[(&str, fn())] = &[
         ("it_keeps_every_promise", it_keeps_every_promise),
+        ("so_does_what_a_text_names", so_does_what_a_text_names),
         ("a_kill_costs_what_ran_there_and_nothing_else", a_kill_costs_what_ran_there_and_nothing_else_however_often),
         ("each_worker_is_prepared_before_anything_else", each_worker_is_prepared_before_anything_else),
         (

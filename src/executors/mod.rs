@@ -21,6 +21,8 @@
 //! # Ok::<(), callboard::Error>(())
 //! ```
 //!
+//! Which one a program uses may be a text, of an argument or the environment: see [`ExecutorSpec`].
+//!
 //! Whoever writes an executor gets [`Call`]s, turns each into a [`Job`], and has the jobs run where it likes:
 //! see [`Executor`].
 
@@ -37,6 +39,8 @@ mod view;
 mod thread_pool;
 #[cfg(all(unix, feature = "remote"))]
 mod process_pool;
+mod spec;
+mod open;
 
 pub use call::Call;
 pub use executor::Executor;
@@ -45,8 +49,10 @@ pub use in_flight::InFlight;
 pub use job::Job;
 pub use map::{Map, MapStream};
 pub use map_options::MapOptions;
+pub use open::OpenExecutor;
 #[cfg(all(unix, feature = "remote"))]
 pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor};
+pub use spec::{EXECUTOR_VARIABLE, ExecutorSpec};
 pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use unordered::{Unordered, UnorderedStream};
 pub use view::ViewExecutor;

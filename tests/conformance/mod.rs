@@ -27,6 +27,13 @@ pub struct Subject {
     pub guard: Box<dyn Guard>,
 }
 
+impl Subject {
+    /// An executor that outlives nothing.
+    pub fn of(executor: impl Executor + 'static) -> Self {
+        Self { executor: Box::new(executor), guard: Box::new(()) }
+    }
+}
+
 /// What must outlive an executor.
 pub trait Guard {
     /// Waits until what was cancelled has arrived where it is, if that is elsewhere. What a test does besides, by files,
