@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use callboard::executors::RetryPolicy;
 use callboard::prelude::*;
 use callboard::{AsyncResult, Error, ExecutorSpec, ProcessPoolExecutor, Status};
 use rustix::process::{Pid, Signal, kill_process};
@@ -135,6 +136,22 @@ fn a_kill_costs_what_ran_there_and_nothing_else_however_often() {
     ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
 }
 
+fn force_goes_through_whatever_is_around_it() {
+    let pool = ProcessPoolExecutor::new(2).unwrap();
+    let ex = pool.limit(2).retry(RetryPolicy::new(3)).timeout(PATIENCE);
+    let scratch = Scratch::new();
+    let file = |name: &str| scratch.path().join(name);
+    let (deaf, other) =
+        (ex.submit(wait_for(file("deaf"), file("never"))), ex.submit(wait_for(file("other"), file("open"))));
+    let pid = number_in(&file("deaf"));
+    assert!(deaf.cancel_by_force("it does not listen"));
+    assert_eq!(deaf.get(), Err(TaskError::Cancelled { reason: "it does not listen".into() }), "at once");
+    eventually("its process is ended", || !is_there(pid));
+    std::fs::write(file("open"), "").unwrap();
+    assert!(other.get_timeout(PATIENCE).is_ok());
+    assert!((0..20).all(|x| ex.submit(square(x)).get_timeout(PATIENCE) == Ok(x * x)));
+}
+
 fn each_worker_is_prepared_before_anything_else() {
     let ex = ProcessPoolExecutor::builder(2).initializer(prepare(7)).max_tasks_per_child(3).start().unwrap();
     let seen: Vec<_> = (0..30).map(|_| ex.submit(prepared())).collect();
@@ -255,6 +272,7 @@ fn main() {
         ("it_keeps_every_promise", it_keeps_every_promise),
         ("so_does_what_a_text_names", so_does_what_a_text_names),
         ("a_kill_costs_what_ran_there_and_nothing_else", a_kill_costs_what_ran_there_and_nothing_else_however_often),
+        ("force_goes_through", force_goes_through_whatever_is_around_it),
         ("each_worker_is_prepared_before_anything_else", each_worker_is_prepared_before_anything_else),
         (
             "an_initializer_that_fails_settles_what_waits",

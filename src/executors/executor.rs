@@ -31,7 +31,7 @@ use crate::messages::Pending;
 /// **Values** that cannot be decoded fail their own future as [`Undecodable`](crate::TaskError::Undecodable), and no other; items of a map too.
 ///
 /// **Arguments** are freed when they are encoded, where they are, and else when the task has returned: a result that is
-/// kept keeps no arguments.
+/// kept keeps no arguments. An executor that may make another attempt keeps a copy until then.
 ///
 /// **Results mix.** [`wait`](crate::wait), [`as_completed`](crate::as_completed) and joins take those of several executors, views
 /// and promises together.

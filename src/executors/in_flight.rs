@@ -155,7 +155,6 @@ impl InFlight {
     }
 
     /// Has `then` called when the executor was shut down and nothing is left. Once, before anything is submitted.
-    #[cfg(all(unix, feature = "remote"))]
     pub(super) fn when_over(&self, then: impl FnOnce() + Send + 'static) {
         self.0.state.lock().then = Some(Box::new(then));
     }

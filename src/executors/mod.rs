@@ -35,6 +35,7 @@ mod map_options;
 mod feed;
 mod map;
 mod unordered;
+mod combined;
 mod view;
 mod thread_pool;
 #[cfg(all(unix, feature = "remote"))]
@@ -43,6 +44,7 @@ mod spec;
 mod open;
 
 pub use call::Call;
+pub use combined::{Backoff, Limited, RetryPolicy, Retrying, TimeLimited, WithFallback};
 pub use executor::Executor;
 pub use ext::ExecutorExt;
 pub use in_flight::InFlight;
