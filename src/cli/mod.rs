@@ -15,6 +15,7 @@ mod status;
 mod controller;
 mod engine;
 mod bench;
+mod compare;
 mod completions;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Command {
     Engine(engine::Args),
     /// Measure callboard on this machine, beside other ways to run a task
     Bench(bench::Args),
+    /// Run the tutorial's comparison on executors of your choice
+    Compare(compare::Args),
     /// Print what completes this command in a shell
     Completions(completions::Args),
     /// One run of a test that needs a process of its own; `bench` starts it
@@ -63,6 +66,8 @@ Examples:
                                              a controller for engines and clients on other machines
   {program} engine callboard-engine.json     one of its engines
   {program} bench --quick                    what a task costs here (some twenty seconds)
+  {program} compare --executors threads:4,processes:4
+                                             the same work on each, side by side
   {program} help cluster start               more about one of them
 
 Exit codes:
@@ -119,6 +124,7 @@ fn run(command: Command, program: &Program, logging: &log::Logging) -> Result<()
         Command::Controller(args) => controller::control(args, program, logging),
         Command::Engine(args) => engine::be_engine(args),
         Command::Bench(args) => bench::bench(&args).map_err(Failure::Error),
+        Command::Compare(args) => compare::compare(&args).map_err(Failure::Error),
         Command::BenchChild(args) => bench::child(&args).map_err(Failure::Error),
         Command::Completions(args) => completions::print(&args, program.name(Cli::command()), program),
     }
