@@ -1,7 +1,8 @@
 //! The 16 norms of the tutorial on every executor there is: the same results, and how long each takes.
 //!
 //! `cargo run --release --example 04_comparing_executors`; a number after `--` is the exponent of the largest array,
-//! 24 by default: 16 M numbers of 8 bytes.
+//! 24 by default: 16 M numbers of 8 bytes. What follows it are executors of your choice in place of those here: `24 threads:2
+//! processes:2 tcp:2 cluster:default`; or the one that the environment names by CALLBOARD_EXECUTOR.
 //!
 //! Nearly all of the time is memory: an array is made, filled, read once and given back. So the allocator decides.
 //! This program sets one that asks for huge pages; without it (try it) everything takes about four times as long.
@@ -13,7 +14,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use callboard::prelude::*;
-use callboard::{Policy, ThreadPoolExecutor};
+use callboard::{ExecutorSpec, Policy, ThreadPoolExecutor};
 
 #[global_allocator]
 static ALLOCATOR: huge_pages::HugePages = huge_pages::HugePages;
@@ -36,23 +37,36 @@ const ENGINES: usize = 4;
 const LOOPS: usize = 15;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let largest: f64 = match std::env::args().nth(1) {
+    // Where this was launched as a worker, it is one from here on.
+    #[cfg(all(unix, feature = "remote"))]
+    callboard::init();
+    let mut arguments = std::env::args().skip(1);
+    let largest: f64 = match arguments.next() {
         Some(argument) => argument.parse().map_err(|_| format!("not an exponent of 2: {argument}"))?,
         None => 24.0,
     };
     let sizes: Vec<usize> = (0..16).map(|i| (largest - 4.0 + 4.0 * f64::from(i) / 15.0).exp2() as usize).collect();
     let reference: Vec<f64> = sizes.iter().map(|&n| norm_of_ones(n).call()).collect();
 
+    let mut chosen: Vec<ExecutorSpec> = arguments.map(|argument| argument.parse()).collect::<Result<_, _>>()?;
+    if chosen.is_empty() {
+        chosen.extend(ExecutorSpec::from_env()?);
+    }
+
     let cluster = Cluster::threads(ENGINES).start()?;
     let at_random = Cluster::threads(ENGINES).policy(Policy::TwoBin).start()?;
     let rc = cluster.client();
-    let executors: Vec<(&str, Box<dyn Executor>)> = vec![
-        ("threads of rayon's pool", Box::new(ThreadPoolExecutor::new(ENGINES)?)),
-        ("the least loaded engine", Box::new(rc.executor())),
-        ("the engines in turn", Box::new(rc.all().executor())),
-        ("one engine", Box::new(rc.engine(0)?.executor())),
-        ("two at random, the older", Box::new(at_random.client().executor())),
+    let mut executors: Vec<(String, Box<dyn Executor>)> = vec![
+        ("threads of rayon's pool".into(), Box::new(ThreadPoolExecutor::new(ENGINES)?)),
+        ("the least loaded engine".into(), Box::new(rc.executor())),
+        ("the engines in turn".into(), Box::new(rc.all().executor())),
+        ("one engine".into(), Box::new(rc.engine(0)?.executor())),
+        ("two at random, the older".into(), Box::new(at_random.client().executor())),
     ];
+    if !chosen.is_empty() {
+        let open = |spec: &ExecutorSpec| Ok((spec.to_string(), Box::new(spec.open()?) as Box<dyn Executor>));
+        executors = chosen.iter().map(open).collect::<Result<_, callboard::Error>>()?;
+    }
 
     println!("{:>26} {:>10} {:>10}", "", "best", "median");
     let local = times(|| Ok(sizes.iter().map(|&n| norm_of_ones(n).call()).collect()), &reference)?;

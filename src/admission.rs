@@ -1,6 +1,7 @@
 //! How much may be pending at once: counted where tasks are made, so that a limit is an error to the caller
 //! and never memory.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -116,6 +117,15 @@ impl Admission {
         self.room.notify_waiters();
     }
 
+    /// Takes room for one task; given back when what this returns is dropped.
+    ///
+    /// # Errors
+    /// `TaskError::Overloaded` where there is none.
+    pub(crate) fn place(self: &Arc<Self>, weight: u32) -> Result<Place, TaskError> {
+        self.try_admit(1, weight)?;
+        Ok(Place { admission: self.clone(), weight })
+    }
+
     pub(crate) fn release(&self, released: Released) {
         {
             let mut admitted = self.admitted.lock();
@@ -125,6 +135,20 @@ impl Admission {
         if self.waiting.load(Ordering::Acquire) > 0 {
             self.room.notify_waiters();
         }
+    }
+}
+
+/// Room that a task of an executor takes; given back when this is dropped.
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    weight: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut released = Released::default();
+        released.add(1, self.weight);
+        self.admission.release(released);
     }
 }
 

@@ -351,6 +351,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets what each engine that is a process runs before anything else.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn first(mut self, first: crate::process::First) -> Self {
+        self.children.first = Some(first);
+        self
+    }
+
     /// Sets the bounds.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

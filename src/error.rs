@@ -112,6 +112,16 @@ pub enum Error {
         /// Why, and what to do.
         reason: Box<str>,
     },
+    /// A text names no executor, or one that this build cannot make.
+    #[error("{place} {text:?}: {problem}")]
+    Spec {
+        /// Where it stands: `executor`, or a variable of the environment.
+        place: &'static str,
+        /// The text.
+        text: Box<str>,
+        /// What is wrong with it, and what is valid.
+        problem: Box<str>,
+    },
     /// This process was launched as an engine, and starts a cluster of its own: its `main` has to call
     /// `callboard::init()` first.
     #[error("this process was launched as an engine and starts a cluster; call callboard::init() first in main")]
@@ -341,6 +351,13 @@ pub enum TaskError {
          the task may still run), or its promise was dropped"
     )]
     Disconnected,
+    /// No worker of the pool can run tasks: its initializer failed, or a process could not be launched. The task did not start.
+    /// Mend what the text says; the pool tries again when it is given the next task.
+    #[error("no worker of the pool can run tasks: {text}")]
+    WorkersFailed {
+        /// What failed, and why.
+        text: Box<str>,
+    },
     /// The executor takes no more tasks. Submit before its `shutdown`, or make another.
     #[error("the executor was shut down; submit before its shutdown(), or make another")]
     ShutDown,
@@ -379,6 +396,7 @@ impl TaskError {
             | Self::NoEngines
             | Self::UnknownTask { .. }
             | Self::NotPortable
+            | Self::WorkersFailed { .. }
             | Self::ShutDown => Status::Refused,
             // A task does not end like this; a promise may be settled with what asking for another result gave.
             Self::AlreadyTaken | Self::ResultEvicted | Self::WouldBlock | Self::NotReady { .. } => Status::Failed,

@@ -147,7 +147,9 @@ pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
 pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
-pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};
+#[cfg(all(unix, feature = "remote"))]
+pub use executors::ProcessPoolExecutor;
+pub use executors::{Executor, ExecutorExt, ExecutorSpec, MapOptions, ThreadPoolExecutor, ViewExecutor};
 #[cfg(all(unix, feature = "remote"))]
 pub use host::{Host, OnHosts};
 pub use ledger::{EngineStatus, Policy, QueueStatus};

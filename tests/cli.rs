@@ -345,3 +345,50 @@ mod network {
         assert!(ran.err.contains(&format!("cannot listen at {address}: Address already in use")), "{}", ran.err);
     }
 }
+
+#[test]
+fn executors_are_compared_and_their_results_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let plot = directory.path().join("norms.svg");
+    let executors = "threads:2,processes:2,engines:2,tcp:2";
+    let small = ["compare", "--exponent", "12", "--loops", "3", "--tasks", "100", "--executors", executors];
+    let ran = callboard(&[&small[..], &["--json", "--plot", plot.to_str().unwrap()]].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let lines: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |test: &str| lines.iter().filter(|line| line["test"] == test).cloned().collect::<Vec<_>>();
+    let ours = ["callboard-thread-pool", "callboard-process-pool", "callboard-threads", "callboard-tcp"];
+    let (norms, rates, waits) = (of("norms"), of("noop_throughput"), of("latency"));
+    assert_eq!(systems(&norms), [&["serial"][..], &ours].concat());
+    assert_eq!((systems(&rates), systems(&waits), lines.len()), (ours.to_vec(), ours.to_vec(), 13));
+    for (line, spec) in norms[1..].iter().zip(executors.split(',')) {
+        let params = serde_json::json!({ "executor": spec, "engines": 2, "largest": 4096 });
+        assert_eq!((&line["params"], &line["unit"], &line["runs"]["n"]), (&params, &"ms/loop".into(), &3.into()));
+    }
+    for line in &lines {
+        let figure = |name: &str| line["runs"][name].as_f64().unwrap();
+        assert!(
+            0.0 < figure("min") && figure("min") <= figure("median") && figure("median") <= figure("max"),
+            "{line}"
+        );
+        assert_eq!(line["value"].as_f64(), Some(figure("median")));
+    }
+    let picture = std::fs::read_to_string(plot).unwrap();
+    assert!(picture.starts_with("<svg") && picture.matches("<line").count() == 5, "{picture}");
+    assert!(executors.split(',').all(|spec| picture.contains(spec)));
+
+    let ran = callboard(&["compare", "--exponent", "10", "--loops", "1", "--tasks", "10", "--executors", "threads:1"]);
+    let rows: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("| t")).collect();
+    assert_eq!((ran.code, rows.len()), (Some(0), 2), "{}{}", ran.out, ran.err);
+    assert!(rows[0].starts_with("| this thread") && rows[1].starts_with("| threads:1 "), "{rows:?}");
+    assert!(rows[1].contains(" us ") && rows[1].contains("1.00 x"), "{rows:?}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_said() {
+    let ran = callboard(&["compare", "--executors", "dask:tcp://127.0.0.1:1"]);
+    assert_eq!((ran.code, &*ran.out), (Some(1), ""));
+    assert!(ran.err.contains("dask:tcp://127.0.0.1:1"), "{}", ran.err);
+    let ran = callboard(&["compare", "--executors", "threads:1,threads:1"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("threads:1 is named twice"), "{}", ran.err);
+}

@@ -69,9 +69,38 @@ fn views_and_executors() {
 #[test]
 fn comparing_executors() {
     // The program itself compares the results of each with the local reference.
-    let out = run("04_comparing_executors", &["18"]);
+    check_times(&run("04_comparing_executors", &["18"]), 6);
+    let chosen: &[&str] =
+        if cfg!(feature = "remote") { &["threads:2", "processes:2", "tcp:2"] } else { &["threads:2"] };
+    let out = run("04_comparing_executors", &[&["18"], chosen].concat());
+    check_times(&out, 1 + chosen.len());
+    assert!(chosen.iter().all(|spec| out.contains(spec)), "{out}");
+}
+
+#[test]
+fn the_environment_names_an_executor() {
+    let run = |spec: &str| {
+        let mut command = Command::new(example("04_comparing_executors"));
+        command.arg("16").env("CALLBOARD_EXECUTOR", spec).output().unwrap()
+    };
+    let output = run("threads:3");
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    check_times(&out, 2);
+    assert!(out.contains("threads:3"), "{out}");
+    let output = run("threads:many");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        complaint.contains("CALLBOARD_EXECUTOR") && complaint.contains("is no number from 1 to 4096"),
+        "{complaint}"
+    );
+}
+
+/// Checks a table of best times and medians, below a line with what they are.
+#[track_caller]
+fn check_times(out: &str, rows: usize) {
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 7, "{out}");
+    assert_eq!(lines.len(), 1 + rows, "{out}");
     assert!(lines[1].trim_start().starts_with("this thread"), "{out}");
     for line in &lines[1..] {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -1,11 +1,12 @@
 //! Every executor there is, and one of a third party, against one list of promises.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use callboard::executors::{Call, InFlight, Job};
 use callboard::prelude::*;
-use callboard::{Limits, Reply, ThreadPoolExecutor};
+use callboard::{ExecutorSpec, Limits, Reply, ThreadPoolExecutor};
 
 mod conformance;
 mod support;
@@ -49,6 +50,27 @@ fn the_executor_of_some_engines_keeps_every_promise() {
 #[test]
 fn the_executor_of_a_client_keeps_every_promise() {
     check("ViewExecutor", WORKERS, || on_cluster(WORKERS, callboard::Client::executor));
+}
+
+#[test]
+fn what_a_text_names_keeps_every_promise() {
+    check("ViewExecutor", WORKERS, || Subject::of(ExecutorSpec::Engines(2).open().unwrap()));
+    let pool = "threads:2".parse::<ExecutorSpec>().unwrap().open().unwrap();
+    assert_eq!((pool.name(), pool.max_workers()), ("ThreadPoolExecutor", 2));
+}
+
+#[test]
+fn what_a_text_names_ends_with_its_workers() {
+    let ex = ExecutorSpec::Engines(2).open().unwrap();
+    assert_eq!((ex.submit(square(3)).get(), ex.max_workers()), (Ok(9), 2));
+    ex.shutdown(Pending::Finish).get().unwrap();
+    assert_eq!((ex.submit(square(3)).get(), ex.max_workers()), (Err(TaskError::ShutDown), 0), "its engines are gone");
+    let ex = ExecutorSpec::Engines(1).open().unwrap();
+    let held = ex.submit(square(4));
+    drop(ex);
+    assert_eq!(held.get(), Ok(16), "what was submitted still comes");
+    let unknown = ExecutorSpec::Dask("tcp://127.0.0.1:1".into()).open().unwrap_err();
+    assert!(unknown.to_string().starts_with("executor \"dask:tcp://127.0.0.1:1\": "), "{unknown}");
 }
 
 #[test]
@@ -216,6 +238,30 @@ fn a_thread_pool_has_the_threads_it_was_asked_for_and_leaves_none() {
     eventually("none is left", || named() == 0);
     let none = ThreadPoolExecutor::new(0).unwrap_err();
     assert_eq!(none.to_string(), "the number of threads is zero; it must be at least 1");
+}
+
+#[test]
+fn each_thread_of_a_pool_is_prepared_first_or_there_is_no_pool() {
+    static PREPARED: AtomicUsize = AtomicUsize::new(0);
+    let builder = || ThreadPoolExecutor::builder(3).thread_name("pool-i");
+    let first = || {
+        PREPARED.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    };
+    let ex = builder().initializer(first).start().unwrap();
+    assert_eq!(PREPARED.load(Ordering::Relaxed), 3, "all of them, before it is there");
+    assert_eq!(ex.submit(square(3)).get(), Ok(9));
+    drop(ex);
+    // One of several is enough.
+    let second = || match PREPARED.fetch_add(1, Ordering::Relaxed) {
+        4 => Err("no licence".into()),
+        _ => Ok(()),
+    };
+    let refused = builder().initializer(second).start().unwrap_err();
+    assert_eq!(refused.to_string(), "an engine has not joined: its initializer failed: no licence");
+    let refused = builder().initializer(|| panic!("not today")).start().unwrap_err();
+    assert_eq!(refused.to_string(), "an engine has not joined: its initializer panicked: not today");
+    eventually("none is left", || our_threads_named("pool-i") == 0);
 }
 
 fn our_threads_named(prefix: &str) -> usize {

@@ -22,6 +22,7 @@ fn each_command_teaches_itself_with_examples() {
         "engine",
         "host",
         "bench",
+        "compare",
         "completions",
     ];
     for command in commands {
@@ -46,6 +47,7 @@ fn what_is_wrong_with_a_command_line_is_said_and_its_code_is_2() {
         ("name_and_file", "status night --file callboard-client.json"),
         ("shell", "completions tortoise"),
         ("level", "--log loud cluster list"),
+        ("executor", "compare --executors threads:2,thread:8"),
         ("command", "clutser start"),
         ("hosts_missing", "cluster start --engines ssh"),
         ("hosts_of_others", "cluster start --engines slurm -n 2 --host a"),
@@ -66,9 +68,19 @@ fn completions_know_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (code, script, complaints) = callboard(&format!("completions {shell}"));
         assert_eq!((code, &*complaints), (Some(0), ""), "{shell}");
-        for word in
-            ["cluster", "status", "controller", "engine", "bench", "completions", "start", "stop", "list", "daemonize"]
-        {
+        for word in [
+            "cluster",
+            "status",
+            "controller",
+            "engine",
+            "bench",
+            "compare",
+            "completions",
+            "start",
+            "stop",
+            "list",
+            "daemonize",
+        ] {
             assert!(script.contains(word), "{word} is not in the completions of {shell}");
         }
     }

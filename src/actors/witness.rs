@@ -4,6 +4,9 @@ use crate::task::{Attempt, TaskId};
 
 /// Whoever is told.
 pub(crate) trait Witness: Send + Sync {
+    /// The worker has started, and takes tasks when this has returned.
+    fn on_start(&self) {}
+
     /// A task begins. Its code runs when this has returned.
     fn on_begin(&self, task: TaskId, attempt: Attempt);
 

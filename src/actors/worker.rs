@@ -44,6 +44,9 @@ enum Values {
 impl Worker {
     /// Runs tasks until the engine stops.
     pub(super) fn run(mut self) {
+        if let Some(witness) = &self.witness {
+            witness.on_start();
+        }
         let mut cx = TaskContext {
             task: TaskId { client: 0, seq: 0 },
             engine: Some(self.engine),
@@ -64,7 +67,7 @@ impl Worker {
     fn make_attempt(&self, assignment: Assignment, cx: &mut TaskContext) {
         let Assignment { id, attempt, may_retry, payload, extras } = assignment;
         let count = payload.count();
-        let spare = if may_retry { second_copy(&payload) } else { None };
+        let spare = if may_retry { payload.second_copy() } else { None };
         if count == 1 {
             // Before the call is read: that is code of the user's too.
             self.begins(cx);
@@ -175,11 +178,6 @@ impl Worker {
         let name = self.registry.kind(call.key).map_or("task", |kind| kind.name);
         Err(TaskError::undecodable(Coded::Arguments, name, &reason))
     }
-}
-
-/// Copies the call for another attempt; a `Clone` that panics leaves this attempt the last.
-fn second_copy(payload: &Payload) -> Option<Payload> {
-    user_code(|| payload.try_clone()).ok().flatten()
 }
 
 /// Encodes the value for the result store, where somebody asked for that.

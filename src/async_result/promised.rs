@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::Origin;
 use crate::actors::Dispatcher;
 use crate::catch;
 use crate::error::TaskError;
-use crate::messages::Waiter;
+use crate::messages::{Manner, Waiter};
 use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind, drawn};
 
 /// The shared inside of a promise.
@@ -32,6 +33,8 @@ struct State {
     /// The call whose value is promised, until somebody runs it.
     call: Option<Payload>,
     started: Option<Moment>,
+    /// Whom the call was handed on to, to be run there. Stays when the outcome was given: it may run on.
+    handed_to: Option<Box<(TaskId, Origin)>>,
 }
 
 impl TaskId {
@@ -46,7 +49,7 @@ impl TaskId {
 impl Promised {
     /// Makes a promise that nobody waits for yet.
     pub(crate) fn new(id: TaskId, kind: &'static TaskKind, call: Option<Payload>) -> Arc<Self> {
-        let state = Mutex::new(State { waiter: None, call, started: None });
+        let state = Mutex::new(State { waiter: None, call, started: None, handed_to: None });
         Arc::new(Self { id, kind, cancel: Arc::default(), state })
     }
 
@@ -70,8 +73,23 @@ impl Promised {
         state.waiter.is_some()
     }
 
+    /// Returns whether the work has begun, or may have where it was handed on to.
     pub(crate) fn has_started(&self) -> bool {
-        self.state.lock().started.is_some()
+        let state = self.state.lock();
+        let (started, handed_to) = (state.started.is_some(), state.handed_to.clone());
+        drop(state);
+        started || handed_to.is_some_and(|handed_to| handed_to.1.may_have_started())
+    }
+
+    /// Notes whom the call was handed on to.
+    pub(crate) fn hand_to(&self, id: TaskId, origin: Origin) {
+        let before = self.state.lock().handed_to.replace(Box::new((id, origin)));
+        drop(before);
+    }
+
+    /// Returns whether the call is here, to be run or handed on.
+    pub(crate) fn has_call(&self) -> bool {
+        self.state.lock().call.is_some()
     }
 
     /// Takes the call out, to run or to encode it.
@@ -89,14 +107,28 @@ impl Promised {
 
     /// Gives the outcome. A second one is dropped here; returns whether it was the first.
     pub(crate) fn settle(&self, outcome: Outcome) -> bool {
-        let State { waiter, call, started } = std::mem::take(&mut *self.state.lock());
+        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
+        let run = |started: Option<Moment>| {
+            let attempt = Attempt(u32::from(started.is_some()));
+            Run { status, engine: None, attempt, started, completed: Moment::now(), printed: None }
+        };
+        self.settle_with(run, outcome)
+    }
+
+    /// As `settle`, with the record of whoever ran the call.
+    pub(crate) fn settle_as(&self, run: Run, outcome: Outcome) -> bool {
+        self.settle_with(|_| run, outcome)
+    }
+
+    fn settle_with(&self, run: impl FnOnce(Option<Moment>) -> Run, outcome: Outcome) -> bool {
+        let mut state = self.state.lock();
+        let (waiter, call, started) = (state.waiter.take(), state.call.take(), state.started.take());
+        drop(state);
         let Some(waiter) = waiter else {
             catch::discard((outcome, call));
             return false;
         };
-        let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        let attempt = Attempt(u32::from(started.is_some()));
-        let run = Run { status, engine: None, attempt, started, completed: Moment::now(), printed: None };
+        let run = run(started);
         if let Some(aftermath) = waiter.settle(run, outcome) {
             Dispatcher::of_process().dispatch(*aftermath);
         }
@@ -108,10 +140,26 @@ impl Promised {
         true
     }
 
-    /// Settles as cancelled, at once, and asks what runs to stop; returns false if it was settled.
-    pub(crate) fn cancel(&self, reason: Box<str>) -> bool {
+    /// Settles as cancelled, at once, and asks what runs to stop, wherever that is; returns false if it was settled.
+    pub(crate) fn cancel(&self, reason: Box<str>, manner: Manner) -> bool {
+        self.end(TaskError::Cancelled { reason: reason.clone() }, reason, manner)
+    }
+
+    /// As `cancel`, but settles as `error`.
+    pub(crate) fn give_up(&self, error: TaskError) {
+        let reason = error.to_string().into();
+        self.end(error, reason, Manner::Ask);
+    }
+
+    fn end(&self, error: TaskError, reason: Box<str>, manner: Manner) -> bool {
         self.cancel.request();
-        self.settle(Err(TaskError::Cancelled { reason }))
+        let was_pending = self.settle(Err(error));
+        // Also where it was settled before: by force, what runs on is ended.
+        let handed_to = self.state.lock().handed_to.clone();
+        if let Some((id, origin)) = handed_to.map(|handed_to| *handed_to) {
+            origin.cancel(id, reason, manner);
+        }
+        was_pending
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

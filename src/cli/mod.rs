@@ -17,6 +17,7 @@ mod controller;
 mod engine;
 mod host;
 mod bench;
+mod compare;
 mod completions;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
     Host(host::Args),
     /// Measure callboard on this machine, beside other ways to run a task
     Bench(bench::Args),
+    /// Run the tutorial's comparison on executors of your choice
+    Compare(compare::Args),
     /// Print what completes this command in a shell
     Completions(completions::Args),
     /// One run of a test that needs a process of its own; `bench` starts it
@@ -71,6 +74,8 @@ Examples:
   {program} host --allow-programs callboard-engine.json
                                              this machine for programs that are shipped to it
   {program} bench --quick                    what a task costs here (some twenty seconds)
+  {program} compare --executors threads:4,processes:4
+                                             the same work on each, side by side
   {program} help cluster start               more about one of them
 
 Exit codes:
@@ -131,6 +136,7 @@ fn run(command: Command, program: &Program, logging: &log::Logging) -> Result<()
         Command::Engine(args) => engine::be_engine(args),
         Command::Host(args) => host::be_host(args),
         Command::Bench(args) => bench::bench(&args).map_err(Failure::Error),
+        Command::Compare(args) => compare::compare(&args).map_err(Failure::Error),
         Command::BenchChild(args) => bench::child(&args).map_err(Failure::Error),
         Command::Completions(args) => completions::print(&args, program.name(Cli::command()), program),
     }

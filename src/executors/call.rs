@@ -73,6 +73,16 @@ impl<'a> Call<'a> {
         Self { payload: Payload::of(task), kind: T::kind(), weight, place }
     }
 
+    /// Makes one of a call that another executor took.
+    pub(super) fn relayed(
+        payload: Payload,
+        kind: &'static TaskKind,
+        weight: u32,
+        place: &'a mut dyn ResultPlace,
+    ) -> Self {
+        Self { payload, kind, weight, place }
+    }
+
     /// Returns what is known of the function.
     pub fn kind(&self) -> &'static TaskKind {
         self.kind

@@ -9,6 +9,37 @@ use crate::messages::Pending;
 
 /// Something that runs tasks. Users call the methods of [`ExecutorExt`](super::ExecutorExt) on it.
 ///
+/// # The contract
+///
+/// Whatever runs the tasks, threads, processes or machines elsewhere, whoever holds a result may rely on this. `tests/conformance`
+/// checks each sentence on every executor there is, with the same code; run it on yours.
+///
+/// **States.** A result is `Pending` until it settles, once and for good: as `Done`, or as one of the errors that
+/// [`Status`](crate::Status) lists. A late outcome is dropped.
+///
+/// **Started** is a task when a worker has begun its code, and not before: what waits, what was sent ahead to a worker and what
+/// was cancelled meanwhile has no [`started`](crate::Record::started), no engine, and attempt 0. Nobody guesses: that it started
+/// is told with its outcome, by whoever ran it.
+///
+/// **Cancel** has three levels, and the result settles as [`Cancelled`](crate::TaskError::Cancelled) by each:
+/// 1. What waits never runs. Its arguments are freed at once, its place in a queue at the latest when its turn would come.
+/// 2. What runs is asked to stop: [`TaskContext::is_cancelled`](crate::TaskContext::is_cancelled) turns true, an `async` task ends
+///    at its next `await`. Its worker is free when it returns; what it returns is dropped.
+/// 3. By [force](crate::AsyncResult::cancel_by_force), where the mechanism can: a child process is killed, which costs no other
+///    task. A thread, or a process on another machine, can only be asked.
+///
+/// **Values** that cannot be decoded fail their own future as [`Undecodable`](crate::TaskError::Undecodable), and no other; items of a map too.
+///
+/// **Arguments** are freed when they are encoded, where they are, and else when the task has returned: a result that is
+/// kept keeps no arguments. An executor that may make another attempt keeps a copy until then.
+///
+/// **Results mix.** [`wait`](crate::wait), [`as_completed`](crate::as_completed) and joins take those of several executors, views
+/// and promises together.
+///
+/// **A panic** or an error is the outcome of one task; its worker lives on. A worker that dies costs what it ran.
+///
+/// # Writing one
+///
 /// An executor of one's own keeps an [`InFlight`](super::InFlight) and a way to run [`Job`](super::Job)s:
 ///
 /// ```

@@ -1,9 +1,10 @@
 //! What users call on an executor.
 
 use std::iter;
+use std::time::Duration;
 
 use super::call::ResultOf;
-use super::{Call, Executor, Map, MapOptions, Unordered};
+use super::{Call, Executor, Limited, Map, MapOptions, RetryPolicy, Retrying, TimeLimited, Unordered, WithFallback};
 use crate::async_result::AsyncResult;
 use crate::error::Error;
 use crate::task::Task;
@@ -126,6 +127,106 @@ pub trait ExecutorExt: Executor {
         I: IntoIterator,
     {
         Unordered::start(self, options, items.into_iter().map(f))
+    }
+
+    /// Makes an executor of this one with at most `n` tasks in flight at once, at least one. The others wait, in order, within
+    /// this executor's [`pending_max`](Executor::pending_max); cancelled ones never get there.
+    ///
+    /// A task counts until it settles: what was cancelled and runs on counts no more.
+    ///
+    /// The executor is now inside, and shut down with the one around it; to share it, hand in an `Arc`. That goes for all of
+    /// these: they are executors themselves, so they may be put around each other, and the order counts.
+    ///
+    /// ```
+    /// use callboard::executors::RetryPolicy;
+    /// use callboard::{ThreadPoolExecutor, prelude::*};
+    /// use std::time::Duration;
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// let ex = ThreadPoolExecutor::new(8)?
+    ///     .limit(2)                              // two at once
+    ///     .timeout(Duration::from_secs(5))       // of which each attempt has five seconds, the wait for its turn included
+    ///     .retry(RetryPolicy::new(3));           // and there are three
+    /// assert_eq!((ex.max_workers(), ex.submit(square(7)).get()?), (2, 49));
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    fn limit(self, n: usize) -> Limited<Self>
+    where
+        Self: Sized + 'static,
+    {
+        Limited::new(self, n)
+    }
+
+    /// Makes an executor of this one that tries again what ended without a value, as `policy` has it.
+    ///
+    /// Each attempt is a task to this executor; the result is one, and its record tells how many attempts it took. A copy of
+    /// the arguments is kept meanwhile. The task must be safe to run more than once.
+    ///
+    /// ```
+    /// use callboard::executors::RetryPolicy;
+    /// use callboard::{ThreadPoolExecutor, prelude::*};
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    ///
+    /// static CALLS: AtomicU32 = AtomicU32::new(0);
+    ///
+    /// #[task]
+    /// fn third_time_lucky() -> Result<u32, String> {
+    ///     match CALLS.fetch_add(1, Ordering::Relaxed) { 2 => Ok(7), _ => Err("no luck".into()) }
+    /// }
+    /// let ex = ThreadPoolExecutor::new(1)?.retry(RetryPolicy::new(3));
+    /// let ar = ex.submit(third_time_lucky());
+    /// assert_eq!((ar.get()?, ar.metadata().attempt.0), (7, 3));
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    fn retry(self, policy: RetryPolicy) -> Retrying<Self>
+    where
+        Self: Sized + 'static,
+    {
+        Retrying::new(self, policy)
+    }
+
+    /// Makes an executor of this one whose tasks settle as [`TimedOut`](crate::TaskError::TimedOut) when they are not done so long
+    /// after they were submitted to it, and are cancelled then.
+    ///
+    /// ```
+    /// use callboard::{ThreadPoolExecutor, prelude::*};
+    /// use std::time::Duration;
+    ///
+    /// #[task]
+    /// async fn dream() { std::future::pending().await }
+    ///
+    /// let limit = Duration::from_millis(20);
+    /// let ex = ThreadPoolExecutor::new(1)?.timeout(limit);
+    /// assert_eq!(ex.submit(dream()).get(), Err(TaskError::TimedOut { deadline: limit }));
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    fn timeout(self, limit: Duration) -> TimeLimited<Self>
+    where
+        Self: Sized + 'static,
+    {
+        TimeLimited::new(self, limit)
+    }
+
+    /// Makes an executor of this one that gives to `other` what this one refuses (`Overloaded`, `NoEngines`, `UnknownTask`,
+    /// `NotPortable`, `WorkersFailed`, `ShutDown`) or loses (`EngineLost`, `Disconnected`).
+    ///
+    /// What was lost may have run: it must be safe to run twice. A copy of the arguments is kept meanwhile.
+    ///
+    /// ```
+    /// use callboard::{ThreadPoolExecutor, prelude::*};
+    /// # #[task] fn square(x: u64) -> u64 { x * x }
+    ///
+    /// let cluster = Cluster::threads(1).start()?;
+    /// let ex = cluster.client().executor().fallback(ThreadPoolExecutor::new(1)?);
+    /// drop(cluster);
+    /// assert_eq!(ex.submit(square(7)).get()?, 49);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    fn fallback<O: Executor + 'static>(self, other: O) -> WithFallback<Self>
+    where
+        Self: Sized + 'static,
+    {
+        WithFallback::new(self, other)
     }
 }
 

@@ -57,7 +57,14 @@ struct State {
     tasks: Slab<(TaskId, Origin)>,
     /// There once the executor was shut down.
     shut_down: Option<Pending>,
+    /// Called when that is done and nothing is left.
+    then: Option<Then>,
+    /// What everything that was in flight ended as, and the reason by which it was cancelled.
+    failure: Option<(Box<str>, TaskError)>,
 }
+
+/// What is called at the end.
+type Then = Box<dyn FnOnce() + Send>;
 
 /// One task's entry; gone when this is dropped.
 pub(super) struct Ticket {
@@ -132,7 +139,7 @@ impl InFlight {
         let is_over = state.tasks.is_empty();
         drop(state);
         if is_over {
-            self.0.is_over.send_replace(true);
+            self.0.end();
         }
         Origin::cancel_all(left, REASON, Manner::Ask);
     }
@@ -145,6 +152,22 @@ impl InFlight {
             let _ = is_over.wait_for(|&is_over| is_over).await;
             Ok(())
         })
+    }
+
+    /// Has `then` called when the executor was shut down and nothing is left. Once, before anything is submitted.
+    pub(super) fn when_over(&self, then: impl FnOnce() + Send + 'static) {
+        self.0.state.lock().then = Some(Box::new(then));
+    }
+
+    /// Settles everything that is in flight now as `error`.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(super) fn fail_all(&self, error: TaskError) {
+        let reason: Box<str> = error.to_string().into();
+        let mut state = self.0.state.lock();
+        state.failure = Some((reason.clone(), error));
+        let tasks = state.tasks.iter().map(|(_, task)| task.clone()).collect();
+        drop(state);
+        Origin::cancel_all(tasks, &reason, Manner::Ask);
     }
 
     /// Notes a task that is to be settled; `None` after the shutdown.
@@ -185,7 +208,7 @@ impl Drop for Ticket {
         drop(state);
         drop(task);
         if is_over {
-            self.shared.is_over.send_replace(true);
+            self.shared.end();
         }
     }
 }
@@ -199,8 +222,39 @@ struct Tracked {
     ticket: Mutex<Option<Ticket>>,
 }
 
+impl Shared {
+    /// Tells that the executor was shut down and nothing is left.
+    fn end(&self) {
+        let then = self.state.lock().then.take();
+        self.is_over.send_replace(true);
+        if let Some(then) = then {
+            then();
+        }
+    }
+
+    /// Returns what a task ended as that was cancelled for this reason, if all that was in flight was.
+    fn failure_for(&self, reason: &str) -> Option<TaskError> {
+        let state = self.state.lock();
+        state.failure.as_ref().filter(|(theirs, _)| **theirs == *reason).map(|(_, error)| error.clone())
+    }
+}
+
+impl Tracked {
+    /// Gives a task the outcome of all, where it was cancelled with them.
+    fn told(&self, run: Run, outcome: Outcome) -> (Run, Outcome) {
+        if let Err(TaskError::Cancelled { reason }) = &outcome
+            && let Some(error) = self.ticket.lock().as_ref().and_then(|ticket| ticket.shared.failure_for(reason))
+        {
+            // There was nobody to start it.
+            return (Run { completed: run.completed, ..Run::none(&error) }, Err(error));
+        }
+        (run, outcome)
+    }
+}
+
 impl Settle for Tracked {
     fn settle(&self, index: u32, count: u32, run: Run, outcome: Outcome) -> Option<Box<Aftermath>> {
+        let (run, outcome) = self.told(run, outcome);
         let aftermath = self.result.settle(index, count, run, outcome);
         // After the result: whoever hears that nothing is left finds every result settled.
         let ticket = self.ticket.lock().take();

@@ -7,7 +7,8 @@ use crate::async_result::Promised;
 use crate::attempt;
 use crate::catch::{self, user_code};
 use crate::error::{Coded, TaskError};
-use crate::task::{Outcome, Payload, TaskContext, TaskId, TaskKind, WireCall};
+use crate::messages::Manner;
+use crate::task::{Outcome, Payload, Run, TaskContext, TaskId, TaskKind, WireCall};
 
 /// A call that was taken: [`run`](Self::run) it on a thread of one's own, or [`encode`](Self::encode) it, have it
 /// run elsewhere and [`settle`](Self::settle) it.
@@ -59,9 +60,35 @@ impl Job {
         self.weight
     }
 
+    pub(super) fn promised(&self) -> &Arc<Promised> {
+        &self.promised
+    }
+
+    /// Takes the call out to hand it on; `None` if nobody waits for it any more.
+    pub(super) fn take_call(&self) -> Option<Payload> {
+        self.promised.take_call()
+    }
+
+    /// Keeps a copy of the call for another time.
+    pub(super) fn keep_copy_of(&self, call: &Payload) {
+        if let Some(copy) = call.second_copy() {
+            self.promised.put_back(copy);
+        }
+    }
+
+    /// Returns whether there is a call to hand on.
+    pub(super) fn has_call(&self) -> bool {
+        self.promised.has_call()
+    }
+
+    /// Gives the outcome, with the record of whoever ran the call.
+    pub(super) fn settle_as(self, run: Run, outcome: Outcome) {
+        self.promised.settle_as(run, outcome);
+    }
+
     /// Settles the result as cancelled, as its holder may.
     pub(super) fn cancel(&self, reason: &str) {
-        self.promised.cancel(reason.into());
+        self.promised.cancel(reason.into(), Manner::Ask);
     }
 
     /// Returns whether the result was cancelled: nobody waits for the outcome any more.

@@ -21,6 +21,8 @@
 //! # Ok::<(), callboard::Error>(())
 //! ```
 //!
+//! Which one a program uses may be a text, of an argument or the environment: see [`ExecutorSpec`].
+//!
 //! Whoever writes an executor gets [`Call`]s, turns each into a [`Job`], and has the jobs run where it likes:
 //! see [`Executor`].
 
@@ -33,16 +35,26 @@ mod map_options;
 mod feed;
 mod map;
 mod unordered;
+mod combined;
 mod view;
 mod thread_pool;
+#[cfg(all(unix, feature = "remote"))]
+mod process_pool;
+mod spec;
+mod open;
 
 pub use call::Call;
+pub use combined::{Backoff, Limited, RetryPolicy, Retrying, TimeLimited, WithFallback};
 pub use executor::Executor;
 pub use ext::ExecutorExt;
 pub use in_flight::InFlight;
 pub use job::Job;
 pub use map::{Map, MapStream};
 pub use map_options::MapOptions;
+pub use open::OpenExecutor;
+#[cfg(all(unix, feature = "remote"))]
+pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor};
+pub use spec::{EXECUTOR_VARIABLE, ExecutorSpec};
 pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use unordered::{Unordered, UnorderedStream};
 pub use view::ViewExecutor;

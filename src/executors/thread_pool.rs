@@ -1,18 +1,20 @@
 //! An executor of plain threads, on rayon's pool: no cluster, no actors.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{Call, Executor, InFlight};
-use crate::admission::{Admission, Released};
+use crate::admission::Admission;
 use crate::async_result::Reply;
+use crate::catch::user_code;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::messages::Pending;
+use crate::task::TaskFailure;
 
 /// Runs tasks on `n` threads of this process; `concurrent.futures.ThreadPoolExecutor`.
 ///
@@ -57,7 +59,20 @@ pub struct ThreadPoolBuilder {
     workers: usize,
     thread_name: String,
     stack_size: Option<usize>,
+    initializer: Option<Initializer>,
     limits: Limits,
+}
+
+/// What each thread runs first; a clone for each.
+type Initialize = dyn Fn() -> Result<(), TaskFailure> + Send + Sync;
+
+#[derive(Clone)]
+struct Initializer(Arc<Initialize>);
+
+impl fmt::Debug for Initializer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<Initializer>")
+    }
 }
 
 impl ThreadPoolBuilder {
@@ -73,6 +88,27 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Sets what each thread runs before anything else. [`start`](Self::start) waits for all of them, and is refused if one fails or
+    /// panics.
+    ///
+    /// ```
+    /// use callboard::{ThreadPoolExecutor, prelude::*};
+    /// use std::cell::Cell;
+    ///
+    /// thread_local!(static SEED: Cell<u64> = const { Cell::new(0) });
+    ///
+    /// #[task]
+    /// fn seed() -> u64 { SEED.get() }
+    ///
+    /// let ex = ThreadPoolExecutor::builder(2).initializer(|| Ok(SEED.set(42))).start()?;
+    /// assert_eq!(ex.submit(seed()).get()?, 42);
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    pub fn initializer(mut self, initialize: impl Fn() -> Result<(), TaskFailure> + Send + Sync + 'static) -> Self {
+        self.initializer = Some(Initializer(Arc::new(initialize)));
+        self
+    }
+
     /// Sets how much may be pending; the other limits are a cluster's.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -82,13 +118,15 @@ impl ThreadPoolBuilder {
     /// Starts the threads.
     ///
     /// # Errors
-    /// [`Error::Zero`] for no threads or a limit of zero, [`Error::System`] if there is no thread to be had.
+    /// [`Error::Zero`] for no threads or a limit of zero, [`Error::System`] if there is no thread to be had,
+    /// [`Error::EngineFailed`] if an initializer failed: then no thread is left.
     pub fn start(self) -> Result<ThreadPoolExecutor, Error> {
         if self.workers == 0 {
             return Err(Error::Zero { what: "the number of threads" });
         }
         self.limits.check()?;
         let mut threads = Vec::with_capacity(self.workers);
+        let (tell, told) = mpsc::channel();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(self.workers)
             .spawn_handler(|thread| {
@@ -97,11 +135,28 @@ impl ThreadPoolBuilder {
                 if let Some(bytes) = self.stack_size {
                     builder = builder.stack_size(bytes);
                 }
-                threads.push(builder.spawn(|| thread.run())?);
+                let (first, tell) = (self.initializer.clone(), tell.clone());
+                threads.push(builder.spawn(move || {
+                    let began = first.map_or(Ok(()), |first| first.run());
+                    let has_begun = began.is_ok();
+                    // Nobody listens where another thread could not be started.
+                    let _ = tell.send(began);
+                    if has_begun {
+                        thread.run();
+                    }
+                })?);
                 Ok(())
             })
             .build()
             .map_err(|error| Error::System { doing: "starting a thread pool", reason: error.to_string() })?;
+        // Threads are waited for only where there is something to hear.
+        let waited_for = if self.initializer.is_some() { self.workers } else { 0 };
+        let begun: Result<(), Box<str>> = told.iter().take(waited_for).collect();
+        if let Err(cause) = begun {
+            drop(pool);
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+            return Err(Error::EngineFailed { cause });
+        }
         let shared = Shared {
             pool: RwLock::new(Some(pool)),
             in_flight: InFlight::new(),
@@ -112,6 +167,16 @@ impl ThreadPoolBuilder {
         let (pending_max, pending_bytes_max) = (self.limits.pending_tasks_max, self.limits.pending_bytes_max);
         let workers = self.workers;
         Ok(ThreadPoolExecutor { shared: Arc::new(shared), workers, pending_max, pending_bytes_max })
+    }
+}
+
+impl Initializer {
+    fn run(&self) -> Result<(), Box<str>> {
+        match user_code(|| (self.0)()) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(format!("its initializer failed: {}", failure.into_text()).into()),
+            Err(message) => Err(format!("its initializer panicked: {message}").into()),
+        }
     }
 }
 
@@ -126,7 +191,13 @@ impl ThreadPoolExecutor {
 
     /// Describes an executor of `n` threads.
     pub fn builder(n: usize) -> ThreadPoolBuilder {
-        ThreadPoolBuilder { workers: n, thread_name: "cb-pool".into(), stack_size: None, limits: Limits::default() }
+        ThreadPoolBuilder {
+            workers: n,
+            thread_name: "cb-pool".into(),
+            stack_size: None,
+            initializer: None,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -150,13 +221,14 @@ impl Executor for ThreadPoolExecutor {
     fn execute(&self, calls: Vec<Call<'_>>) {
         let Shared { pool, in_flight, admission, .. } = &*self.shared;
         for call in calls {
-            let weight = call.weight();
-            if let Err(error) = admission.try_admit(1, weight) {
-                call.refuse(error);
-                continue;
-            }
             // Until the pool has no trace of the job: what is cancelled leaves its place in the queue there.
-            let place = Place { admission: admission.clone(), weight };
+            let place = match admission.place(call.weight()) {
+                Ok(place) => place,
+                Err(error) => {
+                    call.refuse(error);
+                    continue;
+                }
+            };
             let Some(job) = in_flight.admit(call) else { continue };
             // While a job is in flight only a shutdown that cancelled it takes the pool away.
             if let Some(pool) = &*pool.read() {
@@ -215,19 +287,5 @@ impl Drop for ThreadPoolExecutor {
 impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<ThreadPoolExecutor {}>", self.workers)
-    }
-}
-
-/// Room that a job takes; given back when this is dropped.
-struct Place {
-    admission: Arc<Admission>,
-    weight: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut released = Released::default();
-        released.add(1, self.weight);
-        self.admission.release(released);
     }
 }

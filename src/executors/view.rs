@@ -48,6 +48,12 @@ impl<V: ExecutorView> ViewExecutor<V> {
         Self { view, in_flight: InFlight::new(), turns: Arc::default() }
     }
 
+    /// Returns what was submitted through this executor and is not settled.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(super) fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
     /// Returns the view.
     pub fn view(&self) -> &V {
         &self.view

@@ -14,6 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::io::ioctl_fionread;
 
+use super::first::Initializer;
 use super::readable::Readable;
 use super::tally::Tally;
 use crate::actors::Witness;
@@ -148,9 +149,16 @@ fn flush() {
 pub(super) struct Told {
     pub(super) tally: Tally,
     pub(super) capture: Arc<Capture>,
+    pub(super) first: Option<Initializer>,
 }
 
 impl Witness for Told {
+    fn on_start(&self) {
+        if let Some(first) = &self.first {
+            first.run();
+        }
+    }
+
     fn on_begin(&self, task: TaskId, attempt: Attempt) {
         self.tally.note(Mark::of(task, attempt));
         self.capture.on_begin(task, attempt);

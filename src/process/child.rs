@@ -14,7 +14,8 @@ use std::time::Duration;
 use actix::System;
 
 use super::capture::{Capture, Told};
-use super::hand_down::take_over;
+use super::first::Initializer;
+use super::hand_down::{Follows, take_over};
 use super::tally::Tally;
 use crate::actors::Witness;
 use crate::launchers::DIAL_ARGUMENT;
@@ -96,10 +97,14 @@ impl Summons {
         let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         // Tasks that read their input, and their children, find none.
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let [tally, stdout, stderr] = take_over(&stream)?;
+        let ([tally, stdout, stderr], follows) = take_over(&stream)?;
         let (tally, printed) = (Tally::from(tally), [stdout, stderr].map(File::from));
-        stream.set_nonblocking(true)?;
         let registry = Arc::new(Registry::auto()?);
+        let first = match follows {
+            Follows::Initializer => Some(Initializer::take_over(&stream, registry.clone())?),
+            Follows::Nothing => None,
+        };
+        stream.set_nonblocking(true)?;
         let tasks = registry.table();
         let hello = Hello {
             role: Role::Engine,
@@ -112,7 +117,7 @@ impl Summons {
             handshake::join(&mut stream, &hello, &tasks, Duration::from_millis(HANDSHAKE_MS_MAX)).await?;
             let speaker = Speaker::new(session_limits());
             let (reader, writer) = stream.into_split();
-            let told = Told { tally, capture: Capture::start(printed, speaker.clone())? };
+            let told = Told { tally, capture: Capture::start(printed, speaker.clone())?, first };
             let witness = Some(Arc::new(told) as Arc<dyn Witness>);
             let (patience, departure) = (Limits::default().spin(), Departure::default());
             let serving = Serving { registry, speaker, witness, patience, departure };

@@ -20,9 +20,11 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::First;
 use super::child::VARIABLE;
+use super::first::UNFIT;
 use super::forward::Forward;
-use super::hand_down::hand_down;
+use super::hand_down::{Follows, hand_down};
 use super::restarts::{Died, Restarts};
 use super::tally::Tally;
 use crate::actors::{Lane, Scheduler, Threads};
@@ -54,6 +56,8 @@ pub(crate) struct Launcher {
     pub(crate) limits: Limits,
     /// How many tasks a child may run before it is replaced, if that is bounded.
     pub(crate) tasks_max: Option<u32>,
+    /// What a child runs before anything else.
+    pub(crate) first: Option<First>,
     /// Where what children print goes.
     pub(crate) forward: Forward,
     pub(crate) halt: Arc<Halt>,
@@ -156,10 +160,11 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
         // Not reaped at once: as long as it is there, its number is that of its group.
         let _ = waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         leash.let_go();
-        let mut cause = match child.wait() {
-            Ok(status) => format!("its process ended with {status}"),
-            Err(error) => format!("its process cannot be waited for: {error}"),
+        let (status, mut cause) = match child.wait() {
+            Ok(status) => (Some(status), format!("its process ended with {status}")),
+            Err(error) => (None, format!("its process cannot be waited for: {error}")),
         };
+        let is_unfit = launcher.first.is_some() && status.is_some_and(|status| status.code() == Some(UNFIT));
         has_joined |= fate.has_joined.load(Ordering::Acquire);
         let last = leash.begun();
         let is_last = |(task, attempt): &(TaskId, Attempt)| last == Begun::UpTo(Mark::of(*task, *attempt));
@@ -169,6 +174,9 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
         } else if let Some((task, _)) = killed_for {
             cause = format!("its process was killed because task {task} was cancelled by force");
             Some(Duration::ZERO)
+        } else if is_unfit {
+            // The next would fail too; whoever gave the initializer decides.
+            None
         } else if has_joined && !fate.is_stopped.load(Ordering::Acquire) {
             let died = if fate.has_returned.load(Ordering::Acquire) { Died::AfterWork } else { Died::AtOnce };
             let next = restarts.next(began.elapsed(), died);
@@ -181,7 +189,7 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
             // Where the first does not join, the next would not either; whoever started the cluster hears of it.
             None
         };
-        let _ = tell_end.send(cause);
+        let _ = tell_end.send(End { cause, is_unfit });
         match next {
             Some(wait) if !launcher.halt.wait(wait) => {}
             _ => return Ok(()),
@@ -206,7 +214,8 @@ fn start(launcher: &Launcher) -> io::Result<Started> {
     ioctl_fionbio(&stdout, true)?;
     ioctl_fionbio(&stderr, true)?;
     let tally = Tally::new()?;
-    hand_down(&ours, [tally.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+    let follows = if launcher.first.is_some() { Follows::Initializer } else { Follows::Nothing };
+    hand_down(&ours, [tally.as_fd(), stdout.as_fd(), stderr.as_fd()], follows)?;
     let mut command = Command::new(&launcher.program);
     command
         .args(&launcher.args)
@@ -250,12 +259,19 @@ impl Process for Leash {
 /// The end of a child, which comes some time.
 struct Ended {
     leash: Arc<Leash>,
-    told: oneshot::Receiver<String>,
+    told: oneshot::Receiver<End>,
+}
+
+/// How a child has ended.
+struct End {
+    cause: String,
+    /// Its initializer failed.
+    is_unfit: bool,
 }
 
 impl Ended {
     /// Waits for the end, and brings it about if it does not come; says what it was.
-    async fn hear(mut self) -> String {
+    async fn hear(mut self) -> End {
         let told = match timeout(GRACE, &mut self.told).await {
             Ok(told) => told,
             Err(_) => {
@@ -263,7 +279,7 @@ impl Ended {
                 self.told.await
             }
         };
-        told.unwrap_or_else(|_| "its process is not watched any more".into())
+        told.unwrap_or_else(|_| End { cause: "its process is not watched any more".into(), is_unfit: false })
     }
 }
 
@@ -298,6 +314,9 @@ async fn attend(
     };
     let greeted = async {
         let mut stream = tokio::net::UnixStream::from_std(stream).map_err(|error| error.to_string())?;
+        if let Some(first) = &launcher.first {
+            first.hand_down(&mut stream).await.map_err(|error| error.to_string())?;
+        }
         let wait = Duration::from_millis(HANDSHAKE_MS_MAX);
         let greeted = handshake::welcome(&mut stream, &hello, &[Role::Engine], wait).await;
         let (_, tasks) = greeted.map_err(|error| error.to_string())?;
@@ -315,7 +334,7 @@ async fn attend(
     let (stream, tasks) = match greeted {
         Ok(greeted) => greeted,
         Err(reason) => {
-            let status = ended.hear().await;
+            let End { cause: status, .. } = ended.hear().await;
             let words = told_and_forwarded(&launcher, unread(printed));
             let cause = format!("{reason}; {status}; its main has to call callboard::init() first{words}");
             tracing::error!(%cause, "an engine process has not joined");
@@ -342,14 +361,21 @@ async fn attend(
     });
     let (reader, writer) = stream.into_split();
     let ending = remote::attend(reader, writer, &speaker, &gateway).await;
-    let status = ended.hear().await;
+    let End { cause: status, is_unfit } = ended.hear().await;
     tracing::debug!(%ending, %status, "an engine process has ended");
     let cause = match ending {
         // The connection ended with the process, or was ended in good order.
         Ending::Lost | Ending::Failed(_) | Ending::Closed(_) | Ending::ClosedByPeer(_) => status,
         why => format!("{why}; {status}"),
     };
-    gateway.do_send(Lost { cause: cause.into(), unread: unread(printed) });
+    let unread = unread(printed);
+    let said = unread.iter().find(|(stream, _)| *stream == Stream::Stderr).and_then(|(_, text)| last_words(text));
+    let unfit = is_unfit.then(|| said.unwrap_or(&cause).to_owned());
+    gateway.do_send(Lost { cause: cause.into(), unread });
+    // Behind the loss: what the child had been sent is back when its pool hears of it.
+    if let (Some(first), Some(reason)) = (&launcher.first, unfit) {
+        first.failed(&reason);
+    }
 }
 
 /// Forwards what a child printed that never joined, and returns its last line.

@@ -5,6 +5,7 @@ mod launch;
 mod restarts;
 mod tally;
 mod hand_down;
+mod first;
 mod forward;
 mod child;
 mod capture;
@@ -12,4 +13,5 @@ mod readable;
 
 pub use child::init;
 pub(crate) use child::is_child;
+pub(crate) use first::First;
 pub(crate) use processes::{Children, Processes};

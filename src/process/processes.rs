@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix::{Addr, Arbiter};
 use parking_lot::Mutex;
 
+use super::First;
 use super::forward::{Forward, Forwarding};
 use super::launch::{Halt, Launcher, launch};
 use crate::actors::{EngineParts, Scheduler};
@@ -24,6 +25,8 @@ pub(crate) struct Children {
     pub(crate) args: Vec<OsString>,
     /// How many tasks one may run before it is replaced.
     pub(crate) tasks_max: Option<u32>,
+    /// What each runs before anything else.
+    pub(crate) first: Option<First>,
 }
 
 /// Launches children. Its threads are started with the first.
@@ -101,6 +104,7 @@ impl Processes {
             build: parts.registry.build(),
             limits: limits.clone(),
             tasks_max: children.tasks_max,
+            first: children.first.clone(),
             forward,
             halt: halt.clone(),
         };

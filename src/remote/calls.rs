@@ -17,6 +17,8 @@ pub(super) struct Calls {
     pub(super) refused: Vec<Completion>,
     /// Too many for one message.
     pub(super) back: Vec<HandBack>,
+    /// They were encoded, and are kept as bytes.
+    pub(super) used: Vec<Payload>,
 }
 
 /// Items of a map that cannot be encoded, and why. They keep their places among the others, as nothing, so that what the

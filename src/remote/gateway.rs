@@ -26,7 +26,7 @@ use crate::limits::LABEL_BYTES_MAX;
 use crate::messages::{
     Completion, EngineAddress, Failing, HandedBack, Join, Leave, Manner, Recall, Retire, Revoke, Run, StopEngine,
 };
-use crate::task::{Attempt, EngineId, Payload, Stream, TaskId, TaskKind, WireCall};
+use crate::task::{Attempt, EngineId, Payload, Relayed, Stream, TaskId, TaskKind, WireCall};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Call, Encoded, FromEngine, Parcel, Print, ToEngine, decode, encode};
 use crate::wire::session::Speaker;
@@ -150,10 +150,11 @@ impl Gateway {
         &mut self,
         kind: &'static TaskKind,
         call: WireCall,
-        assignment: Assignment,
+        mut assignment: Assignment,
         unencodable: Unencodable,
         out: &mut Calls,
     ) {
+        out.used.extend(kept_as_bytes(kind, &call, &mut assignment, &unencodable));
         let Assignment { id, attempt, extras, .. } = &assignment;
         let label = extras.as_ref().and_then(|extras| extras.label.as_deref());
         let label: Option<Box<str>> = label.map(|label| shortened(label, LABEL_BYTES_MAX).into());
@@ -280,6 +281,23 @@ impl Gateway {
     }
 }
 
+/// Keeps a call as it was encoded, for whoever may get it next; returns the arguments, which nobody needs any more.
+///
+/// Arguments whose drop runs no code are as good as bytes. Where an item cannot be encoded, all stay: it would have no error
+/// of its own from there on.
+fn kept_as_bytes(
+    kind: &'static TaskKind,
+    call: &WireCall,
+    assignment: &mut Assignment,
+    unencodable: &Unencodable,
+) -> Option<Payload> {
+    if !assignment.payload.needs_drop() || !unencodable.is_empty() {
+        return None;
+    }
+    let relayed = Relayed::new(kind, call.clone())?;
+    Some(std::mem::replace(&mut assignment.payload, Payload::Typed(Box::new(relayed))))
+}
+
 /// Why an engine goes that said so itself.
 const ITS_TIME_WAS_OVER: &str = "its time was over, and it left";
 
@@ -338,6 +356,7 @@ impl Handler<Run> for Gateway {
         }
         self.say_run(out.parcel);
         self.hand_back(out.back);
+        apart::discard(out.used);
     }
 }
 

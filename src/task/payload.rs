@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::{ChunkRun, Status, Task, TaskContext, TaskFailure, TaskKind};
+use crate::catch::user_code;
 
 /// A call on its way to an engine.
 ///
@@ -191,6 +192,11 @@ impl Payload {
             Self::Typed(task) => task.try_clone().map(Self::Typed),
             Self::Wire(call) => Some(Self::Wire(call.clone())),
         }
+    }
+
+    /// As `try_clone`; a `Clone` that panics leaves this call the last.
+    pub(crate) fn second_copy(&self) -> Option<Self> {
+        user_code(|| self.try_clone()).ok().flatten()
     }
 
     /// Returns whether dropping the call runs code of the user's.

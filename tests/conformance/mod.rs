@@ -6,15 +6,18 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::cell::Cell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
-use callboard::{AsyncResult, Awaitable, Error, MapOptions, ReturnWhen, Status, as_completed, wait};
+use callboard::{
+    AsyncResult, Awaitable, Error, MapOptions, Promise, ReturnWhen, Status, ThreadPoolExecutor, as_completed, wait,
+};
 use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
 
 use crate::support::eventually;
 
@@ -22,6 +25,13 @@ use crate::support::eventually;
 pub struct Subject {
     pub executor: Box<dyn Executor>,
     pub guard: Box<dyn Guard>,
+}
+
+impl Subject {
+    /// An executor that outlives nothing.
+    pub fn of(executor: impl Executor + 'static) -> Self {
+        Self { executor: Box::new(executor), guard: Box::new(()) }
+    }
 }
 
 /// What must outlive an executor.
@@ -58,6 +68,10 @@ const CHECKS: &[(&str, Check)] = &[
     ("as_many_tasks_run_at_once_as_it_says", as_many_tasks_run_at_once_as_it_says),
     ("what_is_queued_can_be_cancelled_and_never_runs", what_is_queued_can_be_cancelled_and_never_runs),
     ("what_runs_can_be_cancelled_and_learns_of_it", what_runs_can_be_cancelled_and_learns_of_it),
+    ("what_does_not_listen_can_be_cancelled_by_force", what_does_not_listen_can_be_cancelled_by_force),
+    ("only_what_a_worker_began_has_started", only_what_a_worker_began_has_started),
+    ("a_value_that_cannot_be_read_spoils_no_other", a_value_that_cannot_be_read_spoils_no_other),
+    ("arguments_are_freed_once_they_are_not_needed", arguments_are_freed_once_they_are_not_needed),
     ("map_keeps_the_order", map_keeps_the_order),
     ("map_takes_items_lazily", map_takes_items_lazily),
     ("map_takes_an_endless_input", map_takes_an_endless_input),
@@ -77,6 +91,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("callbacks_run_once_and_in_order", callbacks_run_once_and_in_order),
     ("results_can_be_waited_for_together", results_can_be_waited_for_together),
     ("results_come_as_they_are_completed", results_come_as_they_are_completed),
+    ("results_of_several_executors_mix", results_of_several_executors_mix),
     ("async_code_awaits_and_streams", async_code_awaits_and_streams),
     ("blocking_in_a_runtime_is_an_error", blocking_in_a_runtime_is_an_error),
     ("many_threads_share_it", many_threads_share_it),
@@ -125,6 +140,91 @@ fn waits(cx: &TaskContext, dir: PathBuf, name: u64) -> u64 {
         assert!(Instant::now() < deadline, "the file was not there within 20 s");
         std::thread::sleep(Duration::from_millis(1));
     }
+    name
+}
+
+/// As `waits`, but does not listen.
+#[task(name = "conformance::is_deaf")]
+fn is_deaf(dir: PathBuf, name: u64) -> u64 {
+    std::fs::write(dir.join(format!("{name}.started")), "").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !dir.join("open").exists() {
+        assert!(Instant::now() < deadline, "the file was not there within 20 s");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    name
+}
+
+#[task(name = "conformance::process")]
+fn process() -> u32 {
+    std::process::id()
+}
+
+/// A number that can be written, and read unless it is 13.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Picky(u64);
+
+impl<'de> Deserialize<'de> for Picky {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            13 => Err(serde::de::Error::custom("thirteen")),
+            other => Ok(Self(other)),
+        }
+    }
+}
+
+#[task(name = "conformance::picky")]
+fn picky(x: u64) -> Picky {
+    Picky(x)
+}
+
+/// How many arguments of each test there are in this process.
+static ARGUMENTS: Mutex<BTreeMap<u64, i64>> = Mutex::new(BTreeMap::new());
+
+/// An argument that is counted, under the number of its test.
+#[derive(Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+struct Counted(u64);
+
+impl Counted {
+    fn count(test: u64, by: i64) -> i64 {
+        let mut counts = ARGUMENTS.lock().unwrap();
+        let count = counts.entry(test).or_default();
+        *count += by;
+        *count
+    }
+}
+
+impl From<u64> for Counted {
+    fn from(test: u64) -> Self {
+        Self::count(test, 1);
+        Self(test)
+    }
+}
+
+impl From<Counted> for u64 {
+    fn from(counted: Counted) -> Self {
+        counted.0
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        Self::from(self.0)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        Self::count(self.0, -1);
+    }
+}
+
+/// As `waits`, with an argument that is dropped when it returns.
+#[task(name = "conformance::waits_with")]
+fn waits_with(argument: Counted, dir: PathBuf, name: u64) -> u64 {
+    let name = is_deaf(dir, name).call();
+    drop(argument);
     name
 }
 
@@ -263,6 +363,83 @@ fn what_runs_can_be_cancelled_and_learns_of_it(maker: &Maker) {
     });
     scratch.open();
     assert!(others.iter().all(|ar| ar.get().is_ok()));
+}
+
+fn what_does_not_listen_can_be_cancelled_by_force(maker: &Maker) {
+    let (subject, scratch) = ((maker.make)(), Scratch::new());
+    let deaf = subject.executor.submit(is_deaf(scratch.0.clone(), 0));
+    scratch.await_started(0);
+    assert!(deaf.cancel_by_force("it does not listen"));
+    let outcome = deaf.get_timeout(Duration::from_secs(10));
+    assert_eq!(outcome, Err(TaskError::Cancelled { reason: "it does not listen".into() }));
+    assert_eq!(deaf.metadata().status, Status::Cancelled);
+    assert!(!deaf.cancel_by_force("again"), "it is settled");
+    // Where it cannot be ended it keeps its worker until it returns. What it returns then changes nothing.
+    scratch.open();
+    let next: Vec<_> = (0..maker.workers as u64 * 4).map(|i| subject.executor.submit(square(i))).collect();
+    for (x, ar) in (0..).zip(&next) {
+        match ar.get_timeout(Duration::from_secs(20)) {
+            // An executor of certain engines has lost the one that was ended.
+            Err(TaskError::EngineLost { .. }) => assert!(subject.executor.max_workers() < maker.workers),
+            outcome => assert_eq!(outcome, Ok(x * x)),
+        }
+    }
+    assert!(matches!(deaf.get(), Err(TaskError::Cancelled { .. })));
+}
+
+fn only_what_a_worker_began_has_started(maker: &Maker) {
+    let (subject, scratch, running) = busy(maker);
+    let queued = subject.executor.submit(square(6));
+    let cancelled = subject.executor.submit(square(7));
+    let record = queued.metadata();
+    assert_eq!((record.status, record.attempt.0, record.started, record.engine), (Status::Pending, 0, None, None));
+    assert_eq!(format!("{queued:?}"), "<AsyncResult square: pending>");
+    assert!(cancelled.cancel("not needed"));
+    assert!(cancelled.get_timeout(Duration::from_secs(10)).is_err());
+    assert_eq!((cancelled.metadata().attempt.0, cancelled.metadata().started), (0, None), "it never did");
+    scratch.open();
+    for ar in running.iter().chain([&queued]) {
+        assert!(ar.get().is_ok());
+        let record = ar.metadata();
+        let (started, completed) = (record.started.unwrap(), record.completed.unwrap());
+        assert_eq!((record.status, record.attempt.0), (Status::Done, 1));
+        assert!(record.submitted <= started && started <= completed);
+    }
+}
+
+fn a_value_that_cannot_be_read_spoils_no_other(maker: &Maker) {
+    let Subject { executor, guard: _guard } = (maker.make)();
+    let is_here = executor.submit(process()).get() == Ok(std::process::id());
+    let check = |x: u64, outcome: Result<Picky, TaskError>| match outcome {
+        // A value that never leaves this process is not read.
+        Err(TaskError::Undecodable { text, .. }) if x == 13 && !is_here => assert!(text.contains("picky"), "{text}"),
+        outcome => assert_eq!(outcome, Ok(Picky(x))),
+    };
+    let results: Vec<_> = (0..20).map(|x| executor.submit(picky(x))).collect();
+    (0..).zip(&results).for_each(|(x, ar)| check(x, ar.get()));
+    assert_eq!(results[13].metadata().status, if is_here { Status::Done } else { Status::Failed });
+    (0..).zip(executor.map(picky, 0..40)).for_each(|(x, outcome)| check(x, outcome));
+    assert_eq!(executor.submit(square(3)).get(), Ok(9));
+}
+
+fn arguments_are_freed_once_they_are_not_needed(maker: &Maker) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let (subject, scratch, test) = ((maker.make)(), Scratch::new(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let is_here = subject.executor.submit(process()).get() == Ok(std::process::id());
+    let task = |name| waits_with(Counted::from(test), scratch.0.clone(), name);
+    let running: Vec<_> = (0..maker.workers as u64).map(|i| subject.executor.submit(task(i))).collect();
+    (0..maker.workers as u64).for_each(|i| scratch.await_started(i));
+    if !is_here {
+        eventually("what was encoded is freed, although it runs", || Counted::count(test, 0) == 0);
+    }
+    // What runs here has its own, and a copy where it may be tried again.
+    let before = Counted::count(test, 0);
+    let cancelled: Vec<_> = (100..110).map(|i| subject.executor.submit(task(i))).collect();
+    assert!(cancelled.iter().all(|ar| ar.cancel("not needed")));
+    eventually("what was cancelled is freed, although it is queued", || Counted::count(test, 0) <= before);
+    scratch.open();
+    assert!(running.iter().all(|ar| ar.get().is_ok()));
+    eventually("nothing is kept for the result", || Counted::count(test, 0) == 0);
 }
 
 // ---- map
@@ -570,6 +747,33 @@ fn results_come_as_they_are_completed(maker: &Maker) {
     let mut expected: Vec<u64> = (0..maker.workers as u64).chain([9]).collect();
     expected.sort_unstable();
     assert_eq!(values, expected);
+}
+
+fn results_of_several_executors_mix(maker: &Maker) {
+    let (subject, scratch, running) = busy(maker);
+    let pool = ThreadPoolExecutor::new(1).unwrap();
+    let cluster = Cluster::threads(1).start().unwrap();
+    let (promise, promised) = Promise::new("promised");
+    let others =
+        || [pool.submit(square(2)), cluster.client().executor().submit(square(3)), subject.executor.submit(square(4))];
+    let mixed: Vec<_> = others().into_iter().chain([promised]).collect();
+    let waited = wait(&mixed, ReturnWhen::FirstCompleted).get_timeout(Duration::from_secs(10)).unwrap();
+    assert!(!waited.done.is_empty() && waited.pending.len() >= 2, "that of the busy one, and the promise");
+    let mut completed = as_completed(running.into_iter().chain(mixed));
+    let mut first: Vec<u64> = completed.by_ref().take(2).map(|ar| ar.get().unwrap()).collect();
+    first.sort_unstable();
+    assert_eq!(first, [4, 9], "from the two that are not busy");
+    promise.fulfil(100);
+    assert_eq!(completed.next().map(|ar| ar.get()), Some(Ok(100)));
+    scratch.open();
+    let mut rest: Vec<u64> = completed.map(|ar| ar.get().unwrap()).collect();
+    rest.sort_unstable();
+    let mut expected: Vec<u64> = (0..maker.workers as u64).chain([16]).collect();
+    expected.sort_unstable();
+    assert_eq!(rest, expected);
+    let all: Vec<_> = others().into_iter().collect();
+    let waited = wait(&all, ReturnWhen::AllCompleted).get().unwrap();
+    assert_eq!(waited.done.iter().map(|ar| ar.get().unwrap()).collect::<Vec<_>>(), [4, 9, 16]);
 }
 
 fn async_code_awaits_and_streams(maker: &Maker) {

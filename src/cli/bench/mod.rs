@@ -3,11 +3,11 @@
 //! A test names its contenders; each makes its runs in turn, so that a machine that grows slower meanwhile
 //! grows slower for all of them. In reading order:
 
-mod report;
+pub(in crate::cli) mod report;
 
 mod bare_socket;
 mod callboard_itself;
-mod noop;
+pub(in crate::cli) mod noop;
 mod ping_pong;
 mod pin;
 mod shell;
@@ -20,7 +20,7 @@ mod idle;
 mod latency;
 mod map_throughput;
 mod noop_throughput;
-mod norms;
+pub(in crate::cli) mod norms;
 mod payload;
 mod queued_memory;
 mod scheduler_cost;
@@ -109,7 +109,7 @@ enum Size {
     Quick,
 }
 
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(in crate::cli) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// One system in a test: makes one run of it, which gives a figure or several.
 type Contender = Box<dyn Fn() -> Fallible<Vec<Figure>>>;
@@ -214,7 +214,7 @@ fn measure(test: Test, plan: &Plan) -> Fallible<Vec<Series>> {
             figures.extend(contender().map_err(|error| format!("{}: {error}", test.name()))?);
         }
     }
-    Ok(report::series_of(test, figures))
+    Ok(report::series_of(test.name(), figures))
 }
 
 /// Measures on a thread of its own: a plain one, that no runtime or actor system has been on before.

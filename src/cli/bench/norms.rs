@@ -15,7 +15,7 @@ use super::{Contender, Fallible, Plan, on_plain_thread};
 
 /// The 2-norm of `0` ones.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Norm(usize);
+pub(crate) struct Norm(pub(in crate::cli) usize);
 
 impl Task for Norm {
     type Output = f64;
@@ -42,8 +42,7 @@ const SYSTEMS: [(&str, SetUp); 3] =
 
 pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
     // 2^20 to 2^24 numbers, as `numpy.logspace(20, 24, 16, base=2, dtype=int)`; an eighth of that to be quick.
-    let highest = plan.full_or_quick(24.0, 21.0);
-    let sizes: Vec<usize> = (0..16).map(|i| 2_f64.powf(highest - 4.0 + 4.0 * f64::from(i) / 15.0) as usize).collect();
+    let sizes = sizes(plan.full_or_quick(24.0, 21.0));
     let (engines, largest) = (plan.engines, *sizes.last().expect("there are 16"));
     let contender = |(system, set_up): (&'static str, SetUp)| -> Contender {
         let sizes = sizes.clone();
@@ -54,6 +53,11 @@ pub(super) fn contenders(plan: &Plan) -> Vec<Contender> {
         })
     };
     SYSTEMS.into_iter().map(contender).collect()
+}
+
+/// Returns how many numbers each of the 16 arrays has, up to 2 to the power of `highest`.
+pub(in crate::cli) fn sizes(highest: f64) -> Vec<usize> {
+    (0..16).map(|i| 2_f64.powf(highest - 4.0 + 4.0 * f64::from(i) / 15.0) as usize).collect()
 }
 
 fn ms_per_loop(set_up: SetUp, engines: usize, sizes: &[usize]) -> Fallible<f64> {
@@ -87,8 +91,10 @@ fn serial_norms(_: usize) -> Fallible<Norms> {
     Ok(Box::new(|sizes| Ok(sizes.iter().map(|&n| norm_of_ones(n)).collect())))
 }
 
+/// Makes an array of so many ones and computes its 2-norm.
+///
 /// Sums in as many lanes as a processor adds at once; one sum alone would wait for each addition.
-fn norm_of_ones(n: usize) -> f64 {
+pub(in crate::cli) fn norm_of_ones(n: usize) -> f64 {
     const LANES: usize = 16;
     let array = vec![1.0_f64; n];
     let mut sums = [0.0; LANES];

@@ -11,20 +11,20 @@ use super::{Fallible, Test, latency};
 
 /// What one run of one system gave.
 #[derive(Debug)]
-pub(super) struct Figure {
-    pub(super) system: &'static str,
-    pub(super) params: Params,
-    pub(super) value: f64,
-    pub(super) unit: &'static str,
+pub(in crate::cli) struct Figure {
+    pub(in crate::cli) system: &'static str,
+    pub(in crate::cli) params: Params,
+    pub(in crate::cli) value: f64,
+    pub(in crate::cli) unit: &'static str,
 }
 
 /// What a figure depends on, in the order of writing.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Params(Vec<(&'static str, Param)>);
+pub(in crate::cli) struct Params(Vec<(&'static str, Param)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub(super) enum Param {
+pub(in crate::cli) enum Param {
     Count(usize),
     Flag(bool),
     Text(&'static str),
@@ -32,7 +32,7 @@ pub(super) enum Param {
 
 /// The figures of one system with the same parameters: a line of the report.
 #[derive(Debug, Serialize)]
-pub(super) struct Series {
+pub(in crate::cli) struct Series {
     system: &'static str,
     test: &'static str,
     params: Params,
@@ -51,7 +51,7 @@ struct Runs {
 }
 
 /// Says where this was measured, by which build.
-pub(super) fn machine() -> String {
+pub(in crate::cli) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (version, os, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     let build = if cfg!(debug_assertions) { ", DEBUG BUILD: its figures mean nothing" } else { "" };
@@ -59,7 +59,7 @@ pub(super) fn machine() -> String {
 }
 
 /// Puts the figures of each system and its parameters together, in the order in which they first came.
-pub(super) fn series_of(test: Test, figures: Vec<Figure>) -> Vec<Series> {
+pub(in crate::cli) fn series_of(test: &'static str, figures: Vec<Figure>) -> Vec<Series> {
     let mut groups: Vec<(Figure, Vec<f64>)> = Vec::new();
     for figure in figures {
         let is_same =
@@ -75,13 +75,13 @@ pub(super) fn series_of(test: Test, figures: Vec<Figure>) -> Vec<Series> {
     let series = |(first, values): (Figure, Vec<f64>)| {
         let runs = Runs::of(values);
         let Figure { system, params, unit, .. } = first;
-        Series { system, test: test.name(), params, value: runs.median, unit, runs }
+        Series { system, test, params, value: runs.median, unit, runs }
     };
     groups.into_iter().map(series).collect()
 }
 
 /// Prints one object a line.
-pub(super) fn print_json(series: &[Series], out: &mut impl Write) -> Fallible<()> {
+pub(in crate::cli) fn print_json(series: &[Series], out: &mut impl Write) -> Fallible<()> {
     for line in series {
         writeln!(out, "{}", serde_json::to_string(line)?)?;
     }
@@ -106,11 +106,11 @@ pub(super) fn print_table(measured: &[(Test, Vec<Series>)], out: &mut impl Write
 }
 
 impl Params {
-    pub(super) fn new() -> Self {
+    pub(in crate::cli) fn new() -> Self {
         Self::default()
     }
 
-    pub(super) fn with(mut self, name: &'static str, value: impl Into<Param>) -> Self {
+    pub(in crate::cli) fn with(mut self, name: &'static str, value: impl Into<Param>) -> Self {
         self.0.push((name, value.into()));
         self
     }
@@ -136,6 +136,16 @@ impl Runs {
 }
 
 impl Series {
+    /// Returns the median and the least of the runs.
+    pub(in crate::cli) fn median_and_min(&self) -> (f64, f64) {
+        (self.runs.median, self.runs.min)
+    }
+
+    /// Returns the most of the runs.
+    pub(in crate::cli) fn max(&self) -> f64 {
+        self.runs.max
+    }
+
     fn cells(&self, ratio: Option<f64>) -> [String; 6] {
         let params: Vec<String> =
             self.params.0.iter().map(|(name, value)| format!("{name} {}", value.text())).collect();
@@ -274,7 +284,7 @@ mod tests {
     fn the_value_is_the_median_of_the_runs_of_one_system() {
         let figures = [3.0, 1.0, 2.0, 10.0].map(|value| figure("a", Params::new().with("engines", 4), value));
         let other = figure("a", Params::new().with("engines", 8), 7.0);
-        let series = series_of(Test::Latency, figures.into_iter().chain([other]).collect());
+        let series = series_of(Test::Latency.name(), figures.into_iter().chain([other]).collect());
         let summed: Vec<_> = series.iter().map(|s| (s.value, s.runs.n, s.runs.min, s.runs.max)).collect();
         assert_eq!(summed, [(2.5, 4, 1.0, 10.0), (7.0, 1, 7.0, 7.0)]);
     }
@@ -288,13 +298,13 @@ mod tests {
             figure(Engines::Threads.name(), ours("p90"), 30.0),
             figure("channel_pingpong", theirs, 20.0),
         ];
-        let series = series_of(Test::Latency, figures);
+        let series = series_of(Test::Latency.name(), figures);
         assert_eq!(Test::Latency.ratio(&series, &series[2]), Some(1.5));
         assert_eq!(Test::Latency.ratio(&series, &series[0]), None);
         let figures =
             [(Engines::Threads.name(), 8.0), (Engines::Tcp.name(), 6.0), ("tcp_bulk", 2.0), ("unix_bulk", 1.0)];
         let figures = figures.map(|(system, value)| figure(system, Params::new(), value));
-        let series = series_of(Test::Payload, figures.into());
+        let series = series_of(Test::Payload.name(), figures.into());
         let ratios: Vec<_> = series.iter().map(|line| Test::Payload.ratio(&series, line)).collect();
         assert_eq!(ratios, [None, None, Some(3.0), None], "each beside what it is the least of");
     }

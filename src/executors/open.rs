@@ -1,0 +1,194 @@
+//! From a text to an executor, with what must live as long as it does.
+
+use std::fmt;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{Call, Executor, ExecutorSpec, ThreadPoolExecutor};
+use crate::async_result::Reply;
+use crate::cluster::Cluster;
+use crate::error::Error;
+use crate::messages::Pending;
+
+/// An executor that was opened by an [`ExecutorSpec`], and what it lives on. Itself an executor.
+///
+/// Dropping it lets what was submitted finish, and then ends the workers that were started for it; a cluster elsewhere goes
+/// on.
+///
+/// ```
+/// use callboard::executors::ExecutorSpec;
+/// use callboard::prelude::*;
+///
+/// let ex = ExecutorSpec::Engines(2).open()?;
+/// assert_eq!(format!("{ex:?}"), "<ViewExecutor <LoadBalancedView all>>");
+/// # Ok::<(), callboard::Error>(())
+/// ```
+pub struct OpenExecutor {
+    executor: Box<dyn Executor>,
+    own: Mutex<Option<Own>>,
+    is_over: watch::Sender<bool>,
+}
+
+/// A cluster that was started for an executor, and ends after it.
+struct Own {
+    cluster: Cluster,
+    /// The engines that were launched for it.
+    #[cfg(all(unix, feature = "remote"))]
+    launched: Option<crate::launchers::Launched>,
+}
+
+impl ExecutorSpec {
+    /// Makes the executor. Its workers are there when this returns; those of a cluster elsewhere may join later.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] if this build cannot make it; else as that executor is started: [`Error::EngineFailed`],
+    /// [`Error::Unreachable`], [`Error::ConnectionFile`], [`Error::System`], ..
+    pub fn open(&self) -> Result<OpenExecutor, Error> {
+        match self {
+            Self::Threads(n) => Ok(OpenExecutor::of(ThreadPoolExecutor::new(*n)?)),
+            Self::Engines(n) => Ok(OpenExecutor::on(Own {
+                cluster: Cluster::threads(*n).start()?,
+                #[cfg(all(unix, feature = "remote"))]
+                launched: None,
+            })),
+            Self::Processes(n) => processes(self, *n),
+            Self::Tcp(n) => tcp(self, *n),
+            Self::Cluster(which) => cluster(self, which),
+            Self::Dask(address) => dask(self, address),
+        }
+    }
+
+    /// Says why this build cannot make it.
+    fn refused(&self, problem: &str) -> Error {
+        Error::Spec { place: "executor", text: self.to_string().into(), problem: problem.into() }
+    }
+}
+
+#[cfg(all(unix, feature = "remote"))]
+fn processes(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
+    Ok(OpenExecutor::of(super::ProcessPoolExecutor::new(n)?))
+}
+
+#[cfg(all(unix, feature = "remote"))]
+fn tcp(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static OPENED: AtomicUsize = AtomicUsize::new(0);
+    let number = OPENED.fetch_add(1, Ordering::Relaxed);
+    let directory = std::env::temp_dir().join(format!("callboard-tcp-{}-{number}", std::process::id()));
+    let cluster = Cluster::without_engines().start()?;
+    cluster.listen(crate::Listen::at("127.0.0.1:0").directory(&directory))?;
+    let launched = cluster.launch(crate::launchers::Local::new(), n);
+    let joined = launched.and_then(|launched| launched.joined().get().map(|_| launched));
+    // Nobody else is to join, and what has dialled keeps what it read.
+    let _ = std::fs::remove_dir_all(directory);
+    Ok(OpenExecutor::on(Own { cluster, launched: Some(joined?) }))
+}
+
+#[cfg(all(unix, feature = "remote"))]
+fn cluster(_: &ExecutorSpec, which: &str) -> Result<OpenExecutor, Error> {
+    let is_file = which.ends_with(".json") || which.contains('/');
+    let client = if is_file { crate::Client::connect(which) } else { crate::Client::connect_to(which) };
+    Ok(OpenExecutor::of(client.get()?.executor()))
+}
+
+#[cfg(not(all(unix, feature = "remote")))]
+const NO_REMOTE: &str = "this build has no engines in other processes; build callboard with feature remote, on Unix";
+
+#[cfg(not(all(unix, feature = "remote")))]
+fn processes(spec: &ExecutorSpec, _: usize) -> Result<OpenExecutor, Error> {
+    Err(spec.refused(NO_REMOTE))
+}
+
+#[cfg(not(all(unix, feature = "remote")))]
+fn tcp(spec: &ExecutorSpec, _: usize) -> Result<OpenExecutor, Error> {
+    Err(spec.refused(NO_REMOTE))
+}
+
+#[cfg(not(all(unix, feature = "remote")))]
+fn cluster(spec: &ExecutorSpec, _: &str) -> Result<OpenExecutor, Error> {
+    Err(spec.refused(NO_REMOTE))
+}
+
+/// The place for an executor on Dask: `Ok(OpenExecutor::of(DaskExecutor::connect(address)?))`.
+fn dask(spec: &ExecutorSpec, _address: &str) -> Result<OpenExecutor, Error> {
+    Err(spec.refused("this build cannot speak with a Dask scheduler; it would have to have feature dask"))
+}
+
+impl OpenExecutor {
+    fn of(executor: impl Executor + 'static) -> Self {
+        Self { executor: Box::new(executor), own: Mutex::new(None), is_over: watch::Sender::new(true) }
+    }
+
+    fn on(own: Own) -> Self {
+        let executor = Box::new(own.cluster.client().executor());
+        Self { executor, own: Mutex::new(Some(own)), is_over: watch::Sender::new(false) }
+    }
+
+    /// Has the cluster end behind the executor, if it is there for it: on a thread that waits for both.
+    fn end(&self, executor: Reply<()>) -> Reply<()> {
+        let Some(own) = self.own.lock().take() else { return executor };
+        let is_over = self.is_over.clone();
+        let end = move || {
+            // Cannot fail: this thread drives no runtime.
+            let _ = executor.get();
+            let _ = own.cluster.shutdown(Pending::Finish).get();
+            #[cfg(all(unix, feature = "remote"))]
+            drop(own.launched);
+            is_over.send_replace(true);
+        };
+        if let Err(error) = std::thread::Builder::new().name("cb-shutdown".into()).spawn(end) {
+            // The cluster ends with the closure then, and cancels what is left.
+            tracing::error!(%error, "no thread to shut an executor's cluster down on");
+            self.is_over.send_replace(true);
+        }
+        Reply::new(async { Ok(()) })
+    }
+}
+
+impl Executor for OpenExecutor {
+    fn name(&self) -> &'static str {
+        self.executor.name()
+    }
+
+    fn max_workers(&self) -> usize {
+        self.executor.max_workers()
+    }
+
+    fn pending_max(&self) -> usize {
+        self.executor.pending_max()
+    }
+
+    fn pending_bytes_max(&self) -> usize {
+        self.executor.pending_bytes_max()
+    }
+
+    fn execute(&self, calls: Vec<Call<'_>>) {
+        self.executor.execute(calls);
+    }
+
+    fn shutdown(&self, pending: Pending) -> Reply<()> {
+        let executor = self.end(self.executor.shutdown(pending));
+        let mut is_over = self.is_over.subscribe();
+        Reply::new(async move {
+            executor.await?;
+            // An `Err` is an executor that is gone, and its cluster with it.
+            let _ = is_over.wait_for(|&is_over| is_over).await;
+            Ok(())
+        })
+    }
+}
+
+impl Drop for OpenExecutor {
+    fn drop(&mut self) {
+        if self.own.get_mut().is_some() {
+            drop(self.shutdown(Pending::Finish));
+        }
+    }
+}
+
+impl fmt::Debug for OpenExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.executor.fmt(f)
+    }
+}
