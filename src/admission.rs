@@ -1,6 +1,7 @@
 //! How much may be pending at once: counted where tasks are made, so that a limit is an error to the caller
 //! and never memory.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -134,5 +135,30 @@ struct Leave<'a>(&'a AtomicUsize);
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Room that one task takes; given back when this is dropped.
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    weight: u32,
+}
+
+impl Place {
+    /// Takes room for a task.
+    ///
+    /// # Errors
+    /// As [`Admission::try_admit`].
+    pub(crate) fn take(admission: &Arc<Admission>, weight: u32) -> Result<Self, TaskError> {
+        admission.try_admit(1, weight)?;
+        Ok(Self { admission: admission.clone(), weight })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut released = Released::default();
+        released.add(1, self.weight);
+        self.admission.release(released);
     }
 }

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 use super::{Call, Executor, InFlight};
-use crate::admission::{Admission, Released};
+use crate::admission::{Admission, Place};
 use crate::async_result::Reply;
 use crate::error::Error;
 use crate::limits::Limits;
@@ -151,12 +151,14 @@ impl Executor for ThreadPoolExecutor {
         let Shared { pool, in_flight, admission, .. } = &*self.shared;
         for call in calls {
             let weight = call.weight();
-            if let Err(error) = admission.try_admit(1, weight) {
-                call.refuse(error);
-                continue;
-            }
             // Until the pool has no trace of the job: what is cancelled leaves its place in the queue there.
-            let place = Place { admission: admission.clone(), weight };
+            let place = match Place::take(admission, weight) {
+                Ok(place) => place,
+                Err(error) => {
+                    call.refuse(error);
+                    continue;
+                }
+            };
             let Some(job) = in_flight.admit(call) else { continue };
             // While a job is in flight only a shutdown that cancelled it takes the pool away.
             if let Some(pool) = &*pool.read() {
@@ -215,19 +217,5 @@ impl Drop for ThreadPoolExecutor {
 impl fmt::Debug for ThreadPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<ThreadPoolExecutor {}>", self.workers)
-    }
-}
-
-/// Room that a job takes; given back when this is dropped.
-struct Place {
-    admission: Arc<Admission>,
-    weight: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut released = Released::default();
-        released.add(1, self.weight);
-        self.admission.release(released);
     }
 }
