@@ -92,6 +92,8 @@
 //! - `remote` (default): engines that are child processes or on other machines, the wire to them, TLS.
 //! - `cli` (default): the command line, [`cli::main`], and the `callboard` command, which is that.
 //!
+//! - `dask` (default): [`DaskExecutor`], whose tasks are those of a Dask cluster.
+//!
 //! With `default-features = false` only what runs in one process is built.
 
 #![forbid(unsafe_code)]
@@ -129,6 +131,8 @@ mod process;
 mod net;
 #[cfg(all(unix, feature = "remote"))]
 pub mod launchers;
+#[cfg(all(unix, feature = "dask"))]
+mod dask;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;
@@ -143,6 +147,8 @@ pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
+#[cfg(all(unix, feature = "dask"))]
+pub use dask::{DaskBuilder, DaskExecutor, Deliver};
 pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
 pub use executors::{Executor, ExecutorExt, MapOptions, ThreadPoolExecutor, ViewExecutor};

@@ -36,7 +36,7 @@ impl Origin {
                 link.cancel(vec![task.into()], reason, manner);
                 true
             }
-            Self::Promise(promised) => promised.cancel(reason),
+            Self::Promise(promised) => promised.cancel(reason, manner),
             Self::Joined(parts) => parts
                 .iter()
                 .filter(|(id, _)| *id == task)
@@ -57,7 +57,7 @@ impl Origin {
                 let span = |&(index, count)| Span { first: id_at(index), count };
                 link.cancel(pending.iter().map(span).collect(), reason, manner);
             }
-            Self::Promise(promised) => drop(promised.cancel(reason)),
+            Self::Promise(promised) => drop(promised.cancel(reason, manner)),
             Self::Joined(parts) => {
                 let of = |&(index, count): &(u32, u32)| &parts[index as usize..][..count as usize];
                 Self::cancel_all(pending.iter().flat_map(of).cloned().collect(), &reason, manner);
@@ -76,7 +76,7 @@ impl Origin {
         let mut of_cluster: Vec<(Arc<Link>, Vec<Span>)> = Vec::new();
         for (task, origin) in queued.into_iter().chain(running) {
             match origin {
-                Self::Promise(promised) => drop(promised.cancel(reason.into())),
+                Self::Promise(promised) => drop(promised.cancel(reason.into(), manner)),
                 Self::Cluster(link) => match of_cluster.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &link)) {
                     Some((_, tasks)) => tasks.push(task.into()),
                     None => of_cluster.push((link, vec![task.into()])),

@@ -13,8 +13,11 @@ use parking_lot::Mutex;
 use crate::actors::Dispatcher;
 use crate::catch;
 use crate::error::TaskError;
-use crate::messages::Waiter;
+use crate::messages::{Manner, Waiter};
 use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind, drawn};
+
+/// Has whoever runs a task elsewhere give it up. The task settles when that is done.
+pub(crate) type OnCancel = Arc<dyn Fn(TaskId, Box<str>, Manner) + Send + Sync>;
 
 /// The shared inside of a promise.
 pub(crate) struct Promised {
@@ -32,6 +35,10 @@ struct State {
     /// The call whose value is promised, until somebody runs it.
     call: Option<Payload>,
     started: Option<Moment>,
+    /// Which execution began last, or 0.
+    attempt: u32,
+    /// `None` if a cancel settles it at once.
+    on_cancel: Option<OnCancel>,
 }
 
 impl TaskId {
@@ -46,7 +53,7 @@ impl TaskId {
 impl Promised {
     /// Makes a promise that nobody waits for yet.
     pub(crate) fn new(id: TaskId, kind: &'static TaskKind, call: Option<Payload>) -> Arc<Self> {
-        let state = Mutex::new(State { waiter: None, call, started: None });
+        let state = Mutex::new(State { call, ..State::default() });
         Arc::new(Self { id, kind, cancel: Arc::default(), state })
     }
 
@@ -67,7 +74,21 @@ impl Promised {
     pub(crate) fn start(&self) -> bool {
         let mut state = self.state.lock();
         state.started.get_or_insert_with(Moment::now);
+        state.attempt = state.attempt.max(1);
         state.waiter.is_some()
+    }
+
+    /// Notes when this execution began, somewhere else.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn started(&self, at: Moment, attempt: Attempt) {
+        let mut state = self.state.lock();
+        (state.started, state.attempt) = (Some(at), attempt.0);
+    }
+
+    /// Has a cancel settle nothing from now on, and call this instead.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) {
+        self.state.lock().on_cancel = Some(on_cancel);
     }
 
     pub(crate) fn has_started(&self) -> bool {
@@ -89,13 +110,17 @@ impl Promised {
 
     /// Gives the outcome. A second one is dropped here; returns whether it was the first.
     pub(crate) fn settle(&self, outcome: Outcome) -> bool {
-        let State { waiter, call, started } = std::mem::take(&mut *self.state.lock());
+        let mut state = self.state.lock();
+        let State { waiter, call, started, attempt, on_cancel } = std::mem::take(&mut *state);
+        // What was cancelled may run on elsewhere, and be ended by force yet.
+        state.on_cancel = on_cancel.filter(|_| self.is_cancelled());
+        drop(state);
         let Some(waiter) = waiter else {
             catch::discard((outcome, call));
             return false;
         };
         let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        let attempt = Attempt(u32::from(started.is_some()));
+        let attempt = Attempt(attempt);
         let run = Run { status, engine: None, attempt, started, completed: Moment::now(), printed: None };
         if let Some(aftermath) = waiter.settle(run, outcome) {
             Dispatcher::of_process().dispatch(*aftermath);
@@ -108,10 +133,16 @@ impl Promised {
         true
     }
 
-    /// Settles as cancelled, at once, and asks what runs to stop; returns false if it was settled.
-    pub(crate) fn cancel(&self, reason: Box<str>) -> bool {
+    /// Settles as cancelled, at once, and asks what runs to stop; returns false if it was settled. What runs elsewhere settles
+    /// when it is given up there.
+    pub(crate) fn cancel(&self, reason: Box<str>, manner: Manner) -> bool {
         self.cancel.request();
-        self.settle(Err(TaskError::Cancelled { reason }))
+        let state = self.state.lock();
+        let (is_pending, on_cancel) = (state.waiter.is_some(), state.on_cancel.clone());
+        drop(state);
+        let Some(on_cancel) = on_cancel else { return self.settle(Err(TaskError::Cancelled { reason })) };
+        on_cancel(self.id, reason, manner);
+        is_pending
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
