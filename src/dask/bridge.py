@@ -8,7 +8,9 @@ frames.rs, beside this file.
 """
 
 import asyncio
+import collections
 import concurrent.futures
+import functools
 import itertools
 import json
 import os
@@ -24,16 +26,20 @@ SEQ = struct.Struct("<Q")
 LENGTH = struct.Struct("<H")
 
 # From the program.
-CONFIGURE, CALL, CANCEL, KILL, ASK, FINISH = range(6)
+CONFIGURE, CALL, CANCEL, KILL, ASK, FINISH, LEAVE, KILL_ENGINES = range(8)
 # To it.
 FAILED, READY, VALUE, TASK_FAILED, ENGINE_LOST, DASK_FAILED, RUNNING, CANCELLED, WORKERS, ANSWER = range(10)
 
 # Calls that are given to Dask together, at most.
 BATCH_MAX = 1_000
+# Values are fetched together where more tasks than that are pending, so often, in seconds.
+FEW, PACE_S = 8, 0.02
 # How often the workers are counted, in seconds.
 LOOK_S = 0.5
 # How often it is told that there are none, in seconds.
 TELL_S = 10.0
+# How long the workers may take to get the program and start engines, in seconds.
+PREPARE_S = 120.0
 # How long workers may take to hear that calls are cancelled, in seconds; one that stands still is not waited for.
 CANCEL_S = 5.0
 # How long the end in good order may take, in seconds.
@@ -88,12 +94,16 @@ class Bridge:
         self.session = config["session"]
         self.pending = {}
         self.claims = {}
+        self.loop = asyncio.get_running_loop()
+        self.done = collections.deque()
+        self.is_waking = False
         self.tasks = set()
         self.cancels = []
         self.facts = None
         self.alone_since = self.told_at = time.monotonic()
         self.is_flushing = False
         self.is_over = asyncio.Event()
+        self.wish, self.is_wished = "look", asyncio.Event()
 
     def say(self, kind, *parts):
         self.pipe.say(kind, *parts)
@@ -150,12 +160,40 @@ class Bridge:
         program["bytes"], program["is_copy"] = None, self.config["deliver"] == "always"
         if self.config["deliver"] == "always" or self.config["deliver"] == "needed" and not has_all:
             program["bytes"] = await asyncio.to_thread(_read, program["path"])
-        client.subscribe_topic("callboard-" + self.session, self.on_running)
+        client.subscribe_topic(host.TOPIC, self.on_running)
         await client.register_plugin(host.Host(self.session, program))
         problems = {problem for problem in (await client.run(host.problem_of, self.session)).values() if problem}
         if problems:
             raise Refused("; ".join(sorted(problems)))
         await self.look_at_workers()
+        if self.config["engines"] is not None:
+            await self.start_engines(**self.config["engines"])
+
+    async def start_engines(self, n, file):
+        """Starts engines that dial, on each worker about as many as it has threads for."""
+        wanted = self.config["submit"].get("workers")
+        nthreads = await self.client.nthreads()
+        if wanted is not None:
+            nthreads = {a: t for a, t in nthreads.items() if a in wanted or a.split("://")[-1].rsplit(":", 1)[0] in wanted}
+        if not nthreads:
+            raise Refused("the cluster has no workers on which engines could be started")
+        engines = dict.fromkeys(nthreads, 0)
+        for _ in range(n):
+            engines[min(engines, key=lambda address: engines[address] / nthreads[address])] += 1
+        problems = await self.client.run(host.start_engines, self.session, engines, file)
+        problems = sorted(problem for problem in problems.values() if problem)
+        if problems:
+            raise Refused("; ".join(problems))
+
+    async def tell_engines(self, what):
+        try:
+            told = await self.client.run(host.tell_engines, self.session, what, on_error="ignore")
+        except Exception as error:
+            print(f"the engines cannot be told to {what}: {error!r}", file=sys.stderr)
+            return
+        ends = [end for ends in told.values() for end in ends]
+        if all(end is not None for end in ends):
+            raise Refused("its engines have ended: " + (", ".join(sorted(set(ends))) or "with their workers"))
 
     async def deliver_code(self):
         """Has the scheduler and all workers load the code, once for all programs of this version."""
@@ -216,6 +254,9 @@ class Bridge:
                 before, self.cancels = self.cancels, []
                 for body in bodies:
                     self.start(self.answer(body, before))
+            elif kind in (LEAVE, KILL_ENGINES):
+                self.wish = "leave" if kind == LEAVE else "kill"
+                self.is_wished.set()
             elif kind == FINISH:
                 self.is_over.set()
 
@@ -255,13 +296,44 @@ class Bridge:
             self.alone_since = self.told_at = time.monotonic()
         for seq, future in zip(seqs, futures):
             self.pending[seq] = future
-            self.start(self.follow(seq, future))
+            future.add_done_callback(functools.partial(self.on_done, seq))
+
+    def on_done(self, seq, _):
+        """A task has ended. Called on a thread of Dask's."""
+        self.done.append(seq)
+        if not self.is_waking:
+            self.is_waking = True
+            self.loop.call_soon_threadsafe(self.start, self.collect())
+
+    async def collect(self):
+        """Fetches values together: one by one it costs the scheduler and the workers as much again as the tasks."""
+        if len(self.pending) > FEW:
+            await asyncio.sleep(PACE_S)
+        self.is_waking = False
+        ended = [self.done.popleft() for _ in range(len(self.done))]
+        # Who is cancelled was taken out.
+        futures = {seq: self.pending[seq] for seq in ended if seq in self.pending}
+        finished = {seq: future for seq, future in futures.items() if future.status == "finished"}
+        for seq in futures.keys() - finished.keys():
+            self.start(self.follow(seq, futures[seq]))
+        if finished:
+            try:
+                values = await self.client.gather(finished, errors="skip")
+            except Exception:
+                values = {}
+            for seq, future in finished.items():
+                if values.get(seq) is None:
+                    # It was lost with a worker, and is made again.
+                    self.start(self.follow(seq, future))
+                elif self.pending.pop(seq, None) is not None:
+                    self.say(VALUE, SEQ.pack(seq), values[seq])
 
     async def follow(self, seq, future):
-        """Waits for a task, and says how it ended."""
+        """Waits for one task, and says how it ended."""
         try:
             kind, body = VALUE, await future
         except (asyncio.CancelledError, concurrent.futures.CancelledError) as error:
+            # What is lost with the scheduler is told by the end.
             is_ours = self.client.status != "running"
             kind, body = (None, b"") if is_ours else (DASK_FAILED, f"it was cancelled in Dask: {error}".encode())
         except host.TaskFailed as failed:
@@ -270,7 +342,6 @@ class Bridge:
             kind, body = ENGINE_LOST, struct.pack("<I", lost.args[0]) + lost.args[1].encode()
         except Exception as error:
             kind, body = DASK_FAILED, f"{type(error).__name__}: {error}".encode()
-        # Who is cancelled was taken out; and what is lost with the scheduler is told by its end.
         if self.pending.pop(seq, None) is not None and kind is not None:
             self.say(kind, SEQ.pack(seq), body)
 
@@ -296,7 +367,9 @@ class Bridge:
         self.say(ANSWER, number)
 
     def on_running(self, event):
-        _, told = event
+        _, (session, told) = event
+        if session != self.session:
+            return
         self.say(RUNNING, b"".join(struct.pack("<QI", seq, pid) for seq, pid in told))
 
     # ---- the end
@@ -305,8 +378,14 @@ class Bridge:
         client = self.client
         ended = asyncio.ensure_future(self.is_over.wait())
         while not ended.done():
-            await asyncio.wait([ended], timeout=LOOK_S)
+            wished = asyncio.ensure_future(self.is_wished.wait())
+            await asyncio.wait([ended, wished], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            wished.cancel()
             self.look_for_workers()
+            if self.config["engines"] is not None and client.status == "running":
+                self.is_wished.clear()
+                wish, self.wish = self.wish, "look"
+                await self.tell_engines(wish)
             if client.status != "running":
                 raise Refused(f"the connection to the scheduler at {self.config['address']} was lost")
             try:
@@ -366,7 +445,10 @@ async def main(pipe, frames, config):
     loop, bridge = asyncio.get_running_loop(), Bridge(pipe, config)
     try:
         await bridge.connect()
-        await bridge.prepare()
+        try:
+            await asyncio.wait_for(bridge.prepare(), PREPARE_S)
+        except asyncio.TimeoutError:
+            raise Refused(f"the workers did not start their engines within {PREPARE_S:g} s") from None
         facts = {"version": distributed.__version__, "dashboard": bridge.client.dashboard_link, "python": sys.executable}
         bridge.say(READY, json.dumps(facts).encode())
 

@@ -105,6 +105,11 @@ impl Bridge {
         self.shared.workers.load(Ordering::Relaxed)
     }
 
+    /// Returns what it printed last.
+    pub(super) fn printed(&self) -> String {
+        self.shared.lines.lock().join("\n")
+    }
+
     /// Has it clear the workers and end; waits for it.
     pub(super) fn finish(&self) {
         self.pending.say(Say::Finish);
@@ -224,7 +229,7 @@ impl Shared {
             if line.is_empty() {
                 continue;
             }
-            tracing::info!(target: "callboard::dask", "{line}");
+            tracing::warn!(target: "callboard::dask", "{line}");
             let mut lines = self.lines.lock();
             if lines.len() == LINES_TOLD {
                 lines.remove(0);
@@ -294,6 +299,8 @@ fn put(bytes: &mut Vec<u8>, what: Say, pending: &Pending) {
         Say::Cancel(seq, Manner::Ask) => frames::put(bytes, to_bridge::CANCEL, &[&seq.to_le_bytes()]),
         Say::Cancel(seq, Manner::Force) => frames::put(bytes, to_bridge::KILL, &[&seq.to_le_bytes()]),
         Say::Ask(number) => frames::put(bytes, to_bridge::ASK, &[&number.to_le_bytes()]),
+        Say::Leave => frames::put(bytes, to_bridge::LEAVE, &[]),
+        Say::KillEngines => frames::put(bytes, to_bridge::KILL_ENGINES, &[]),
         Say::Finish => frames::put(bytes, to_bridge::FINISH, &[]),
     }
 }

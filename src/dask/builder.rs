@@ -165,14 +165,24 @@ impl DaskBuilder {
     /// [`Error::Dask`] says what is missing, and what to do; [`Error::Zero`] for a limit of zero; [`Error::System`].
     pub fn connect(self) -> Result<DaskExecutor, Error> {
         self.limits.check()?;
-        let python = self.python.clone().or_else(|| std::env::var("CALLBOARD_PYTHON").ok());
-        let configuration = self.configuration()?.to_string();
-        let bridge = Bridge::start(&self.address, python.as_deref().unwrap_or("python3"), configuration.as_bytes())?;
+        let bridge = self.start(None)?;
         Ok(DaskExecutor::over(bridge, self.address, self.limits))
     }
 
+    /// Returns the scheduler's address.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Starts a bridge: for tasks, or for engines that dial, so many and with a connection file.
+    pub(super) fn start(&self, engines: Option<(usize, &str)>) -> Result<Bridge, Error> {
+        let python = self.python.clone().or_else(|| std::env::var("CALLBOARD_PYTHON").ok());
+        let configuration = self.configuration(engines)?.to_string();
+        Bridge::start(&self.address, python.as_deref().unwrap_or("python3"), configuration.as_bytes())
+    }
+
     /// Returns what the bridge is told first.
-    fn configuration(&self) -> Result<Value, Error> {
+    fn configuration(&self, engines: Option<(usize, &str)>) -> Result<Value, Error> {
         let program = match &self.program {
             Some(program) => std::path::absolute(program),
             None => std::env::current_exe(),
@@ -204,7 +214,8 @@ impl DaskBuilder {
             "session": format!("{:016x}", drawn()),
             "module": format!("callboard_dask_{:016x}", key_of(HOST, 0)),
             "host": HOST,
-            "program": { "path": program, "args": self.args },
+            "program": { "path": program, "args": self.args, "dials": engines.is_some() },
+            "engines": engines.map(|(n, file)| json!({ "n": n, "file": file })),
             "needs": needs,
             "deliver": deliver,
             "submit": submit,

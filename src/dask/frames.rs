@@ -9,6 +9,7 @@
 //! | `CALL` | length of a name (`u16`), the name, the task's number (`u64`), a [`Call`](super::report::Call) |
 //! | `CANCEL`, `KILL` | numbers of tasks |
 //! | `ASK` | a number, which comes back when all that was said before is done |
+//! | `LEAVE`, `KILL_ENGINES` | nothing; engines that dial are to leave, or are killed |
 //! | `FINISH` | nothing; the bridge clears the workers and ends |
 //!
 //! | from the bridge | body |
@@ -45,6 +46,8 @@ pub(super) mod to_bridge {
     pub(in crate::dask) const KILL: u8 = 3;
     pub(in crate::dask) const ASK: u8 = 4;
     pub(in crate::dask) const FINISH: u8 = 5;
+    pub(in crate::dask) const LEAVE: u8 = 6;
+    pub(in crate::dask) const KILL_ENGINES: u8 = 7;
 }
 
 pub(super) mod from_bridge {

@@ -28,6 +28,8 @@ HELLO = b"callboard engine 1\n"
 HELLO_S = 20.0
 # A call that runs for so long is told of, in seconds; of shorter ones the outcome tells enough.
 TOLD_AFTER_S = 0.005
+# What is told there all programs hear, and the scheduler keeps a bounded part of it; with one for each it would keep that for ever.
+TOPIC = "callboard"
 # Ids of calls that nobody waits for any more, and may still come. Beyond that the oldest are forgotten.
 UNWANTED_MAX = 100_000
 # How long engines may be idle that no living program has asked for, in seconds.
@@ -59,6 +61,21 @@ def make(call):
     if host is None:
         raise EngineLost(0, f"worker {worker.address} has no engines of this program")
     return host.make(call[8:])
+
+
+def start_engines(session, engines, file, dask_worker):
+    """Starts so many engines here, by address, which dial with a connection file. Returns why they cannot be started."""
+    host = dask_worker.plugins.get("callboard-" + session)
+    try:
+        return host and host.start_dialling(engines.get(dask_worker.address, 0), file)
+    except OSError as error:
+        return f"{host.path} cannot be started on worker {dask_worker.address}: {error}"
+
+
+def tell_engines(session, what, dask_worker):
+    """Tells the engines here to leave, or kills them; or looks which are there. Returns how each has ended, or None."""
+    host = dask_worker.plugins.get("callboard-" + session)
+    return [] if host is None else host.tell_dialling(what)
 
 
 def problem_of(session, dask_worker):
@@ -142,7 +159,7 @@ class Host(Carried, WorkerPlugin):
         self.made_of = (session, program)
         self.name = "callboard-" + session
         self.session = session
-        # Its path, arguments, SHA-256, what machine it needs; its bytes, if they are delivered, and whether these are to be
+        # Its path, arguments, whether its engines dial, SHA-256, what machine it needs; its bytes, if they are delivered, and whether these are to be
         # taken in any case.
         self.program = program
 
@@ -150,6 +167,7 @@ class Host(Carried, WorkerPlugin):
         self.worker = worker
         self.lock = threading.Lock()
         self.idle = []
+        self.dialling = []
         self.running = {}
         self.unwanted = collections.OrderedDict()
         self.problem = None
@@ -161,7 +179,8 @@ class Host(Carried, WorkerPlugin):
             self.check_machine()
             self.path = await asyncio.to_thread(self.install, worker.local_directory)
             self.program["bytes"] = self.made_of = None
-            await asyncio.to_thread(self.warm)
+            if not self.program["dials"]:
+                await asyncio.to_thread(self.warm)
         except Exception as error:
             # The program is told of it; and so is a task that comes here all the same.
             self.problem = str(error)
@@ -257,7 +276,29 @@ class Host(Carried, WorkerPlugin):
             else:
                 engine.tell(CANCEL, SEQ.pack(seq))
 
+    def start_dialling(self, n, file):
+        for _ in range(n):
+            command = [self.path, "--callboard-dial", *self.program["args"]]
+            engine = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0, start_new_session=True)
+            self.dialling.append(engine)
+            # It stays open: its end tells the engine to leave, however this process ends.
+            try:
+                engine.stdin.write(file.encode())
+            except BrokenPipeError:
+                # It has ended already; how, is told when somebody looks.
+                pass
+
+    def tell_dialling(self, what):
+        for engine in self.dialling:
+            if what == "kill" and engine.poll() is None:
+                os.killpg(engine.pid, signal.SIGKILL)
+                engine.wait()
+            elif what == "leave":
+                engine.stdin.close()
+        return [None if engine.poll() is None else in_status(engine.returncode) for engine in self.dialling]
+
     def end_all(self):
+        self.tell_dialling("leave")
         with self.lock:
             running = list(self.running.values())
         for engine in running:
@@ -273,7 +314,7 @@ class Host(Carried, WorkerPlugin):
 
     def tell(self):
         """Tells the program what runs. Sleeps while nothing does."""
-        topic, unclaimed_since = self.name, time.monotonic()
+        unclaimed_since = time.monotonic()
         while True:
             self.busy.wait(None if self.is_claimed else UNCLAIMED_S / 4)
             if self.is_over:
@@ -295,7 +336,7 @@ class Host(Carried, WorkerPlugin):
             if any(not engine.is_told for _, engine in running):
                 self.busy.set()
             if told:
-                self.worker.log_event(topic, [[seq, engine.process.pid] for seq, engine in told])
+                self.worker.log_event(TOPIC, [self.session, [[seq, engine.process.pid] for seq, engine in told]])
 
 
 class Engine:

@@ -11,9 +11,12 @@
 //! attempt            resident.rs   the engine: decodes, makes the attempt, encodes the value
 //!   '-> report.rs                  back the same way; nobody between reads it
 //! ```
+//!
+//! Or Dask starts engines on its workers that dial a cluster of ours: `launcher.rs`, by the same bridge and plugin.
 
 mod executor;
 mod builder;
+mod launcher;
 mod pending;
 mod bridge;
 mod frames;
@@ -22,4 +25,5 @@ mod resident;
 
 pub use builder::{DaskBuilder, Deliver};
 pub use executor::DaskExecutor;
+pub use launcher::Dask;
 pub(crate) use resident::{RESIDENT_ARGUMENT, serve as resident};

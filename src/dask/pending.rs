@@ -25,6 +25,10 @@ pub(super) enum Say {
     Cancel(u64, Manner),
     /// Whether all of that is done.
     Ask(u64),
+    /// Engines that dial are to leave.
+    Leave,
+    /// Engines that dial are to be killed.
+    KillEngines,
     /// Nothing comes any more.
     Finish,
 }
@@ -197,6 +201,11 @@ impl Pending {
         for (_, entry) in tasks {
             entry.settle(Err(TaskError::ExecutorLost { cause: cause.into() }));
         }
+    }
+
+    /// Returns why the bridge is gone, if it is.
+    pub(super) fn lost(&self) -> Option<Box<str>> {
+        self.state.lock().lost.clone()
     }
 
     /// Asks the bridge; answered when all that was said before is done, or the bridge is gone.

@@ -32,6 +32,8 @@ mod mpi;
 pub(crate) use launches::Launches;
 pub(crate) use program::DIAL_ARGUMENT;
 
+#[cfg(feature = "dask")]
+pub use crate::dask::Dask;
 pub use engine_file::EngineFile;
 pub use launched::Launched;
 pub use launcher::{JobOutput, JobState, LaunchedJob, Launcher};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use callboard::prelude::*;
 
 use super::site::{Site, wait_for};
-use super::{PATIENCE, Test, begun, children, engines, is_there, kill, linger, open, square};
+use super::{PATIENCE, Test, begun, children, is_there, kill, linger, open, residents, square};
 
 pub(super) const TESTS: &[Test] = &[
     ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
@@ -33,7 +33,7 @@ fn crash(dir: PathBuf) -> u32 {
 fn a_crash_ends_an_engine_and_not_the_worker() {
     let site = Site::of(1);
     let ex = site.connect();
-    let [engine] = engines(site.workers[0].id())[..] else { panic!("one for each thread") };
+    let [engine] = residents(site.workers[0].id())[..] else { panic!("one for each thread") };
     let dir = tempfile::tempdir().unwrap();
     let ar = ex.submit(crash(dir.path().into()));
     let error = ar.get_timeout(PATIENCE).unwrap_err();
@@ -41,7 +41,7 @@ fn a_crash_ends_an_engine_and_not_the_worker() {
     assert_eq!((lost.0, attempt.0, ar.metadata().attempt.0), (engine, 1, 1));
     assert!(cause.contains("on worker tcp://") && cause.ends_with("ended with signal 9 (SIGKILL)"), "{cause}");
     assert_eq!(ex.submit(square(7)).get_timeout(PATIENCE), Ok(49));
-    assert_ne!(engines(site.workers[0].id()), [engine]);
+    assert_ne!(residents(site.workers[0].id()), [engine]);
 }
 
 fn a_crash_is_tried_again_where_retries_allow_it() {
@@ -50,7 +50,7 @@ fn a_crash_is_tried_again_where_retries_allow_it() {
     let dir = tempfile::tempdir().unwrap();
     let ar = ex.submit(crash(dir.path().into()));
     let engine = ar.get_timeout(PATIENCE).unwrap();
-    assert_eq!(engines(site.workers[0].id()), [engine]);
+    assert_eq!(residents(site.workers[0].id()), [engine]);
 }
 
 fn what_a_killed_worker_ran_runs_again_once() {
@@ -125,7 +125,7 @@ fn a_killed_bridge_settles_everything_and_leaves_no_engine() {
     all_are_lost(&ex, &results, "the bridge to Dask ended with signal: 9");
     wait_for("its engine ends", || (!is_there(engine)).then_some(()));
     let worker = site.workers[0].id();
-    wait_for("no engine is left", || engines(worker).is_empty().then_some(()));
+    wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
     assert!(is_there(worker));
     // The cluster is as good as new.
     assert_eq!(site.connect().submit(square(7)).get_timeout(PATIENCE), Ok(49));

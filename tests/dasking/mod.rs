@@ -2,6 +2,7 @@
 
 mod basics;
 mod cancels;
+mod engines;
 mod losses;
 mod programs;
 mod promises;
@@ -16,7 +17,8 @@ use callboard::prelude::*;
 type Test = (&'static str, fn());
 
 pub(crate) fn tests() -> Vec<Test> {
-    [basics::TESTS, refusals::TESTS, cancels::TESTS, losses::TESTS, programs::TESTS, promises::TESTS].concat()
+    [basics::TESTS, refusals::TESTS, cancels::TESTS, losses::TESTS, programs::TESTS, engines::TESTS, promises::TESTS]
+        .concat()
 }
 
 /// Is another program than the tests, if it was started as one.
@@ -78,7 +80,7 @@ fn children(of: u32, word: &str) -> Vec<u32> {
 }
 
 /// Returns the engines of a worker.
-fn engines(worker: u32) -> Vec<u32> {
+fn residents(worker: u32) -> Vec<u32> {
     children(worker, "--callboard-resident")
 }
 

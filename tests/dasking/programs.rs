@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use callboard::prelude::*;
 
 use super::site::{Site, python, wait_for};
-use super::{PATIENCE, Test, begun, engines, is_there, linger, square};
+use super::{PATIENCE, Test, begun, is_there, linger, residents, square};
 
 pub(super) const TESTS: &[Test] = &[
     ("two_programs_share_a_cluster", two_programs_share_a_cluster),
@@ -48,7 +48,7 @@ fn two_programs_share_a_cluster() {
         assert!(other.wait().unwrap().success());
     }
     wait_for("their engines end with them", || {
-        site.workers.iter().all(|worker| engines(worker.id()).is_empty()).then_some(())
+        site.workers.iter().all(|worker| residents(worker.id()).is_empty()).then_some(())
     });
 }
 
@@ -60,6 +60,6 @@ fn a_killed_program_leaves_no_engine() {
     program.kill().unwrap();
     program.wait().unwrap();
     wait_for("its engine ends", || (!is_there(engine)).then_some(()));
-    wait_for("no engine is left", || engines(worker).is_empty().then_some(()));
+    wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
     assert_eq!(site.connect().submit(square(7)).get_timeout(PATIENCE), Ok(49));
 }
