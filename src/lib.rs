@@ -195,6 +195,9 @@ mod pages {
     mod results_and_callbacks {}
     #[doc = include_str!("../docs/executors.md")]
     mod executors {}
+    #[cfg(feature = "dask")]
+    #[doc = include_str!("../docs/dask.md")]
+    mod dask {}
     #[cfg(feature = "remote")]
     #[doc = include_str!("../docs/processes.md")]
     mod processes {}
