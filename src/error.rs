@@ -104,6 +104,15 @@ pub enum Error {
         /// What refused and why, and what to do.
         problem: Box<str>,
     },
+    /// A Dask cluster cannot be used: the interpreter is not there or lacks `distributed`, there is no scheduler, the workers
+    /// are of another kind of machine.
+    #[error("the Dask cluster at {address} cannot be used: {problem}")]
+    Dask {
+        /// The scheduler's address.
+        address: Box<str>,
+        /// What is wrong, and what to do.
+        problem: Box<str>,
+    },
     /// Whoever listens there does not let us in, or is not whom the connection file is for.
     #[error("refused at {address}: {reason}")]
     Refused {
@@ -358,6 +367,13 @@ pub enum TaskError {
         /// What failed, and why.
         text: Box<str>,
     },
+    /// What the executor gave the task to is gone, or gave it up: the task may have run, or may run still. Make another
+    /// executor, and submit it again only if it is safe to run twice.
+    #[error("what had the task is gone: {cause}")]
+    ExecutorLost {
+        /// What became of it.
+        cause: Box<str>,
+    },
     /// The executor takes no more tasks. Submit before its `shutdown`, or make another.
     #[error("the executor was shut down; submit before its shutdown(), or make another")]
     ShutDown,
@@ -391,7 +407,7 @@ impl TaskError {
             Self::Panicked { .. } => Status::Panicked,
             Self::Cancelled { .. } => Status::Cancelled,
             Self::TimedOut { .. } => Status::TimedOut,
-            Self::EngineLost { .. } | Self::Disconnected => Status::Lost,
+            Self::EngineLost { .. } | Self::ExecutorLost { .. } | Self::Disconnected => Status::Lost,
             Self::Overloaded { .. }
             | Self::NoEngines
             | Self::UnknownTask { .. }

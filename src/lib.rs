@@ -92,6 +92,8 @@
 //! - `remote` (default): engines that are child processes or on other machines, the wire to them, TLS.
 //! - `cli` (default): the command line, [`cli::main`], and the `callboard` command, which is that.
 //!
+//! - `dask` (default): [`DaskExecutor`], whose tasks are those of a Dask cluster.
+//!
 //! With `default-features = false` only what runs in one process is built.
 
 #![forbid(unsafe_code)]
@@ -131,6 +133,8 @@ mod net;
 pub mod launchers;
 #[cfg(feature = "remote")]
 mod host;
+#[cfg(all(unix, feature = "dask"))]
+mod dask;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
 pub mod block_on;
@@ -145,6 +149,8 @@ pub use callboard_macros::task;
 pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
+#[cfg(all(unix, feature = "dask"))]
+pub use dask::{DaskBuilder, DaskExecutor, Deliver};
 pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
 #[cfg(all(unix, feature = "remote"))]
@@ -195,6 +201,9 @@ mod pages {
     mod results_and_callbacks {}
     #[doc = include_str!("../docs/executors.md")]
     mod executors {}
+    #[cfg(feature = "dask")]
+    #[doc = include_str!("../docs/dask.md")]
+    mod dask {}
     #[cfg(feature = "remote")]
     #[doc = include_str!("../docs/processes.md")]
     mod processes {}

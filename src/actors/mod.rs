@@ -46,3 +46,5 @@ pub(crate) use subscribers::tell;
 pub(crate) use threads::Threads;
 #[cfg(feature = "remote")]
 pub(crate) use witness::Witness;
+#[cfg(all(unix, feature = "dask"))]
+pub(crate) use worker::encode_for_another;

@@ -196,7 +196,7 @@ fn keep(outcome: Outcome, extras: Option<&Extras>, cx: &TaskContext) -> (Outcome
 }
 
 /// Encodes a value that goes to another process, and drops it here. One that is kept by its id is in one piece.
-fn encode_for_another(value: Value, extras: Option<&Extras>, cx: &TaskContext) -> Outcome {
+pub(crate) fn encode_for_another(value: Value, extras: Option<&Extras>, cx: &TaskContext) -> Outcome {
     let (is_kept, mut blobs) = (extras.is_some_and(|extras| extras.keep), Vec::new());
     let encoded = user_code(|| if is_kept { encode(&value) } else { beside(&mut blobs, || encode(&value)) });
     catch::discard(value);

@@ -34,6 +34,8 @@ pub use map::AsyncMapResult;
 pub use map_iter::{AsCompletedItems, AsCompletedItemsStream, IntoIter, Iter, ResultStream};
 pub(crate) use one::{One, decode_value, not_decodable};
 pub(crate) use origin::Origin;
+#[cfg(all(unix, feature = "dask"))]
+pub(crate) use promised::OnCancel;
 pub(crate) use promised::Promised;
 pub use reply::Reply;
 pub use single::AsyncResult;

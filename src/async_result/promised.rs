@@ -17,6 +17,9 @@ use crate::error::TaskError;
 use crate::messages::{Manner, Waiter};
 use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind, drawn};
 
+/// Has whoever runs a task elsewhere give it up. The task settles when that is done.
+pub(crate) type OnCancel = Arc<dyn Fn(TaskId, Box<str>, Manner) + Send + Sync>;
+
 /// The shared inside of a promise.
 pub(crate) struct Promised {
     id: TaskId,
@@ -35,6 +38,10 @@ struct State {
     started: Option<Moment>,
     /// Whom the call was handed on to, to be run there. Stays when the outcome was given: it may run on.
     handed_to: Option<Box<(TaskId, Origin)>>,
+    /// Which execution began last, or 0.
+    attempt: u32,
+    /// `None` if a cancel settles it at once.
+    on_cancel: Option<OnCancel>,
 }
 
 impl TaskId {
@@ -49,7 +56,7 @@ impl TaskId {
 impl Promised {
     /// Makes a promise that nobody waits for yet.
     pub(crate) fn new(id: TaskId, kind: &'static TaskKind, call: Option<Payload>) -> Arc<Self> {
-        let state = Mutex::new(State { waiter: None, call, started: None, handed_to: None });
+        let state = Mutex::new(State { call, ..State::default() });
         Arc::new(Self { id, kind, cancel: Arc::default(), state })
     }
 
@@ -70,7 +77,21 @@ impl Promised {
     pub(crate) fn start(&self) -> bool {
         let mut state = self.state.lock();
         state.started.get_or_insert_with(Moment::now);
+        state.attempt = state.attempt.max(1);
         state.waiter.is_some()
+    }
+
+    /// Notes when this execution began, somewhere else.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn started(&self, at: Moment, attempt: Attempt) {
+        let mut state = self.state.lock();
+        (state.started, state.attempt) = (Some(at), attempt.0);
+    }
+
+    /// Has a cancel settle nothing from now on, and call this instead.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) {
+        self.state.lock().on_cancel = Some(on_cancel);
     }
 
     /// Returns whether the work has begun, or may have where it was handed on to.
@@ -108,27 +129,35 @@ impl Promised {
     /// Gives the outcome. A second one is dropped here; returns whether it was the first.
     pub(crate) fn settle(&self, outcome: Outcome) -> bool {
         let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        let run = |started: Option<Moment>| {
-            let attempt = Attempt(u32::from(started.is_some()));
-            Run { status, engine: None, attempt, started, completed: Moment::now(), printed: None }
+        let run = |started: Option<Moment>, attempt| Run {
+            status,
+            engine: None,
+            attempt,
+            started,
+            completed: Moment::now(),
+            printed: None,
         };
         self.settle_with(run, outcome)
     }
 
     /// As `settle`, with the record of whoever ran the call.
     pub(crate) fn settle_as(&self, run: Run, outcome: Outcome) -> bool {
-        self.settle_with(|_| run, outcome)
+        self.settle_with(|_, _| run, outcome)
     }
 
-    fn settle_with(&self, run: impl FnOnce(Option<Moment>) -> Run, outcome: Outcome) -> bool {
+    fn settle_with(&self, run: impl FnOnce(Option<Moment>, Attempt) -> Run, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
         let (waiter, call, started) = (state.waiter.take(), state.call.take(), state.started.take());
+        let attempt = Attempt(std::mem::take(&mut state.attempt));
+        // What was cancelled may run on elsewhere, and be ended by force yet.
+        let on_cancel = if self.is_cancelled() { None } else { state.on_cancel.take() };
         drop(state);
+        drop(on_cancel);
         let Some(waiter) = waiter else {
             catch::discard((outcome, call));
             return false;
         };
-        let run = run(started);
+        let run = run(started, attempt);
         if let Some(aftermath) = waiter.settle(run, outcome) {
             Dispatcher::of_process().dispatch(*aftermath);
         }
@@ -140,9 +169,18 @@ impl Promised {
         true
     }
 
-    /// Settles as cancelled, at once, and asks what runs to stop, wherever that is; returns false if it was settled.
+    /// Settles as cancelled, at once, and asks what runs to stop, wherever that is; returns false if it was settled. What whoever
+    /// runs it gives up by itself settles when that is done.
     pub(crate) fn cancel(&self, reason: Box<str>, manner: Manner) -> bool {
-        self.end(TaskError::Cancelled { reason: reason.clone() }, reason, manner)
+        let state = self.state.lock();
+        let (is_pending, on_cancel) = (state.waiter.is_some(), state.on_cancel.clone());
+        drop(state);
+        let Some(on_cancel) = on_cancel else {
+            return self.end(TaskError::Cancelled { reason: reason.clone() }, reason, manner);
+        };
+        self.cancel.request();
+        on_cancel(self.id, reason, manner);
+        is_pending
     }
 
     /// As `cancel`, but settles as `error`.

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+#[cfg(all(unix, feature = "dask"))]
+use crate::async_result::OnCancel;
 use crate::async_result::Promised;
 use crate::attempt;
 use crate::catch::{self, user_code};
 use crate::error::{Coded, TaskError};
 use crate::messages::Manner;
+#[cfg(all(unix, feature = "dask"))]
+use crate::task::{Attempt, Moment};
 use crate::task::{Outcome, Payload, Run, TaskContext, TaskId, TaskKind, WireCall};
 
 /// A call that was taken: [`run`](Self::run) it on a thread of one's own, or [`encode`](Self::encode) it, have it
@@ -159,6 +163,24 @@ impl Job {
     /// Frees the arguments: they were encoded, and no other attempt is made from here.
     pub fn free_arguments(&self) {
         catch::discard(self.promised.take_call());
+    }
+
+    /// Has a cancel settle nothing from now on, and call this instead: the task is elsewhere.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) {
+        self.promised.on_cancel(on_cancel);
+    }
+
+    /// Notes when this execution began, elsewhere.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn started(&self, at: Moment, attempt: Attempt) {
+        self.promised.started(at, attempt);
+    }
+
+    /// As [`settle`](Self::settle), by one of several who have it.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn give(&self, outcome: Outcome) {
+        self.promised.settle(outcome);
     }
 
     /// Gives the outcome: a value as it is or as bytes, or why there is none. Late ones are dropped.

@@ -60,6 +60,7 @@ impl ExecutorSpec {
     }
 
     /// Says why this build cannot make it.
+    #[cfg(not(all(unix, feature = "dask")))]
     fn refused(&self, problem: &str) -> Error {
         Error::Spec { place: "executor", text: self.to_string().into(), problem: problem.into() }
     }
@@ -110,7 +111,12 @@ fn cluster(spec: &ExecutorSpec, _: &str) -> Result<OpenExecutor, Error> {
     Err(spec.refused(NO_REMOTE))
 }
 
-/// The place for an executor on Dask: `Ok(OpenExecutor::of(DaskExecutor::connect(address)?))`.
+#[cfg(all(unix, feature = "dask"))]
+fn dask(_: &ExecutorSpec, address: &str) -> Result<OpenExecutor, Error> {
+    Ok(OpenExecutor::of(crate::DaskExecutor::connect(address)?))
+}
+
+#[cfg(not(all(unix, feature = "dask")))]
 fn dask(spec: &ExecutorSpec, _address: &str) -> Result<OpenExecutor, Error> {
     Err(spec.refused("this build cannot speak with a Dask scheduler; it would have to have feature dask"))
 }

@@ -35,6 +35,8 @@ pub(crate) use process::{ProcessJob, Start};
 pub(crate) use program::DIAL_ARGUMENT;
 pub(crate) use tail::KEPT_BYTES_MAX;
 
+#[cfg(feature = "dask")]
+pub use crate::dask::Dask;
 pub use engine_file::EngineFile;
 pub use hosts::Hosts;
 pub use launched::Launched;

@@ -18,6 +18,8 @@ use super::first::Initializer;
 use super::hand_down::{Follows, take_over};
 use super::tally::Tally;
 use crate::actors::Witness;
+#[cfg(feature = "dask")]
+use crate::dask::RESIDENT_ARGUMENT;
 use crate::launchers::DIAL_ARGUMENT;
 use crate::limits::{HANDSHAKE_MS_MAX, Limits};
 use crate::registry::Registry;
@@ -52,7 +54,9 @@ const FAILED: i32 = 70;
 pub fn init() {
     let ended = match Summons::find() {
         Some(summons) => summons.follow(),
-        None if is_to_dial() => crate::net::run_engine("-").map_err(Into::into),
+        None if is_argument(DIAL_ARGUMENT) => crate::net::run_engine("-").map_err(Into::into),
+        #[cfg(feature = "dask")]
+        None if is_argument(RESIDENT_ARGUMENT) => crate::dask::resident().map_err(Into::into),
         None => return,
     };
     match ended {
@@ -68,12 +72,16 @@ pub fn init() {
 
 /// Returns whether this process was launched as an engine.
 pub(crate) fn is_child() -> bool {
-    Summons::find().is_some() || is_to_dial()
+    #[cfg(feature = "dask")]
+    if is_argument(RESIDENT_ARGUMENT) {
+        return true;
+    }
+    Summons::find().is_some() || is_argument(DIAL_ARGUMENT)
 }
 
-/// Returns whether a launcher started this process, to dial with what comes on its standard input.
-fn is_to_dial() -> bool {
-    std::env::args_os().nth(1).is_some_and(|argument| argument == DIAL_ARGUMENT)
+/// Returns whether this is the first argument, with which a launcher or a Dask worker has this process be an engine.
+fn is_argument(of_an_engine: &str) -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == of_an_engine)
 }
 
 /// What the parent wants.
@@ -146,7 +154,7 @@ fn session_limits() -> SessionLimits {
 }
 
 /// Ends this process and those that its tasks have started: it leads their group.
-fn end_group() -> ! {
+pub(crate) fn end_group() -> ! {
     let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
     std::process::exit(FAILED)
 }

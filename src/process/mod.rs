@@ -11,6 +11,8 @@ mod child;
 mod capture;
 mod readable;
 
+#[cfg(feature = "dask")]
+pub(crate) use child::end_group;
 pub use child::init;
 pub(crate) use child::is_child;
 pub(crate) use first::First;

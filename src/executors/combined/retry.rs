@@ -70,6 +70,7 @@ impl RetryPolicy {
             | TaskError::Overloaded { .. }
             | TaskError::NoEngines
             | TaskError::WorkersFailed { .. }
+            | TaskError::ExecutorLost { .. }
             | TaskError::Disconnected => true,
             TaskError::Cancelled { .. }
             | TaskError::UnknownTask { .. }

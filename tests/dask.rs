@@ -1,0 +1,34 @@
+//! Tasks on a Dask cluster: a real scheduler and real workers, from the package registry. With a `main` of its own, since the engines
+//! on the workers are this very program. Where Python or the registry is missing the tests are skipped, and say so;
+//! `CALLBOARD_TEST_DASK=all` makes that a failure.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Instant;
+
+mod conformance;
+mod dasking;
+mod support;
+
+fn main() {
+    if std::env::var_os("CALLBOARD_TEST_FORGETS_INIT").is_none() {
+        callboard::init();
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if dasking::be_another(&arguments) {
+        return;
+    }
+    if let Err(reason) = dasking::site::python() {
+        assert!(std::env::var_os("CALLBOARD_TEST_DASK").is_none(), "CALLBOARD_TEST_DASK is set, and {reason}");
+        println!("skipped: {reason}");
+        return;
+    }
+    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
+    for (name, test) in dasking::tests() {
+        if wanted.is_none_or(|wanted| name.contains(wanted)) {
+            println!("test {name} ..");
+            let began = Instant::now();
+            test();
+            println!("test {name} ... ok ({:?})", began.elapsed());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What dies, and what becomes of the tasks that it had.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use callboard::prelude::*;
+
+use super::site::{Site, wait_for};
+use super::{PATIENCE, Test, begun, children, is_there, kill, linger, open, residents, square};
+
+pub(super) const TESTS: &[Test] = &[
+    ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
+    ("a_crash_is_tried_again_where_retries_allow_it", a_crash_is_tried_again_where_retries_allow_it),
+    ("what_a_killed_worker_ran_runs_again_once", what_a_killed_worker_ran_runs_again_once),
+    ("a_nanny_starts_a_worker_again_and_it_has_engines", a_nanny_starts_a_worker_again_and_it_has_engines),
+    ("a_killed_scheduler_settles_everything", a_killed_scheduler_settles_everything),
+    (
+        "a_killed_bridge_settles_everything_and_leaves_no_engine",
+        a_killed_bridge_settles_everything_and_leaves_no_engine,
+    ),
+];
+
+/// Kills its own process, if it is the first to come.
+#[task]
+fn crash(dir: PathBuf) -> u32 {
+    let is_first = std::fs::create_dir(dir.join("came")).is_ok();
+    if is_first {
+        kill(std::process::id());
+    }
+    std::process::id()
+}
+
+fn a_crash_ends_an_engine_and_not_the_worker() {
+    let site = Site::of(1);
+    let ex = site.connect();
+    let [engine] = residents(site.workers[0].id())[..] else { panic!("one for each thread") };
+    let dir = tempfile::tempdir().unwrap();
+    let ar = ex.submit(crash(dir.path().into()));
+    let error = ar.get_timeout(PATIENCE).unwrap_err();
+    let TaskError::EngineLost { engine: lost, attempt, cause } = &error else { panic!("{error}") };
+    assert_eq!((lost.0, attempt.0, ar.metadata().attempt.0), (engine, 1, 1));
+    assert!(cause.contains("on worker tcp://") && cause.ends_with("ended with signal 9 (SIGKILL)"), "{cause}");
+    assert_eq!(ex.submit(square(7)).get_timeout(PATIENCE), Ok(49));
+    assert_ne!(residents(site.workers[0].id()), [engine]);
+}
+
+fn a_crash_is_tried_again_where_retries_allow_it() {
+    let site = Site::of(1);
+    let ex = site.builder().retries(1).connect().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let ar = ex.submit(crash(dir.path().into()));
+    let engine = ar.get_timeout(PATIENCE).unwrap();
+    assert_eq!(residents(site.workers[0].id()), [engine]);
+}
+
+fn what_a_killed_worker_ran_runs_again_once() {
+    let mut site = Site::of(2);
+    let ex = site.connect();
+    let dir = tempfile::tempdir().unwrap();
+    let ar = ex.submit(linger(dir.path().into()));
+    let [engine, worker] = wait_for("it runs", || begun(dir.path()).pop());
+    // So that it is known to have begun.
+    std::thread::sleep(Duration::from_millis(100));
+    site.workers.iter_mut().find(|part| part.id() == worker).unwrap().kill();
+    wait_for("its engine ends with it", || (!is_there(engine)).then_some(()));
+    wait_for("it runs again", || (begun(dir.path()).len() == 2).then_some(()));
+    open(dir.path());
+    let again = ar.get_timeout(PATIENCE).unwrap();
+    assert!(begun(dir.path()).len() == 2 && again != engine, "once");
+    assert_eq!(ar.metadata().attempt.0, 2);
+}
+
+fn a_nanny_starts_a_worker_again_and_it_has_engines() {
+    let mut site = Site::scheduler();
+    site.add_worker_with(1, &["--nanny"], &[]);
+    site.await_workers(1);
+    let ex = site.connect();
+    let dir = tempfile::tempdir().unwrap();
+    let ar = ex.submit(linger(dir.path().into()));
+    let [engine, worker] = wait_for("it runs", || begun(dir.path()).pop());
+    kill(worker);
+    wait_for("its engine ends with it", || (!is_there(engine)).then_some(()));
+    let again = wait_for("it runs again", || begun(dir.path()).into_iter().find(|[other, _]| *other != engine));
+    assert_ne!(again[1], worker);
+    open(dir.path());
+    assert_eq!(ar.get_timeout(PATIENCE), Ok(again[0]));
+}
+
+/// An executor whose worker is taken by a task that runs, and another that waits.
+fn taken(site: &Site) -> (callboard::DaskExecutor, [callboard::AsyncResult<u32>; 2], u32, tempfile::TempDir) {
+    let (ex, dir) = (site.connect(), tempfile::tempdir().unwrap());
+    let runs = ex.submit(linger(dir.path().into()));
+    let [engine, _] = wait_for("it runs", || begun(dir.path()).pop());
+    let waits = ex.submit(linger(dir.path().into()));
+    (ex, [runs, waits], engine, dir)
+}
+
+#[track_caller]
+fn all_are_lost(ex: &callboard::DaskExecutor, results: &[callboard::AsyncResult<u32>], cause_has: &str) {
+    for ar in results {
+        let error = ar.get_timeout(PATIENCE).unwrap_err();
+        assert!(matches!(&error, TaskError::ExecutorLost { cause } if cause.contains(cause_has)), "{error}");
+    }
+    let later = ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(&later, TaskError::ExecutorLost { cause } if cause.contains(cause_has)), "{later}");
+    assert!(ex.refresh().get().unwrap_err().to_string().contains("was lost"));
+    ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+}
+
+fn a_killed_scheduler_settles_everything() {
+    let mut site = Site::of(1);
+    let (ex, results, engine, _dir) = taken(&site);
+    site.scheduler.kill();
+    let cause = format!("the connection to the scheduler at {} was lost", site.address);
+    all_are_lost(&ex, &results, &cause);
+    // A worker without a scheduler ends, and its engines with it.
+    wait_for("its engine ends", || (!is_there(engine)).then_some(()));
+}
+
+fn a_killed_bridge_settles_everything_and_leaves_no_engine() {
+    let site = Site::of(1);
+    let (ex, results, engine, _dir) = taken(&site);
+    let [bridge] = children(std::process::id(), "callboard-bridge")[..] else { panic!("one bridge") };
+    kill(bridge);
+    all_are_lost(&ex, &results, "the bridge to Dask ended with signal: 9");
+    wait_for("its engine ends", || (!is_there(engine)).then_some(()));
+    let worker = site.workers[0].id();
+    wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
+    assert!(is_there(worker));
+    // The cluster is as good as new.
+    assert_eq!(site.connect().submit(square(7)).get_timeout(PATIENCE), Ok(49));
+}

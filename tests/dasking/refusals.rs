@@ -1,0 +1,117 @@
+//! What an executor says that cannot be had: each names what is missing, and what to do.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use callboard::prelude::*;
+use callboard::{DaskBuilder, DaskExecutor, Error, Limits};
+
+use super::site::{Site, python};
+use super::{Test, square};
+
+pub(super) const TESTS: &[Test] = &[
+    ("an_interpreter_that_is_missing_is_named", an_interpreter_that_is_missing_is_named),
+    (
+        "an_interpreter_without_distributed_is_told_how_to_get_it",
+        an_interpreter_without_distributed_is_told_how_to_get_it,
+    ),
+    ("the_port_of_a_dashboard_is_told_from_the_schedulers", the_port_of_a_dashboard_is_told_from_the_schedulers),
+    ("no_scheduler_is_an_error_in_time", no_scheduler_is_an_error_in_time),
+    ("workers_of_another_kind_are_named", workers_of_another_kind_are_named),
+    ("a_program_that_is_no_engine_is_told_so", a_program_that_is_no_engine_is_told_so),
+    ("without_workers_tasks_wait_or_are_given_up", without_workers_tasks_wait_or_are_given_up),
+    ("too_much_at_once_is_refused", too_much_at_once_is_refused),
+];
+
+#[track_caller]
+fn problem(builder: DaskBuilder) -> String {
+    match builder.connect() {
+        Err(Error::Dask { problem, .. }) => problem.into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn an_interpreter_that_is_missing_is_named() {
+    let told = problem(DaskExecutor::builder("tcp://127.0.0.1:1").python("/nowhere/python3"));
+    assert!(told.starts_with("the interpreter /nowhere/python3 cannot be started: No such file"), "{told}");
+    assert!(told.contains("CALLBOARD_PYTHON") && told.contains("-m pip install distributed"), "{told}");
+}
+
+fn an_interpreter_without_distributed_is_told_how_to_get_it() {
+    // One that looks for packages nowhere.
+    let place = tempfile::tempdir().unwrap();
+    let (bare, real) = (place.path().join("python"), python().unwrap().display());
+    std::fs::write(&bare, format!("#!/bin/sh\nexec {real} -I -S \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&bare, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let told = problem(DaskExecutor::builder("tcp://127.0.0.1:1").python(bare.display().to_string()));
+    let line = format!("install it with: {real} -m pip install distributed");
+    assert!(told.starts_with(&format!("{real} has no distributed (")) && told.ends_with(&line), "{told}");
+}
+
+fn the_port_of_a_dashboard_is_told_from_the_schedulers() {
+    let site = Site::scheduler();
+    let address = format!("tcp://127.0.0.1:{}", site.dashboard());
+    let began = Instant::now();
+    let told = problem(DaskExecutor::builder(&address).python(python().unwrap().display().to_string()));
+    assert!(told.contains(&format!("what listens at {address} speaks HTTP")) && told.contains("8786"), "{told}");
+    assert!(began.elapsed() < Duration::from_secs(9), "before it is given up: {:?}", began.elapsed());
+}
+
+fn no_scheduler_is_an_error_in_time() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = format!("tcp://{nobody}");
+    let builder = DaskExecutor::builder(&address).python(python().unwrap().display().to_string());
+    let told = problem(builder.connect_within(Duration::from_secs(1)));
+    assert!(told.starts_with(&format!("no scheduler was found at {address} within 1 s")), "{told}");
+}
+
+fn workers_of_another_kind_are_named() {
+    let mut site = Site::of(1);
+    let preload = site.path().join("other.py");
+    std::fs::write(&preload, "import platform\nplatform.machine = lambda: 'riscv64'\n").unwrap();
+    site.add_worker_with(1, &["--no-nanny", "--preload", &preload.display().to_string()], &[]);
+    site.await_workers(2);
+    let told = problem(site.builder());
+    let here = format!("the program is built for Linux {}", std::env::consts::ARCH);
+    assert!(told.starts_with(&here) && told.contains("is Linux riscv64"), "{told}");
+    assert_eq!(told.matches("tcp://").count(), 1, "only that one is named: {told}");
+}
+
+fn a_program_that_is_no_engine_is_told_so() {
+    let site = Site::of(1);
+    let told = problem(site.builder().engine_program("/bin/true"));
+    assert!(told.contains("/bin/true on worker tcp://") && told.contains("callboard::init()"), "{told}");
+    let told = problem(site.builder().engine_program("/nowhere/engine"));
+    assert!(told.contains("/nowhere/engine cannot be read"), "{told}");
+}
+
+fn without_workers_tasks_wait_or_are_given_up() {
+    let mut site = Site::scheduler();
+    let patient = site.connect();
+    let impatient = site.builder().unsatisfiable_after(Duration::from_secs(1)).connect().unwrap();
+    assert_eq!((patient.workers(), patient.max_workers()), (0, 1));
+    let (waits, given_up) = (patient.submit(square(2)), impatient.submit(square(3)));
+    let error = given_up.get_timeout(Duration::from_secs(10)).unwrap_err();
+    assert!(
+        matches!(&error, TaskError::ExecutorLost { cause } if **cause == *"the cluster has had no worker for 1 s"),
+        "{error}"
+    );
+    assert!(!waits.ready());
+    site.add_worker(1);
+    assert_eq!(waits.get_timeout(super::PATIENCE), Ok(4));
+    assert_eq!(impatient.submit(square(3)).get_timeout(super::PATIENCE), Ok(9), "it goes on, too");
+}
+
+fn too_much_at_once_is_refused() {
+    let site = Site::scheduler();
+    let mut limits = Limits::default();
+    limits.pending_tasks_max = 3;
+    let ex = site.builder().limits(limits).connect().unwrap();
+    let mut results: Vec<_> = (0..4).map(|x| ex.submit(square(x))).collect();
+    let error = results.pop().unwrap().get().unwrap_err();
+    assert_eq!(error, TaskError::Overloaded { what: "tasks", limit: 3 });
+    assert!(results.iter().all(|ar| !ar.ready() && ar.cancel("enough")));
+    assert!(results.iter().all(|ar| ar.get() == Err(TaskError::Cancelled { reason: "enough".into() })));
+    assert!(!ex.submit(square(5)).ready(), "there is room again");
+    ex.shutdown(Pending::Cancel).get_timeout(super::PATIENCE).unwrap();
+}
