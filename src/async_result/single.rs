@@ -179,7 +179,7 @@ impl<T: Send + 'static> AsyncResult<T> {
     /// It settles as [`TaskError::Cancelled`] soon after. A task that already runs on a thread engine cannot
     /// be stopped: its `TaskContext::is_cancelled` turns true, its slot stays taken until it returns, and
     /// what it returns is dropped. The result of a [`Promise`](crate::Promise), or of an executor that makes
-    /// such, settles before this returns. `abort` in ipyparallel.
+    /// such, settles before this returns; on a Dask cluster when no worker begins it any more. `abort` in ipyparallel.
     pub fn cancel(&self, reason: impl Into<Box<str>>) -> bool {
         if self.ready() {
             return false;

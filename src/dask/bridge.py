@@ -151,7 +151,7 @@ class Bridge:
         program["sha256"] = await asyncio.to_thread(host.digest_of, program["path"])
         if program["sha256"] is None:
             raise Refused(f"the program {program['path']} cannot be read here")
-        seen = await client.run(host.look, program["path"])
+        seen = self.of_ours(await client.run(host.look, program["path"]))
         others = {a: s["machine"] for a, s in seen.items() if not host.is_for(needs, s["machine"])}
         if others:
             named = ", ".join(f"{a} is {host.in_words(machine)}" for a, machine in sorted(others.items()))
@@ -162,7 +162,8 @@ class Bridge:
             program["bytes"] = await asyncio.to_thread(_read, program["path"])
         client.subscribe_topic(host.TOPIC, self.on_running)
         await client.register_plugin(host.Host(self.session, program))
-        problems = {problem for problem in (await client.run(host.problem_of, self.session)).values() if problem}
+        problems = self.of_ours(await client.run(host.problem_of, self.session))
+        problems = {problem for problem in problems.values() if problem}
         if problems:
             raise Refused("; ".join(sorted(problems)))
         await self.look_at_workers()
@@ -171,10 +172,7 @@ class Bridge:
 
     async def start_engines(self, n, file):
         """Starts engines that dial, on each worker about as many as it has threads for."""
-        wanted = self.config["submit"].get("workers")
-        nthreads = await self.client.nthreads()
-        if wanted is not None:
-            nthreads = {a: t for a, t in nthreads.items() if a in wanted or a.split("://")[-1].rsplit(":", 1)[0] in wanted}
+        nthreads = self.of_ours(await self.client.nthreads())
         if not nthreads:
             raise Refused("the cluster has no workers on which engines could be started")
         engines = dict.fromkeys(nthreads, 0)
@@ -184,6 +182,12 @@ class Bridge:
         problems = sorted(problem for problem in problems.values() if problem)
         if problems:
             raise Refused("; ".join(problems))
+
+    def of_ours(self, by_address):
+        """Leaves those of the workers that the program has chosen, by address or host; all, if by none of these."""
+        chosen = self.config["submit"].get("workers", ())
+        ours = {a: of for a, of in by_address.items() if a in chosen or a.split("://")[-1].rsplit(":", 1)[0] in chosen}
+        return ours or by_address
 
     async def tell_engines(self, what):
         try:

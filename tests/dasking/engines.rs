@@ -5,7 +5,7 @@ use callboard::prelude::*;
 use callboard::{Error, Listen};
 
 use super::site::{Site, wait_for};
-use super::{PATIENCE, Test, children, is_there, kill, square};
+use super::{PATIENCE, Test, bridges, children, is_there, kill, new_bridge, square};
 
 pub(super) const TESTS: &[Test] = &[
     ("engines_on_workers_dial_and_end_with_their_launch", engines_on_workers_dial_and_end_with_their_launch),
@@ -58,6 +58,7 @@ fn engines_on_workers_dial_and_end_with_their_launch() {
 fn engines_on_workers_end_with_their_worker_and_the_bridge() {
     let mut site = Site::of(2);
     let (cluster, _directory) = listening();
+    let before = bridges();
     let launched = cluster.launch(Dask::with(site.builder()), 2).unwrap();
     launched.joined().get_timeout(PATIENCE).unwrap();
     let [[first], [second]] = [0, 1].map(|worker| <[u32; 1]>::try_from(dialling(&site, worker)).unwrap());
@@ -66,8 +67,7 @@ fn engines_on_workers_end_with_their_worker_and_the_bridge() {
     wait_for("it has left", || (cluster.client().len() == 1).then_some(()));
     assert!(is_there(second));
     assert_eq!(cluster.client().load_balanced().apply(square(7)).get_timeout(PATIENCE), Ok(49));
-    let [bridge] = children(std::process::id(), "callboard-bridge")[..] else { panic!("one bridge") };
-    kill(bridge);
+    kill(new_bridge(&before));
     wait_for("it ends with the bridge", || (!is_there(second)).then_some(()));
     wait_for("it has left", || cluster.client().is_empty().then_some(()));
     assert!(launched.states()[0].1.is_ended());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use callboard::prelude::*;
 
 use super::site::{Site, wait_for};
-use super::{PATIENCE, Test, begun, children, is_there, kill, linger, open, residents, square};
+use super::{PATIENCE, Test, begun, bridges, is_there, kill, linger, new_bridge, open, residents, square};
 
 pub(super) const TESTS: &[Test] = &[
     ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
@@ -118,10 +118,9 @@ fn a_killed_scheduler_settles_everything() {
 }
 
 fn a_killed_bridge_settles_everything_and_leaves_no_engine() {
-    let site = Site::of(1);
+    let (site, before) = (Site::of(1), bridges());
     let (ex, results, engine, _dir) = taken(&site);
-    let [bridge] = children(std::process::id(), "callboard-bridge")[..] else { panic!("one bridge") };
-    kill(bridge);
+    kill(new_bridge(&before));
     all_are_lost(&ex, &results, "the bridge to Dask ended with signal: 9");
     wait_for("its engine ends", || (!is_there(engine)).then_some(()));
     let worker = site.workers[0].id();

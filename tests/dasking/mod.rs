@@ -84,6 +84,19 @@ fn residents(worker: u32) -> Vec<u32> {
     children(worker, "--callboard-resident")
 }
 
+/// Returns the bridges of this program.
+fn bridges() -> Vec<u32> {
+    children(std::process::id(), "callboard-bridge")
+}
+
+/// Returns the bridge that was not there before: others may still be clearing their workers.
+#[track_caller]
+fn new_bridge(before: &[u32]) -> u32 {
+    let new: Vec<u32> = bridges().into_iter().filter(|bridge| !before.contains(bridge)).collect();
+    let [bridge] = new[..] else { panic!("{new:?} are not one") };
+    bridge
+}
+
 /// Kills a process.
 fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();

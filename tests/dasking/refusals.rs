@@ -75,6 +75,9 @@ fn workers_of_another_kind_are_named() {
     let here = format!("the program is built for Linux {}", std::env::consts::ARCH);
     assert!(told.starts_with(&here) && told.contains("is Linux riscv64"), "{told}");
     assert_eq!(told.matches("tcp://").count(), 1, "only that one is named: {told}");
+    let ours = site.workers_addresses().into_iter().find(|address| !told.contains(address)).unwrap();
+    let ex = site.builder().workers([ours]).connect().unwrap();
+    assert!((0..20).map(|x| ex.submit(square(x))).all(|ar| ar.get().is_ok()), "on the other one");
 }
 
 fn a_program_that_is_no_engine_is_told_so() {

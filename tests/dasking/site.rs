@@ -111,6 +111,13 @@ impl Site {
         self.workers.push(Part::start(self.path(), "worker", &all, env));
     }
 
+    /// Returns the addresses of the workers that the scheduler knows.
+    pub(crate) fn workers_addresses(&self) -> Vec<String> {
+        let script = "import sys; from distributed import Client; print(*Client(sys.argv[1]).nthreads())";
+        let output = Command::new(python().unwrap()).args(["-c", script, &self.address]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split_whitespace().map(Into::into).collect()
+    }
+
     /// Waits until the scheduler knows so many workers.
     pub(crate) fn await_workers(&self, n: usize) {
         let script = format!(
