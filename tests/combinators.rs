@@ -298,21 +298,6 @@ fn what_failed_does_not_go_to_the_other() {
 // ---- what is left
 
 #[test]
-fn a_hundred_thousand_tasks_start_no_thread_and_leave_nothing() {
-    let policy = RetryPolicy::new(3);
-    let ex = threads(2).limit(64).retry(policy).timeout(LONG);
-    let squares = |n: u64| ex.map(square, 0..n).map(Result::unwrap).sum::<u64>();
-    squares(10_000);
-    let before = support::resident();
-    assert_eq!(squares(100_000), (0..100_000_u64).map(|x| x * x).sum::<u64>());
-    // Threads of other tests come and go; one for each task would be a thousand.
-    assert!(support::threads() < 200, "{} threads", support::threads());
-    let grown = support::resident().saturating_sub(before);
-    assert!(grown < 40 << 20, "{grown} bytes more");
-    ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
-}
-
-#[test]
 fn the_executor_inside_ends_with_the_one_around_it() {
     let named = || {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();

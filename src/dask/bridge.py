@@ -146,23 +146,23 @@ class Bridge:
         """Has the workers hold what makes calls; says how many there are."""
         client, program = self.client, dict(self.config["program"])
         await self.deliver_code()
-        needs = self.config["needs"] or host.machine()
+        needs = self.config["needs"] or plugin.machine()
         program["needs"] = needs
-        program["sha256"] = await asyncio.to_thread(host.digest_of, program["path"])
+        program["sha256"] = await asyncio.to_thread(plugin.digest_of, program["path"])
         if program["sha256"] is None:
             raise Refused(f"the program {program['path']} cannot be read here")
-        seen = self.of_ours(await client.run(host.look, program["path"]))
-        others = {a: s["machine"] for a, s in seen.items() if not host.is_for(needs, s["machine"])}
+        seen = self.of_ours(await client.run(plugin.look, program["path"]))
+        others = {a: s["machine"] for a, s in seen.items() if not plugin.is_for(needs, s["machine"])}
         if others:
-            named = ", ".join(f"{a} is {host.in_words(machine)}" for a, machine in sorted(others.items()))
-            raise Refused(f"the program is built for {host.in_words(needs)}, and {named}")
+            named = ", ".join(f"{a} is {plugin.in_words(machine)}" for a, machine in sorted(others.items()))
+            raise Refused(f"the program is built for {plugin.in_words(needs)}, and {named}")
         has_all = seen and all(s["program"] == program["sha256"] for s in seen.values())
         program["bytes"], program["is_copy"] = None, self.config["deliver"] == "always"
         if self.config["deliver"] == "always" or self.config["deliver"] == "needed" and not has_all:
             program["bytes"] = await asyncio.to_thread(_read, program["path"])
-        client.subscribe_topic(host.TOPIC, self.on_running)
-        await client.register_plugin(host.Host(self.session, program))
-        problems = self.of_ours(await client.run(host.problem_of, self.session))
+        client.subscribe_topic(plugin.TOPIC, self.on_running)
+        await client.register_plugin(plugin.EnginesPlugin(self.session, program))
+        problems = self.of_ours(await client.run(plugin.problem_of, self.session))
         problems = {problem for problem in problems.values() if problem}
         if problems:
             raise Refused("; ".join(sorted(problems)))
@@ -178,7 +178,7 @@ class Bridge:
         engines = dict.fromkeys(nthreads, 0)
         for _ in range(n):
             engines[min(engines, key=lambda address: engines[address] / nthreads[address])] += 1
-        problems = await self.client.run(host.start_engines, self.session, engines, file)
+        problems = await self.client.run(plugin.start_engines, self.session, engines, file)
         problems = sorted(problem for problem in problems.values() if problem)
         if problems:
             raise Refused("; ".join(problems))
@@ -191,7 +191,7 @@ class Bridge:
 
     async def tell_engines(self, what):
         try:
-            told = await self.client.run(host.tell_engines, self.session, what, on_error="ignore")
+            told = await self.client.run(plugin.tell_engines, self.session, what, on_error="ignore")
         except Exception as error:
             print(f"the engines cannot be told to {what}: {error!r}", file=sys.stderr)
             return
@@ -201,8 +201,8 @@ class Bridge:
 
     async def deliver_code(self):
         """Has the scheduler and all workers load the code, once for all programs of this version."""
-        for code in (host.SchedulerCode(), host.WorkerCode()):
-            await self.client.register_plugin(code, name=host.__name__)
+        for code in (plugin.SchedulerCode(), plugin.WorkerCode()):
+            await self.client.register_plugin(code, name=plugin.__name__)
 
     async def look_at_workers(self):
         nthreads = await self.client.nthreads()
@@ -285,7 +285,7 @@ class Bridge:
         session = bytes.fromhex(self.session)
         try:
             futures = self.client.map(
-                host.make,
+                plugin.make,
                 [session + call for call in calls],
                 key=[f"{name}-{seq}-{self.session}" for seq in seqs],
                 pure=False,
@@ -340,9 +340,9 @@ class Bridge:
             # What is lost with the scheduler is told by the end.
             is_ours = self.client.status != "running"
             kind, body = (None, b"") if is_ours else (DASK_FAILED, f"it was cancelled in Dask: {error}".encode())
-        except host.TaskFailed as failed:
+        except plugin.TaskFailed as failed:
             kind, body = TASK_FAILED, failed.args[1]
-        except host.EngineLost as lost:
+        except plugin.EngineLost as lost:
             kind, body = ENGINE_LOST, struct.pack("<I", lost.args[0]) + lost.args[1].encode()
         except Exception as error:
             kind, body = DASK_FAILED, f"{type(error).__name__}: {error}".encode()
@@ -355,7 +355,7 @@ class Bridge:
             await self.client.cancel(futures, reason="cancelled", msg="it was cancelled by the program")
         try:
             # Wherever they are by now: once this is answered, none begins any more.
-            told = self.client.run(host.cancel, self.session, seqs, by_force, on_error="ignore")
+            told = self.client.run(plugin.cancel, self.session, seqs, by_force, on_error="ignore")
             await asyncio.wait_for(told, CANCEL_S)
         except Exception as error:
             print(f"not all workers were told of a cancel: {error!r}", file=sys.stderr)
@@ -483,7 +483,7 @@ def start():
     first = next(frames, None)
     if first is None:
         return
-    global distributed, host
+    global distributed, plugin
     config = json.loads(first[0][1])
     try:
         import distributed
@@ -496,9 +496,9 @@ def start():
         pipe.flush()
         return
     # By this name it is known to the scheduler and to the workers, too.
-    host = sys.modules[config["module"]] = types.ModuleType(config["module"])
-    host.SOURCE = config["host"]
-    exec(compile(host.SOURCE, config["module"] + ".py", "exec"), host.__dict__)
+    plugin = sys.modules[config["module"]] = types.ModuleType(config["module"])
+    plugin.SOURCE = config["plugin"]
+    exec(compile(plugin.SOURCE, config["module"] + ".py", "exec"), plugin.__dict__)
     try:
         asyncio.run(main(pipe, frames, config))
     except BrokenPipeError:

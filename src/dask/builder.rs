@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::task::{drawn, key_of};
 
 /// What the workers load.
-const HOST: &str = include_str!("host.py");
+const PLUGIN: &str = include_str!("plugin.py");
 
 /// How long a scheduler that cannot be reached is looked for, by default.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -212,8 +212,8 @@ impl DaskBuilder {
             "timeout_s": self.timeout.as_secs_f64(),
             "unsatisfiable_after_s": self.unsatisfiable_after.map(|wait| wait.as_secs_f64()),
             "session": format!("{:016x}", drawn()),
-            "module": format!("callboard_dask_{:016x}", key_of(HOST, 0)),
-            "host": HOST,
+            "module": format!("callboard_dask_{:016x}", key_of(PLUGIN, 0)),
+            "plugin": PLUGIN,
             "program": { "path": program, "args": self.args, "dials": engines.is_some() },
             "engines": engines.map(|(n, file)| json!({ "n": n, "file": file })),
             "needs": needs,

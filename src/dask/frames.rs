@@ -1,4 +1,4 @@
-//! What this program and the bridge say to each other, and a worker's host and an engine: frames through pipes.
+//! What this program and the bridge say to each other, and a worker's plugin and an engine: frames through pipes.
 //!
 //! A frame is a length (`u32`), a kind (`u8`) and a body of that length, all little-endian. Both sides are of one
 //! build: the Python files are in this program.

@@ -129,7 +129,11 @@ impl Attached {
                 if !description.machine.is_sound() || description.programs.len() > PROGRAMS_MAX {
                     return Err("it describes itself at too great length".into());
                 }
-                description.name = shortened(&description.name, super::NAME_BYTES_MAX).into();
+                // It is shown to people.
+                let name = description.name.escape_debug().to_string();
+                description.name = shortened(&name, super::NAME_BYTES_MAX).into();
+                let Description { name, machine, engines_max, allows_programs, .. } = &description;
+                tracing::info!(host = %name, %machine, engines_max, allows_programs, "a host is ready");
                 state.programs = std::mem::take(&mut description.programs).into_iter().collect();
                 if state.description.replace(description).is_some() {
                     return Err("it describes itself a second time".into());

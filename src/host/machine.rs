@@ -65,7 +65,7 @@ impl Machine {
 
     /// Returns whether a peer may have told this.
     pub(crate) fn is_sound(&self) -> bool {
-        self.arch.len() <= NAME_BYTES_MAX
+        is_plain(&self.arch)
     }
 }
 
@@ -102,7 +102,7 @@ impl Needs {
                 path if path.contains("/ld-linux") || path.contains("/ld64.so") || path.contains("/ld.so") => {
                     Libc::Glibc(glibc_needed(&elf, program).map_err(unreadable)?)
                 }
-                path => Libc::Other(path.into()),
+                path => Libc::Other(path.escape_debug().to_string().into()),
             },
         };
         Ok(Self { arch, libc })
@@ -110,9 +110,14 @@ impl Needs {
 
     /// Returns whether a peer may have told this.
     pub(crate) fn is_sound(&self) -> bool {
-        let libc = if let Libc::Other(interpreter) = &self.libc { interpreter.len() } else { 0 };
-        self.arch.len() <= NAME_BYTES_MAX && libc <= NAME_BYTES_MAX
+        let libc = if let Libc::Other(interpreter) = &self.libc { is_plain(interpreter) } else { true };
+        is_plain(&self.arch) && libc
     }
+}
+
+/// Returns whether a name is one: it is shown to people.
+fn is_plain(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && name.chars().all(|letter| letter.is_ascii_graphic() || letter == ' ')
 }
 
 /// Returns the latest version of glibc that a program names.

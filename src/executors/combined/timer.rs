@@ -26,6 +26,9 @@ static CHANGED: Condvar = Condvar::new();
 /// How long the thread waits for something to come before it ends.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// How often it looks whether what it waits for was called off.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Something that happens later, unless this is dropped before.
 #[must_use = "dropping it is calling it off"]
 pub(super) struct Alarm(Option<Key>);
@@ -84,7 +87,8 @@ fn work() {
                 }
                 state = STATE.lock();
             }
-            Some(at) => drop(CHANGED.wait_until(&mut state, at)),
+            // What is called off wakes nobody, so it looks whether there is anything left.
+            Some(at) => drop(CHANGED.wait_until(&mut state, at.min(now + LOOK))),
             None if CHANGED.wait_for(&mut state, LINGER).timed_out() && state.jobs.is_empty() => {
                 state.has_thread = false;
                 return;

@@ -34,7 +34,7 @@ TOPIC = "callboard"
 UNWANTED_MAX = 100_000
 # How long engines may be idle that no living program has asked for, in seconds.
 UNCLAIMED_S = 60.0
-# Between the host and an engine: length and kind, little-endian.
+# Between the plugin and an engine: length and kind, little-endian.
 HEAD = struct.Struct("<IB")
 SEQ = struct.Struct("<Q")
 CALL, CANCEL = 0, 1
@@ -57,31 +57,31 @@ class EngineLost(Exception):
 def make(call):
     """The Dask task: one call of a function of the program's. Returns its encoded value."""
     worker = get_worker()
-    host = worker.plugins.get("callboard-" + call[:8].hex())
-    if host is None:
+    plugin = worker.plugins.get("callboard-" + call[:8].hex())
+    if plugin is None:
         raise EngineLost(0, f"worker {worker.address} has no engines of this program")
-    return host.make(call[8:])
+    return plugin.make(call[8:])
 
 
 def start_engines(session, engines, file, dask_worker):
     """Starts so many engines here, by address, which dial with a connection file. Returns why they cannot be started."""
-    host = dask_worker.plugins.get("callboard-" + session)
+    plugin = dask_worker.plugins.get("callboard-" + session)
     try:
-        return host and host.start_dialling(engines.get(dask_worker.address, 0), file)
+        return plugin and plugin.start_dialling(engines.get(dask_worker.address, 0), file)
     except OSError as error:
-        return f"{host.path} cannot be started on worker {dask_worker.address}: {error}"
+        return f"{plugin.path} cannot be started on worker {dask_worker.address}: {error}"
 
 
 def tell_engines(session, what, dask_worker):
     """Tells the engines here to leave, or kills them; or looks which are there. Returns how each has ended, or None."""
-    host = dask_worker.plugins.get("callboard-" + session)
-    return [] if host is None else host.tell_dialling(what)
+    plugin = dask_worker.plugins.get("callboard-" + session)
+    return [] if plugin is None else plugin.tell_dialling(what)
 
 
 def problem_of(session, dask_worker):
     """Why this worker can make no calls of this program; None if it can."""
-    host = dask_worker.plugins.get("callboard-" + session)
-    return None if host is None else host.problem
+    plugin = dask_worker.plugins.get("callboard-" + session)
+    return None if plugin is None else plugin.problem
 
 
 def look(path):
@@ -91,9 +91,9 @@ def look(path):
 
 def cancel(session, seqs, by_force, dask_worker):
     """Has calls not begin here any more; tells those that run to stop, or ends their engines."""
-    host = dask_worker.plugins.get("callboard-" + session)
-    if host is not None:
-        host.cancel(seqs, by_force)
+    plugin = dask_worker.plugins.get("callboard-" + session)
+    if plugin is not None:
+        plugin.cancel(seqs, by_force)
 
 
 def machine():
@@ -152,7 +152,7 @@ class WorkerCode(Carried, WorkerPlugin):
     idempotent = True
 
 
-class Host(Carried, WorkerPlugin):
+class EnginesPlugin(Carried, WorkerPlugin):
     """The engines of one program on one worker."""
 
     def __init__(self, session, program):
