@@ -69,8 +69,11 @@ fn what_a_text_names_ends_with_its_workers() {
     let held = ex.submit(square(4));
     drop(ex);
     assert_eq!(held.get(), Ok(16), "what was submitted still comes");
-    let unknown = ExecutorSpec::Dask("tcp://127.0.0.1:1".into()).open().unwrap_err();
-    assert!(unknown.to_string().starts_with("executor \"dask:tcp://127.0.0.1:1\": "), "{unknown}");
+    let nowhere = ExecutorSpec::Cluster("nowhere/callboard-client.json".into()).open().unwrap_err();
+    assert!(
+        nowhere.to_string().starts_with("connection file nowhere/callboard-client.json: it is not there"),
+        "{nowhere}"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the tests of tasks on Dask have in common, and the list of them.
 
+mod all_four;
 mod basics;
 mod cancels;
 mod engines;
@@ -17,8 +18,17 @@ use callboard::prelude::*;
 type Test = (&'static str, fn());
 
 pub(crate) fn tests() -> Vec<Test> {
-    [basics::TESTS, refusals::TESTS, cancels::TESTS, losses::TESTS, programs::TESTS, engines::TESTS, promises::TESTS]
-        .concat()
+    [
+        all_four::TESTS,
+        basics::TESTS,
+        refusals::TESTS,
+        cancels::TESTS,
+        losses::TESTS,
+        programs::TESTS,
+        engines::TESTS,
+        promises::TESTS,
+    ]
+    .concat()
 }
 
 /// Is another program than the tests, if it was started as one.
