@@ -113,7 +113,7 @@ impl Client {
     ///
     /// fn main() -> Result<(), callboard::Error> {
     ///     callboard::init();
-    ///     let client = Client::connect("callboard-client.json")?;
+    ///     let client = Client::connect("callboard-client.json").get()?;
     ///     let on_hosts = client.run_on_hosts(8).get()?;
     ///     assert_eq!(client.load_balanced().apply(square(7)).get()?, 49);
     ///     on_hosts.end().get()
