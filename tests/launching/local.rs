@@ -177,7 +177,8 @@ fn the_command_is_an_engine_too() {
     let engines = site.cluster.launch(local, 2).unwrap();
     assert_eq!(engines.joined().get_timeout(PATIENCE).unwrap().len(), 2);
     let said = || engines.output().into_iter().map(|output| output.stderr).collect::<String>();
-    assert_eq!(said().matches("there is a session with the controller").count(), 2, "{}", said());
+    // What they say comes by a pipe, and that they have joined by another way.
+    eventually("both have said it", || said().matches("there is a session with the controller").count() == 2);
     let error = site.cluster.client().load_balanced().apply(square(7)).get_timeout(PATIENCE).unwrap_err();
     assert!(matches!(error, TaskError::UnknownTask { .. }), "{error}");
     engines.end().get_timeout(PATIENCE).unwrap();
