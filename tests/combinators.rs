@@ -273,7 +273,8 @@ fn what_is_not_done_in_time_settles_and_is_told() {
 
 #[test]
 fn what_is_refused_or_lost_goes_to_the_other() {
-    for error in [TaskError::NoEngines, TaskError::ShutDown, TaskError::Overloaded { what: "tasks", limit: 1 }] {
+    let lost = TaskError::ExecutorLost { cause: "it was killed".into() };
+    for error in [TaskError::NoEngines, TaskError::ShutDown, TaskError::Overloaded { what: "tasks", limit: 1 }, lost] {
         let first = AtOnce { refuses: Some(error), ..AtOnce::default() };
         let ex = first.fallback(threads(1));
         assert_eq!(ex.submit(square(6)).get_timeout(PATIENCE), Ok(36));

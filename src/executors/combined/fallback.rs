@@ -44,6 +44,7 @@ fn is_for_another(error: &TaskError) -> bool {
             | TaskError::WorkersFailed { .. }
             | TaskError::ShutDown
             | TaskError::EngineLost { .. }
+            | TaskError::ExecutorLost { .. }
             | TaskError::Disconnected
     )
 }
