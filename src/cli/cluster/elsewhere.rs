@@ -117,7 +117,11 @@ impl Elsewhere {
         let own = self.args.iter().cloned();
         Ok(match engines {
             Engines::Slurm => cluster.launch(Slurm::new().args(own).program(program).program_args(args), n)?,
-            Engines::Hosts => cluster.launch(Hosts::any().program(program).program_args(args), n)?,
+            Engines::Hosts => {
+                // Whoever starts the cluster waits for them, and may be interrupted.
+                let hosts = Hosts::any().wait_for(Duration::ZERO);
+                cluster.launch(hosts.program(program).program_args(args), n)?
+            }
             Engines::Mpi => cluster.launch(Mpi::new().args(own).program(program).program_args(args), n)?,
             _ => {
                 let hosts = self.hosts.iter().flat_map(|host| std::iter::repeat_n(&*host.name, host.share));

@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::demo::getpid;
 use super::super::exit::{Code, Failure};
@@ -13,6 +13,7 @@ use super::super::progress::{slowly, unfinished};
 use super::super::signals::{Signals, block_on};
 use super::daemon::Starter;
 use super::elsewhere::Look;
+use super::engines::Engines;
 use super::facts::{Facts, in_words};
 use super::log_file::LogFile;
 use super::start::{Args, Started};
@@ -32,6 +33,10 @@ pub(super) enum Listener {
 pub(super) fn run(args: &Args, program: &Program, logging: &Logging, listener: Listener) -> Result<(), Failure> {
     block_on(Run { args, program, logging, listener, launched: None }.run())?
 }
+
+/// How long hosts are waited for, and how often one looks.
+const HOSTS_WAIT: Duration = Duration::from_secs(20);
+const HOSTS_LOOK: Duration = Duration::from_millis(250);
 
 struct Run<'a> {
     args: &'a Args,
@@ -117,7 +122,7 @@ impl Run<'_> {
         let (adding, look) = match adding {
             Some(adding) => (adding, None),
             None => {
-                let launched = self.launch(cluster, &listening)?;
+                let launched = self.launch(cluster, &listening).await?;
                 (launched.joined(), Some(Look::at(launched)?))
             }
         };
@@ -155,12 +160,24 @@ impl Run<'_> {
     }
 
     /// Has another program start the engines.
-    fn launch(&mut self, cluster: &Cluster, listening: &Listening) -> Result<Arc<Launched>, Failure> {
+    async fn launch(&mut self, cluster: &Cluster, listening: &Listening) -> Result<Arc<Launched>, Failure> {
         let (args, address) = (self.args, listening.address());
         if address.ip().is_loopback() && args.reached_at.is_none() {
             self.note(format!("only engines of this machine reach {address}; for others say --listen HOST:PORT"))?;
         }
-        let launched = args.elsewhere.launch(args.engines, cluster, args.count(), self.logging)?;
+        let (began, mut told) = (Instant::now(), Duration::ZERO);
+        let launched = loop {
+            match args.elsewhere.launch(args.engines, cluster, args.count(), self.logging) {
+                // Hosts dial every second.
+                Err(_) if args.engines == Engines::Hosts && began.elapsed() < HOSTS_WAIT => {}
+                launched => break launched?,
+            }
+            if began.elapsed() >= told + Duration::from_secs(1) {
+                told = began.elapsed() + Duration::from_secs(4);
+                self.note(format!("hosts with room for {} engines are waited for", args.count()))?;
+            }
+            tokio::time::sleep(HOSTS_LOOK).await;
+        };
         Ok(self.launched.insert(Arc::new(launched)).clone())
     }
 
