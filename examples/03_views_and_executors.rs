@@ -1,12 +1,12 @@
 //! Views are choices of engines; executors are one way to submit for all of them, and for other mechanisms.
 //!
-//! `cargo run --example 03_views_and_executors`
+//! `cargo run --example 03_views_and_executors`; after `--` may follow further executors, by a text: `processes:2`.
 
 use std::error::Error;
 use std::time::Duration;
 
 use callboard::prelude::*;
-use callboard::{MapOptions, ThreadPoolExecutor, every_nth};
+use callboard::{ExecutorSpec, MapOptions, ThreadPoolExecutor, every_nth};
 
 #[task]
 fn power(base: u64, exponent: u32) -> u64 {
@@ -26,6 +26,9 @@ fn nap(ms: u64) -> u64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
+    // Where this was launched as a worker of `processes:2`, it is one from here on.
+    #[cfg(all(unix, feature = "remote"))]
+    callboard::init();
     let cluster = Cluster::threads(4).start()?;
     let rc = cluster.client();
 
@@ -47,14 +50,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("and then {in_turn:?}");
 
     // An executor has the interface of `concurrent.futures`: the same function for any of them.
-    let executors: Vec<Box<dyn Executor>> = vec![
+    let mut executors: Vec<Box<dyn Executor>> = vec![
         Box::new(ThreadPoolExecutor::new(2)?),
         Box::new(rc.executor()),
         Box::new(rc.engines(..2)?.executor()),
         Box::new(view.with().retries(2).label("night run").executor()),
     ];
+    // Which it is need not be in the code.
+    for argument in std::env::args().skip(1) {
+        executors.push(Box::new(argument.parse::<ExecutorSpec>()?.open()?));
+    }
     for executor in &executors {
-        println!("{:>18}, {} at once: {:?}", executor.name(), executor.max_workers(), cubes(executor)?);
+        println!("{:>19}, {} at once: {:?}", executor.name(), executor.max_workers(), cubes(executor)?);
         executor.shutdown(Pending::Finish).get()?;
     }
     Ok(())

@@ -1,8 +1,9 @@
 //! The IPython Parallel tutorial "Futures", cell by cell.
 //!
 //! `cargo run --release --example tutorial`; after `--` may follow how long a second is, the exponent of the largest array
-//! (1 and 24 on the page), and what the engines are: `threads`, `processes`, or the connection file of a cluster that runs
-//! elsewhere, whose engines are `tutorial engine callboard-engine.json`.
+//! (1 and 24 on the page), what the engines are (`threads`, `processes`, or the connection file of a cluster that runs
+//! elsewhere, whose engines are `tutorial engine callboard-engine.json`), and further executors to compare at the end:
+//! `tutorial 1 24 threads processes:4 dask:tcp://127.0.0.1:8786` compares the four mechanisms of the page.
 
 #[path = "../src/bin/callboard/huge_pages.rs"]
 mod huge_pages;
@@ -14,8 +15,8 @@ use std::hash::BuildHasher;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use callboard::ThreadPoolExecutor;
 use callboard::prelude::*;
+use callboard::{ExecutorSpec, ThreadPoolExecutor};
 
 /// The arrays below are large, and numpy, which the page uses, asks for huge pages.
 #[global_allocator]
@@ -94,6 +95,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (Some(cluster), _) => cluster.client(),
         (None, file) => Client::connect(file.unwrap_or_default()).get()?,
     };
+    let further = arguments.map(|argument| argument.parse()).collect::<Result<Vec<ExecutorSpec>, _>>()?;
     rc.wait_for_engines(4).get()?;
     let dv = rc.all();
     println!("{dv:?}");
@@ -141,15 +143,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ex = rc.executor();
     println!("{:?}", ex.view());
 
-    comparing_executors(&rc, largest)?;
+    comparing_executors(&rc, &further, largest)?;
     cluster.map_or(Ok(()), |cluster| cluster.shutdown(Pending::Finish).get())?;
     Ok(())
 }
 
 /// The same work with the same API, by different mechanisms.
-fn comparing_executors(rc: &Client, largest: f64) -> Result<(), Box<dyn Error>> {
-    let executors: Vec<Box<dyn Executor>> =
+fn comparing_executors(rc: &Client, further: &[ExecutorSpec], largest: f64) -> Result<(), Box<dyn Error>> {
+    let mut executors: Vec<Box<dyn Executor>> =
         vec![Box::new(ThreadPoolExecutor::new(4)?), Box::new(rc.executor_on(rc.ids())), Box::new(rc.all().executor())];
+    for spec in further {
+        executors.push(Box::new(spec.open()?));
+    }
     for executor in &executors {
         println!("{}", executor.name());
         let texts: Vec<String> = executor.map(to_text, 0..5).collect::<Result<_, _>>()?;

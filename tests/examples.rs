@@ -58,12 +58,19 @@ fn views_and_executors() {
             "<DirectView [0, 2]> runs on [0, 2]",
             "[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]",
             "100 121 144 and then [2, 1, 0]",
-            "ThreadPoolExecutor, 2 at once: [1331, 1728, 2197]",
-            "      ViewExecutor, 4 at once: [1331, 1728, 2197]",
-            "      ViewExecutor, 2 at once: [1331, 1728, 2197]",
-            "      ViewExecutor, 4 at once: [1331, 1728, 2197]",
+            " ThreadPoolExecutor, 2 at once: [1331, 1728, 2197]",
+            "       ViewExecutor, 4 at once: [1331, 1728, 2197]",
+            "       ViewExecutor, 2 at once: [1331, 1728, 2197]",
+            "       ViewExecutor, 4 at once: [1331, 1728, 2197]",
         ],
     );
+    let out = run("03_views_and_executors", &["engines:3"]);
+    assert_eq!(out.lines().nth(8), Some("       ViewExecutor, 3 at once: [1331, 1728, 2197]"), "{out}");
+    #[cfg(all(unix, feature = "remote"))]
+    {
+        let out = run("03_views_and_executors", &["processes:2"]);
+        assert_eq!(out.lines().nth(8), Some("ProcessPoolExecutor, 2 at once: [1331, 1728, 2197]"), "{out}");
+    }
 }
 
 #[test]

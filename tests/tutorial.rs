@@ -7,13 +7,13 @@ mod support;
 
 #[test]
 fn the_tutorial_prints_what_the_page_shows() {
-    prints_what_the_page_shows("threads");
+    prints_what_the_page_shows("threads", &[]);
 }
 
 #[cfg(all(unix, feature = "remote"))]
 #[test]
 fn the_same_program_prints_the_same_on_engines_that_are_processes() {
-    prints_what_the_page_shows("processes");
+    prints_what_the_page_shows("processes", &[("processes:2", "ProcessPoolExecutor"), ("tcp:2", "ViewExecutor")]);
 }
 
 #[cfg(all(unix, feature = "remote"))]
@@ -34,7 +34,7 @@ fn and_the_same_as_the_client_of_a_cluster_over_tcp() {
     };
     let engines: Vec<Child> = (0..4).map(|_| engine()).collect();
     let file = format!("{place}/callboard-client.json");
-    prints_what_the_page_shows(&file);
+    prints_what_the_page_shows(&file, &[]);
     let ended = callboard::Client::connect(file).get().expect("it is there").shutdown(callboard::Pending::Finish).get();
     assert_eq!(ended, Ok(()));
     for mut process in engines.into_iter().chain([controller]) {
@@ -42,16 +42,18 @@ fn and_the_same_as_the_client_of_a_cluster_over_tcp() {
     }
 }
 
-fn prints_what_the_page_shows(engines: &str) {
+/// Runs it, with further executors to compare: the text by which each is named, and its name.
+fn prints_what_the_page_shows(engines: &str, further: &[(&str, &str)]) {
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "20", engines])
+        .args(further.iter().map(|(text, _)| text))
         .output()
         .expect("cargo runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
 
     let lines: Vec<&str> = out.lines().collect();
-    assert_eq!(lines.len(), 37, "{out}");
+    assert_eq!(lines.len(), 37 + 4 * further.len(), "{out}");
     assert_eq!(lines[0], "<DirectView [0, 1, 2, 3]>");
     assert!(["<AsyncResult random_norm: pending>", "<AsyncResult random_norm: done>"].contains(&lines[1]), "{out}");
     let norm: f64 = lines[2].parse().expect("a norm");
@@ -71,18 +73,21 @@ fn prints_what_the_page_shows(engines: &str) {
     assert_eq!(lines[10], "[0, 1, 2, 3]");
     assert!(lines[11..21].iter().all(|line| [pids[0], pids[2]].contains(line)), "the even ones: {out}");
     assert_eq!(lines[21], "<LoadBalancedView all>");
-    let executors = ["ThreadPoolExecutor", "ViewExecutor", "ViewExecutor"];
-    for (pair, executor) in lines[22..28].chunks(2).zip(executors) {
-        assert_eq!(pair, [executor, r#"["0", "1", "2", "3", "4"]"#]);
+    let mut executors = vec!["ThreadPoolExecutor", "ViewExecutor", "ViewExecutor"];
+    executors.extend(further.iter().map(|(_, name)| name));
+    // From here on there are more lines for more executors.
+    let (texts, lines) = lines[22..].split_at(2 * executors.len());
+    for (pair, executor) in texts.chunks(2).zip(&executors) {
+        assert_eq!(pair, [*executor, r#"["0", "1", "2", "3", "4"]"#]);
     }
     // The sizes of the page, 16 times smaller.
     let sizes = "[65536, 78841, 94848, 114104, 137270, 165140, 198668, 239002, \
                  287526, 345901, 416127, 500611, 602248, 724520, 871616, 1048576]";
-    assert_eq!(lines[28], sizes);
-    assert_eq!(lines[29], "Local time:");
-    assert!(lines[30].starts_with("Wall time: ") && lines[30].ends_with(" ms"), "{out}");
-    for (pair, executor) in lines[31..].chunks(2).zip(executors) {
-        assert_eq!(pair[0], executor);
+    assert_eq!(lines[0], sizes);
+    assert_eq!(lines[1], "Local time:");
+    assert!(lines[2].starts_with("Wall time: ") && lines[2].ends_with(" ms"), "{out}");
+    for (pair, executor) in lines[3..].chunks(2).zip(&executors) {
+        assert_eq!(pair[0], *executor);
         assert!(pair[1].starts_with("10 loops, best: ") && pair[1].ends_with(" ms per loop"), "{out}");
     }
 }

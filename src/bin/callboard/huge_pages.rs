@@ -4,6 +4,10 @@
 //! ones; numpy asks for them, the system's allocator does not. A program that fills large buffers in tasks sets
 //! it for itself, as its own global allocator; the library does not.
 //!
+//! The tutorial's 16 arrays, 719 MiB, take 5 500 page faults that way, most of them at the two ends of each, which lie within
+//! huge pages; 360 would do. Buffers that begin at a huge page would take 380, and 3 to 6 % less time; but those that are asked
+//! for as zeros, which are free as they are mapped, would be written twice.
+//!
 //! The only unsafe code of the crate. It is the system's allocator, but for one `madvise`.
 #![allow(unsafe_code)]
 
