@@ -374,7 +374,7 @@ fn executors_are_compared_and_their_results_checked() {
     }
     let picture = std::fs::read_to_string(plot).unwrap();
     assert!(picture.starts_with("<svg") && picture.matches("<line").count() == 5, "{picture}");
-    assert!(executors.split(',').all(|spec| picture.contains(spec)));
+    assert!(executors.split(',').all(|spec| picture.contains(spec)) && picture.contains(" cores, "), "{picture}");
 
     let ran = callboard(&["compare", "--exponent", "10", "--loops", "1", "--tasks", "10", "--executors", "threads:1"]);
     let rows: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("| t")).collect();

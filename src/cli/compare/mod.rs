@@ -91,7 +91,7 @@ pub(crate) fn compare(args: &Args) -> Fallible<()> {
     let all = [("norms", norms), ("noop_throughput", rates), ("latency", waits)];
     let [norms, rates, waits] = all.map(|(test, figures)| report::series_of(test, figures));
     if let Some(file) = &args.plot {
-        let picture = plot::picture(&labels(&contenders), &norms);
+        let picture = plot::picture(&labels(&contenders), &norms, &report::machine());
         fs::write(file, picture).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     print(args, &contenders, &[norms, rates, waits])

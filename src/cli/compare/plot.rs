@@ -9,10 +9,10 @@ const WIDTH: f64 = 720.0;
 const LABELS: f64 = 190.0;
 const FIGURES: f64 = 110.0;
 const ROW: f64 = 30.0;
-const TOP: f64 = 40.0;
+const TOP: f64 = 58.0;
 
 /// Draws it; the text of an SVG file.
-pub(super) fn picture(labels: &[String], norms: &[Series]) -> String {
+pub(super) fn picture(labels: &[String], norms: &[Series], machine: &str) -> String {
     let most = norms.iter().map(Series::max).fold(f64::MIN_POSITIVE, f64::max);
     let x = |value: f64| LABELS + value / most * (WIDTH - LABELS - FIGURES);
     let height = TOP + ROW * norms.len() as f64 + 10.0;
@@ -22,7 +22,8 @@ pub(super) fn picture(labels: &[String], norms: &[Series]) -> String {
         .set("font-size", 13)
         .add(Title::new("16 norms, milliseconds a loop"))
         .add(Rectangle::new().set("width", WIDTH).set("height", height).set("fill", "white"))
-        .add(text(WIDTH / 2.0, 22.0, "middle", "16 norms, milliseconds a loop: median, and from best to worst"));
+        .add(text(WIDTH / 2.0, 22.0, "middle", "16 norms, milliseconds a loop: median, and from best to worst"))
+        .add(text(WIDTH / 2.0, 42.0, "middle", machine).set("font-size", 11).set("fill", "#555"));
     for (row, (label, series)) in labels.iter().zip(norms).enumerate() {
         let ((median, best), middle) = (series.median_and_min(), TOP + ROW * (row as f64 + 0.5));
         let bar = Rectangle::new()
