@@ -45,7 +45,7 @@ fn and_the_same_as_the_client_of_a_cluster_over_tcp() {
 /// Runs it, with further executors to compare: the text by which each is named, and its name.
 fn prints_what_the_page_shows(engines: &str, further: &[(&str, &str)]) {
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "20", engines])
+        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "16", engines])
         .args(further.iter().map(|(text, _)| text))
         .output()
         .expect("cargo runs");
@@ -80,9 +80,9 @@ fn prints_what_the_page_shows(engines: &str, further: &[(&str, &str)]) {
     for (pair, executor) in texts.chunks(2).zip(&executors) {
         assert_eq!(pair, [*executor, r#"["0", "1", "2", "3", "4"]"#]);
     }
-    // The sizes of the page, 16 times smaller.
-    let sizes = "[65536, 78841, 94848, 114104, 137270, 165140, 198668, 239002, \
-                 287526, 345901, 416127, 500611, 602248, 724520, 871616, 1048576]";
+    // The sizes of the page, 256 times smaller.
+    let sizes = "[4096, 4927, 5928, 7131, 8579, 10321, 12416, 14937, \
+                 17970, 21618, 26007, 31288, 37640, 45282, 54476, 65536]";
     assert_eq!(lines[0], sizes);
     assert_eq!(lines[1], "Local time:");
     assert!(lines[2].starts_with("Wall time: ") && lines[2].ends_with(" ms"), "{out}");
