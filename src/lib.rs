@@ -167,7 +167,9 @@ pub use net::{Dial, Listen, Listening, run_engine};
 pub use process::init;
 pub use promise::Promise;
 pub use registry::{Registration, Registry};
-pub use task::{Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind};
+pub use task::{
+    Attempt, EngineId, Moment, Record, Status, Task, TaskContext, TaskFailure, TaskId, TaskKind, TaskState,
+};
 pub use task::{Blob, Pulled, Pushable};
 pub use views::{DirectView, EngineView, ExecutorView, LoadBalancedView, Selection, With, every_nth};
 

@@ -110,6 +110,10 @@ pub(crate) const MAP_BATCH_MAX: usize = 128;
 /// See [`MAP_BATCH_MAX`].
 pub(crate) const MAP_BATCH_US_MAX: u64 = 100;
 
+/// Questions where a task is that wait for the engine that has it; a further one is refused. An engine that stands still is waited
+/// for until it counts as lost, some seconds; each question is 300 bytes meanwhile.
+pub(crate) const LOOKS_MAX: usize = 16_384;
+
 /// How long an idle callback thread stays, in milliseconds: long enough for a burst, short enough that an
 /// idle program has no such threads.
 pub(crate) const CALLBACK_THREAD_IDLE_MS: u64 = 2_000;

@@ -5,7 +5,7 @@
 
 use bytes::{Buf, Bytes};
 use callboard::ledger::QueueStatus;
-use callboard::task::{Attempt, EngineId, Lack, Span, Status, Stream, TaskId, TaskTable};
+use callboard::task::{Attempt, EngineId, Lack, Span, Status, Stream, TaskId, TaskState, TaskTable};
 use callboard::wire::clients::{
     Aim, Answer, FromClient, Function, Manner, Question, Refusal, Remembered, Returned, Settled, Submitted, ToClient,
     Trouble, Wish,
@@ -63,6 +63,7 @@ fn of_engines() -> Vec<Message> {
         ToEngine::Revoke { tasks: vec![ID, ID.plus(1)], after: 3 },
         ToEngine::Recall,
         ToEngine::Stop,
+        ToEngine::Look,
     ];
     let from = [
         FromEngine::Ended(vec![
@@ -73,6 +74,7 @@ fn of_engines() -> Vec<Message> {
         FromEngine::Back(vec![(Span { first: ID, count: 9 }, Attempt(4))]),
         FromEngine::Printed(Print { task: Some((ID, Attempt(1))), stream: Stream::Stderr, text: "a line\n".into() }),
         FromEngine::Leaving,
+        FromEngine::IsAt(Some((ID, Attempt(1)))),
         FromEngine::Logged(LogLine {
             level: LogLevel::Warn,
             target: "engine".into(),
@@ -110,6 +112,7 @@ fn of_clients() -> Vec<Message> {
         FromClient::Behind(1 << 40, Wish::Cancel { tasks: vec![span], reason, manner }),
         FromClient::Behind(3, Wish::Answer(5, Question::Fetch(ID))),
         FromClient::Behind(3, Wish::Answer(6, Question::CancelAll)),
+        FromClient::Behind(3, Wish::Answer(7, Question::State(ID))),
     ];
     let settled = |outcome| Settled {
         id: ID,
@@ -151,6 +154,7 @@ fn of_clients() -> Vec<Message> {
         ToClient::Answer(1, Ok(Answer::Record(Box::new(remembered)))),
         ToClient::Answer(2, Ok(Answer::Kept(Body::Buffer(0)))),
         ToClient::Answer(3, Err(Refusal::Task(ID, unknown))),
+        ToClient::Answer(4, Ok(Answer::State(Some(TaskState::Running { engine: Some(EngineId(300)) })))),
     ];
     from.iter().map(|said| encode(said, buffers())).chain(to.iter().map(|said| encode(said, buffers()))).collect()
 }

@@ -11,7 +11,7 @@ use super::{ResultStore, Scheduler};
 #[cfg(all(unix, feature = "remote"))]
 use crate::host::{LeaveHosts, RunOnHosts};
 use crate::messages::{
-    AwaitSettled, FetchKept, GetRecord, GetRecords, GetStatus, Purge, PurgeClient, Stop, Subscribe, TakeIn,
+    AwaitSettled, FetchKept, GetRecord, GetRecords, GetState, GetStatus, Purge, PurgeClient, Stop, Subscribe, TakeIn,
 };
 
 /// A message, and where its answer goes.
@@ -54,6 +54,9 @@ pub(crate) struct Questions {
     pub(crate) subscribe: Recipient<Asked<Subscribe>>,
     pub(crate) take_in: Recipient<Asked<TakeIn>>,
     pub(crate) status: Recipient<Asked<GetStatus>>,
+    pub(crate) state: Recipient<Asked<GetState>>,
+    /// Has outcomes taken in that have come.
+    pub(crate) outcomes: Recipient<Asked<TakeIn>>,
     pub(crate) stop: Recipient<Asked<Stop>>,
     pub(crate) settled: Recipient<Asked<AwaitSettled>>,
     pub(crate) record: Recipient<Asked<GetRecord>>,
@@ -78,6 +81,8 @@ impl Questions {
             subscribe: scheduler.clone().recipient(),
             take_in: scheduler.clone().recipient(),
             status: scheduler.clone().recipient(),
+            state: scheduler.clone().recipient(),
+            outcomes: store.clone().recipient(),
             stop: scheduler.clone().recipient(),
             settled: store.clone().recipient(),
             record: store.clone().recipient(),

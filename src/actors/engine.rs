@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::apart;
 use crate::error::Error;
 use crate::ledger::{Assignment, EngineOffer, HandBack};
-use crate::messages::{Completion, EngineAddress, HandedBack, Join, Leave, Recall, Revoke, Run, StopEngine};
+use crate::messages::{Completion, EngineAddress, HandedBack, Join, Leave, Look, Recall, Revoke, Run, StopEngine};
 use crate::registry::Registry;
 use crate::task::EngineId;
 
@@ -101,7 +101,7 @@ impl Actor for Engine {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Some(Joining { scheduler, tell }) = self.joining.take() else { return };
-        let address = EngineAddress::of(ctx.address());
+        let address = EngineAddress::of(ctx.address()).telling(ctx.address().recipient());
         let offer = EngineOffer { slots: 1, is_local: true, tasks: None };
         let joined = scheduler.send(Join { offer, address }).into_actor(self);
         // No message is handled before: an engine without an id could hand nothing back.
@@ -148,6 +148,15 @@ impl Handler<Recall> for Engine {
     fn handle(&mut self, _: Recall, _: &mut Context<Self>) {
         let left = self.tray.take_all();
         self.hand_back(left);
+    }
+}
+
+impl Handler<Look> for Engine {
+    type Result = ();
+
+    fn handle(&mut self, msg: Look, _: &mut Context<Self>) {
+        // Who asked may have gone away.
+        let _ = msg.tell.send(self.tray.is_at());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::ledger::SettledTask;
 use crate::limits::Limits;
 use crate::messages::{
     Aftermath, AwaitSettled, Completion, Dispatch, Expect, FetchKept, Finished, GetRecord, GetRecords, Kept, LoseAll,
-    Purge, PurgeClient, Settled, Waiter, Watch, Watched,
+    Purge, PurgeClient, Settled, TakeIn, Waiter, Watch, Watched,
 };
 use crate::task::{Moment, Outcome, Record, Run, Span, Status, TaskId, Value};
 
@@ -228,6 +228,21 @@ impl Handler<AwaitSettled> for ResultStore {
         // Those that nobody waits for any more make room.
         self.barriers.retain(|barrier| !barrier.is_abandoned());
         self.barriers.extend(Barrier::new(self.waiting.before(msg.before), msg.tell));
+    }
+}
+
+impl Handler<TakeIn> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, _: TakeIn, _: &mut Context<Self>) {
+        // What comes meanwhile holds nobody up.
+        let mut before = self.finished.len();
+        while before > 0
+            && let Some(batch) = self.finished.take()
+        {
+            before = before.saturating_sub(batch.len());
+            self.settle(batch);
+        }
     }
 }
 

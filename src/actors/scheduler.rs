@@ -2,6 +2,7 @@
 
 mod engines;
 mod questions;
+mod state;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use hashbrown::HashMap;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::lane::{Lane, LaneStream};
 use super::{CallbackCounts, Callbacks, ResultStore, Roster, Subscribers};
@@ -17,7 +18,7 @@ use crate::admission::{Admission, Released};
 use crate::apart;
 use crate::error::TaskError;
 use crate::ledger::{Assignment, Ledger, Order, Policy};
-use crate::limits::{Limits, RECALL_LOOK_MS};
+use crate::limits::{LOOKS_MAX, Limits, RECALL_LOOK_MS};
 use crate::messages::{
     Cancel, Completion, Discard, EngineAddress, Expect, Finished, Flow, HandedBack, Leave, Manner, Recall, Revoke, Run,
     Settled, StopEngine, Submission, Submit, Watch,
@@ -61,6 +62,8 @@ pub struct Scheduler {
     retiring: HashMap<EngineId, Vec<oneshot::Sender<()>>>,
     /// Who is told of engines that come and go.
     subscribers: Subscribers,
+    /// Room for questions that engines have not answered.
+    looks: Arc<Semaphore>,
 }
 
 /// How many batches are taken in before a cancel lets other messages through: some milliseconds.
@@ -105,6 +108,7 @@ impl Scheduler {
             stopping: None,
             retiring: HashMap::new(),
             subscribers: Subscribers::default(),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
         }
     }
 }

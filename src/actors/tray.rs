@@ -107,6 +107,11 @@ impl Tray {
         }
     }
 
+    /// Returns the task whose code the worker is at, and which attempt that is.
+    pub(super) fn is_at(&self) -> Option<(TaskId, Attempt)> {
+        self.inner.lock().running.as_ref()?.is_at()
+    }
+
     /// Takes everything back and ends the worker after what it runs.
     pub(super) fn stop(&self) -> Vec<Assignment> {
         let mut inner = self.inner.lock();
@@ -153,6 +158,17 @@ impl Inner {
 impl Running {
     fn has(&self, task: TaskId) -> bool {
         self.tasks.count > 0 && self.tasks.contains(task)
+    }
+
+    /// Returns the one that has begun last.
+    fn is_at(&self) -> Option<(TaskId, Attempt)> {
+        let begun = match &self.rest {
+            Some(rest) => self.tasks.count.saturating_sub(rest.left()),
+            None if self.tasks.count == 1 => 1,
+            // They are being read.
+            None => 0,
+        };
+        Some((self.tasks.first.plus(begun.checked_sub(1)?), self.attempt))
     }
 
     /// Takes back what has not begun: the last items.

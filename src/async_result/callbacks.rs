@@ -88,8 +88,8 @@ impl<T: Send + 'static> AsyncResult<T> {
         self.register(Callback::Closure(Box::new(move || then(&mut handle))))
     }
 
-    /// Makes a handle for a callback.
-    fn second_handle(&self) -> Self {
+    /// Makes a handle for a callback, or for whoever waits for an answer.
+    pub(super) fn second_handle(&self) -> Self {
         self.one.handover.hold();
         Self { one: self.one.clone(), origin: self.origin.clone() }
     }

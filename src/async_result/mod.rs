@@ -9,6 +9,7 @@ mod one;
 mod origin;
 mod promised;
 mod single;
+mod state;
 mod cancel_on_drop;
 mod intervals;
 mod part;

@@ -15,7 +15,9 @@ use crate::actors::Dispatcher;
 use crate::catch;
 use crate::error::TaskError;
 use crate::messages::{Manner, Waiter};
-use crate::task::{Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind, drawn};
+use crate::task::{
+    Attempt, CancelFlag, Moment, Outcome, Payload, Run, Status, TaskContext, TaskId, TaskKind, TaskState, drawn,
+};
 
 /// Has whoever runs a task elsewhere give it up. The task settles when that is done.
 pub(crate) type OnCancel = Arc<dyn Fn(TaskId, Box<str>, Manner) + Send + Sync>;
@@ -28,6 +30,14 @@ pub(crate) struct Promised {
     state: Mutex<State>,
 }
 
+/// Who knows where the promised work is.
+pub(super) enum Knows {
+    /// It is known here; `None` if it has an outcome.
+    State(Option<TaskState>),
+    /// Whom it was handed on to.
+    Other(TaskId, Origin),
+}
+
 /// What of a promise is left to be kept.
 #[derive(Default)]
 struct State {
@@ -38,6 +48,11 @@ struct State {
     started: Option<Moment>,
     /// Whom the call was handed on to, to be run there. Stays when the outcome was given: it may run on.
     handed_to: Option<Box<(TaskId, Origin)>>,
+    /// It was handed on to somebody, has ended there, and waits to be handed on again.
+    waits_again: bool,
+    /// It was sent elsewhere, to begin there.
+    #[cfg(all(unix, feature = "dask"))]
+    is_sent: bool,
     /// Which execution began last, or 0.
     attempt: u32,
     /// `None` if a cancel settles it at once.
@@ -102,10 +117,39 @@ impl Promised {
         started || handed_to.is_some_and(|handed_to| handed_to.1.may_have_started())
     }
 
+    /// Returns where the work is, or who knows.
+    pub(super) fn whereabouts(&self) -> Knows {
+        let state = self.state.lock();
+        let known = match &state.handed_to {
+            _ if state.waiter.is_none() => None,
+            Some(_) if state.waits_again => Some(TaskState::Queued),
+            Some(handed_to) => return Knows::Other(handed_to.0, handed_to.1.clone()),
+            None if state.started.is_some() => Some(TaskState::Running { engine: None }),
+            #[cfg(all(unix, feature = "dask"))]
+            None if state.is_sent => Some(TaskState::Sent { engine: None }),
+            None => Some(TaskState::Queued),
+        };
+        Knows::State(known)
+    }
+
+    /// Notes that the call was sent elsewhere, to begin there.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn on_sent(&self) {
+        self.state.lock().is_sent = true;
+    }
+
     /// Notes whom the call was handed on to.
     pub(crate) fn hand_to(&self, id: TaskId, origin: Origin) {
-        let before = self.state.lock().handed_to.replace(Box::new((id, origin)));
+        let mut state = self.state.lock();
+        state.waits_again = false;
+        let before = state.handed_to.replace(Box::new((id, origin)));
+        drop(state);
         drop(before);
+    }
+
+    /// Notes that the call has ended where it was handed on to, and waits to be handed on again.
+    pub(crate) fn wait_again(&self) {
+        self.state.lock().waits_again = true;
     }
 
     /// Returns whether the call is here, to be run or handed on.

@@ -108,7 +108,11 @@ impl Pending {
 
     /// Notes that a task is about to be submitted; returns whether it is still wanted.
     pub(super) fn on_sent(&self, seq: u64) -> bool {
-        self.state.lock().tasks.get_mut(&seq).map(|entry| entry.is_sent = true).is_some()
+        let mut state = self.state.lock();
+        let Some(entry) = state.tasks.get_mut(&seq) else { return false };
+        entry.is_sent = true;
+        entry.job.on_sent();
+        true
     }
 
     /// Gives a task up: at once if it was not submitted, else when no worker begins it any more.

@@ -15,11 +15,13 @@ use crate::messages::Pending;
 /// checks each sentence on every executor there is, with the same code; run it on yours.
 ///
 /// **States.** A result is `Pending` until it settles, once and for good: as `Done`, or as one of the errors that
-/// [`Status`](crate::Status) lists. A late outcome is dropped.
+/// [`Status`](crate::Status) lists. A late outcome is dropped. Where a task is until then can be asked: its
+/// [`state`](crate::AsyncResult::state) is `Queued`, `Sent` to a worker, or `Running` there.
 ///
 /// **Started** is a task when a worker has begun its code, and not before: what waits, what was sent ahead to a worker and what
 /// was cancelled meanwhile has no [`started`](crate::Record::started), no engine, and attempt 0. Nobody guesses: that it started
-/// is told with its outcome, by whoever ran it.
+/// is told with its outcome, by whoever ran it; and whether it runs now says whoever runs it, when it is asked.
+/// [`running`](crate::AsyncResult::running) is true of no task that has not started, and of none that is settled.
 ///
 /// **Cancel** has three levels, and the result settles as [`Cancelled`](crate::TaskError::Cancelled) by each:
 /// 1. What waits never runs. Its arguments are freed at once, its place in a queue at the latest when its turn would come.

@@ -85,6 +85,11 @@ impl Job {
         self.promised.has_call()
     }
 
+    /// Notes that the call has ended where it was handed on to, and waits for another attempt.
+    pub(super) fn wait_again(&self) {
+        self.promised.wait_again();
+    }
+
     /// Gives the outcome, with the record of whoever ran the call.
     pub(super) fn settle_as(self, run: Run, outcome: Outcome) {
         self.promised.settle_as(run, outcome);
@@ -169,6 +174,12 @@ impl Job {
     #[cfg(all(unix, feature = "dask"))]
     pub(crate) fn on_cancel(&self, on_cancel: OnCancel) {
         self.promised.on_cancel(on_cancel);
+    }
+
+    /// Notes that the call was sent elsewhere, to begin there.
+    #[cfg(all(unix, feature = "dask"))]
+    pub(crate) fn on_sent(&self) {
+        self.promised.on_sent();
     }
 
     /// Notes when this execution began, elsewhere.

@@ -204,7 +204,7 @@ impl Ledger {
     }
 
     /// Finds the entry that a task is in.
-    fn slot_with(&self, task: TaskId) -> Option<u32> {
+    pub(super) fn slot_with(&self, task: TaskId) -> Option<u32> {
         self.slot_of(task).or_else(|| {
             let (_, &slot) = self.pieces.range(..task).next_back()?;
             self.entry(slot).span().contains(task).then_some(slot)

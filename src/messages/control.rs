@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::ledger::QueueStatus;
-use crate::task::{Record, TaskId};
+use crate::task::{Record, TaskId, TaskState};
 
 /// What becomes of tasks that are pending when a cluster or an executor is shut down.
 ///
@@ -37,7 +37,7 @@ pub struct Stop {
 }
 
 /// Asks the Scheduler to take in what callers handed over before this; answered when it has, and when the
-/// ResultStore has been told.
+/// ResultStore has been told. Or the ResultStore what engines handed over; answered when those who wait know.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct TakeIn;
@@ -56,6 +56,16 @@ pub struct AwaitSettled {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "QueueStatus")]
 pub struct GetStatus;
+
+/// Asks the Scheduler where a task is; answered with `None` if it is settled or about to be, or was never submitted.
+///
+/// Refused as [`Error::Overloaded`] where too many wait for an answer of engines.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Option<TaskState>, Error>")]
+pub struct GetState {
+    /// The task.
+    pub task: TaskId,
+}
 
 /// Asks the ResultStore what it remembers of a task.
 #[derive(Clone, Copy, Debug, Message)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 
-use super::{Recall, Revoke, Run, StopEngine};
+use super::{Look, Recall, Revoke, Run, StopEngine};
 use crate::apart;
 use crate::error::Error;
 use crate::ledger::{EngineOffer, HandBack};
@@ -31,10 +31,12 @@ pub struct EngineAddress {
     pub recall: Recipient<Recall>,
     /// The end.
     pub stop: Recipient<StopEngine>,
+    /// Questions which task it runs; of one that takes none nobody knows what of that which it was sent has begun.
+    pub look: Option<Recipient<Look>>,
 }
 
 impl EngineAddress {
-    /// Has one actor take all of them.
+    /// Has one actor take all of them, but for questions which task it runs.
     pub fn of<A>(engine: Addr<A>) -> Self
     where
         A: Actor<Context = Context<A>> + Handler<Run> + Handler<Revoke> + Handler<Recall> + Handler<StopEngine>,
@@ -44,7 +46,13 @@ impl EngineAddress {
             revoke: engine.clone().recipient(),
             recall: engine.clone().recipient(),
             stop: engine.recipient(),
+            look: None,
         }
+    }
+
+    /// Has questions which task it runs go there.
+    pub fn telling(self, look: Recipient<Look>) -> Self {
+        Self { look: Some(look), ..self }
     }
 }
 

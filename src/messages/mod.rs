@@ -106,12 +106,12 @@ mod done;
 mod control;
 
 pub use control::{
-    AwaitSettled, FetchKept, Flow, GetRecord, GetRecords, GetStatus, Kept, LoseAll, Pending, Purge, PurgeClient, Stop,
-    TakeIn,
+    AwaitSettled, FetchKept, Flow, GetRecord, GetRecords, GetState, GetStatus, Kept, LoseAll, Pending, Purge,
+    PurgeClient, Stop, TakeIn,
 };
 pub use done::{Callback, Discard, Dispatch, TaskDone};
 pub use finished::{Completion, Finished, HandedBack, Settled};
 pub use join::{EngineAddress, EngineEvent, Failing, Join, Leave, Retire, Subscribe};
-pub use run::{Manner, Recall, Revoke, Run, StopEngine};
+pub use run::{Look, Manner, Recall, Revoke, Run, StopEngine};
 pub use submit::{Cancel, Submission, Submit};
 pub use watch::{Aftermath, Expect, MoreCallbacks, Settle, Waiter, Watch, Watched};

@@ -1,9 +1,10 @@
 //! From the Scheduler to an engine. A remote engine is whatever else takes these.
 
 use actix::Message;
+use tokio::sync::oneshot;
 
 use crate::ledger::Assignment;
-use crate::task::TaskId;
+use crate::task::{Attempt, TaskId};
 
 /// Asks an engine to run tasks, in this order.
 #[derive(Debug, Message)]
@@ -39,6 +40,15 @@ pub enum Manner {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Recall;
+
+/// Asks an engine which task it runs.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Look {
+    /// Told the task whose code it is at, and which attempt that is: of several that were sent together the one. `None` if it is
+    /// at none. What it returned or handed back before is on its way then.
+    pub tell: oneshot::Sender<Option<(TaskId, Attempt)>>,
+}
 
 /// Tells an engine to hand back what has not started, and to end after what runs.
 #[derive(Clone, Copy, Debug, Message)]

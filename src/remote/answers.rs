@@ -9,9 +9,9 @@ use super::trouble::{About, TEXT_BYTES_MAX, error, ns, trouble};
 use crate::actors::{Questions, ask};
 use crate::error::{Error, TaskError};
 use crate::ledger::QueueStatus;
-use crate::messages::{FetchKept, GetRecord, GetStatus, Kept, Pending, PurgeClient, Stop, TakeIn};
+use crate::messages::{FetchKept, GetRecord, GetState, GetStatus, Kept, Pending, PurgeClient, Stop, TakeIn};
 use crate::registry::Registry;
-use crate::task::{Attempt, Moment, Record, TaskId};
+use crate::task::{Attempt, Moment, Record, TaskId, TaskState};
 use crate::wire::clients::{self, Question, Refusal, Remembered};
 use crate::wire::protocol::Body;
 
@@ -21,6 +21,7 @@ pub(super) enum Answer {
     Record(Record),
     Kept(Bytes),
     Done,
+    State(Option<TaskState>),
 }
 
 impl Answer {
@@ -31,6 +32,7 @@ impl Answer {
             Self::Record(record) => clients::Answer::Record(Box::new(remembered(&record))),
             Self::Kept(bytes) => clients::Answer::Kept(put(bytes)),
             Self::Done => clients::Answer::Done,
+            Self::State(state) => clients::Answer::State(state),
         }
     }
 }
@@ -40,6 +42,12 @@ pub(super) async fn answered(question: Question, client: u64, to: Questions) -> 
     let gone = |_| Refusal::Stopped;
     match question {
         Question::Status => ask(&to.status, GetStatus).await.map(Answer::Status).map_err(gone),
+        Question::State(task) => {
+            let state = ask(&to.state, GetState { task }).await.map_err(gone)?;
+            // So that its outcome is told before, if it has one.
+            ask(&to.outcomes, TakeIn).await.map_err(gone)?;
+            state.map(Answer::State).map_err(|error| refusal(task, error))
+        }
         Question::Record(task) => {
             ask(&to.take_in, TakeIn).await.map_err(gone)?;
             let record = ask(&to.record, GetRecord { task }).await.map_err(gone)?;

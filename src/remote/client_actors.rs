@@ -65,6 +65,8 @@ impl ClientActors {
             subscribe: proxy.clone().recipient(),
             take_in: proxy.clone().recipient(),
             status: proxy.clone().recipient(),
+            state: proxy.clone().recipient(),
+            outcomes: store.clone().recipient(),
             stop: proxy.clone().recipient(),
             settled: store.clone().recipient(),
             record: proxy.clone().recipient(),

@@ -18,8 +18,10 @@ use crate::error::Error;
 use crate::host::{LeaveHosts, ProgramHash, RunOnHosts, Running};
 use crate::ledger::{EngineStatus, QueueStatus, Request};
 use crate::limits::{CANCEL_REASON_BYTES_MAX, LABEL_BYTES_MAX};
-use crate::messages::{FetchKept, GetRecord, GetRecords, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn};
-use crate::task::{EngineId, Extras, Record, Retries, Span, Target, TaskId, TaskKind, WireCall};
+use crate::messages::{
+    FetchKept, GetRecord, GetRecords, GetState, GetStatus, Kept, Pending, Purge, Stop, Subscribe, TakeIn,
+};
+use crate::task::{EngineId, Extras, Record, Retries, Span, Target, TaskId, TaskKind, TaskState, WireCall};
 use crate::wire::clients::{self, Aim, Answer, FromClient, Manner, Question, Refusal, Submitted, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Encoded, Parcel, encode};
@@ -80,6 +82,7 @@ enum Asker {
     Record(OneshotSender<Result<Record, Error>>),
     Kept(OneshotSender<Result<Kept, Error>>),
     Done(OneshotSender<()>),
+    State(OneshotSender<Result<Option<TaskState>, Error>>),
     /// With the program, which may be wanted.
     OnHosts(OneshotSender<Result<Running, Error>>, ProgramHash, Bytes, ToAsk<LeaveHosts>),
 }
@@ -259,6 +262,13 @@ impl Conversation {
                 drop(tell.send(Ok(Kept::Value(bytes))));
             }
             (Asker::Done(tell), Ok(Answer::Done)) => drop(tell.send(())),
+            (Asker::State(_), Ok(Answer::State(Some(TaskState::Settled(_))))) => {
+                return Err("an answer says of a task that it is settled, and not its outcome".into());
+            }
+            (Asker::State(tell), Ok(Answer::State(state))) => {
+                let here = |state: TaskState| state.map_engine(|engine| self.ids.here(engine));
+                drop(tell.send(Ok(state.map(here))));
+            }
             (Asker::OnHosts(tell, .., leave), Ok(Answer::OnHosts(launch, engines))) => {
                 let engines = engines.into_iter().map(|engine| self.ids.here(engine)).collect();
                 // Where nobody takes them any more they are ended.
@@ -269,6 +279,7 @@ impl Conversation {
             }
             (Asker::OnHosts(tell, ..), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Record(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
+            (Asker::State(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Kept(tell), Err(refusal)) => drop(tell.send(Err(error_of(refusal, self.ids)))),
             (Asker::Status(_) | Asker::Done(_), Err(_)) => {}
             (_, Ok(_)) => return Err("an answer came to another question".into()),
@@ -318,6 +329,7 @@ asked!(LeaveHosts, |proxy, LeaveHosts { launch }, tell, ctx| {
     proxy.ask(Question::LeaveHosts(launch), Asker::Done(tell));
 });
 asked!(GetStatus, |proxy, GetStatus, tell, ctx| proxy.ask(Question::Status, Asker::Status(tell)));
+asked!(GetState, |proxy, GetState { task }, tell, ctx| proxy.ask(Question::State(task), Asker::State(tell)));
 asked!(FetchKept, |proxy, FetchKept { task }, tell, ctx| proxy.ask(Question::Fetch(task), Asker::Kept(tell)));
 asked!(Stop, |proxy, Stop { pending }, tell, ctx| {
     let question = match pending {

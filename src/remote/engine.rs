@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 
 use super::early::Early;
 use super::trouble::{ITEM_TEXT_BYTES_MAX, TEXT_BYTES_MAX, ns};
-use super::{Departure, STOPPED, log_uplink};
+use super::{Departure, STOPPED, log_uplink, looks};
 use crate::actors::{Engine, EngineParts, Lane as Finished, LaneStream, Threads, Witness};
 use crate::catch::shortened;
 use crate::error::{Coded, TaskError};
@@ -125,6 +125,7 @@ impl Desk {
                 engine.do_send(Revoke { tasks, manner: Manner::Ask });
             }
             (ToEngine::Recall, Some(engine)) => engine.do_send(Recall),
+            (ToEngine::Look, Some(engine)) => looks::look(engine, &self.uplink),
             (ToEngine::Stop, Some(engine)) => {
                 engine.do_send(StopEngine);
                 let uplink = self.uplink.clone();
@@ -200,7 +201,7 @@ pub(super) fn assignment(call: Call, message: &Message) -> Result<Assignment, Bo
 }
 
 /// Says to the controller what comes from the engine.
-struct Uplink {
+pub(super) struct Uplink {
     speaker: Speaker,
     finished: Arc<Finished<Completion>>,
     patience: std::time::Duration,
@@ -233,7 +234,14 @@ impl Uplink {
         }
     }
 
-    fn say(&self, what: &FromEngine, buffers: Vec<Bytes>) {
+    /// Says what has come by now.
+    pub(super) fn take_in(&self) {
+        while let Some(batch) = self.finished.take() {
+            self.on_finished(batch);
+        }
+    }
+
+    pub(super) fn say(&self, what: &FromEngine, buffers: Vec<Bytes>) {
         self.speaker.say_or_end(Lane::Bulk, encode(what, buffers));
     }
 }
@@ -308,9 +316,7 @@ impl Handler<Finish> for Uplink {
     type Result = ();
 
     fn handle(&mut self, _: Finish, _: &mut Context<Self>) {
-        while let Some(batch) = self.finished.take() {
-            self.on_finished(batch);
-        }
+        self.take_in();
         self.speaker.close(STOPPED);
     }
 }

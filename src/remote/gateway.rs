@@ -16,6 +16,7 @@ use super::attend::Said;
 use super::calls::{Calls, Ready, Unencodable, encoded};
 use super::fate::{Begun, Fate, Process};
 use super::log_lines::LogLines;
+use super::looks::Looks;
 use super::sent::{Returned, Sent};
 use crate::actors::{Lane as Finished, Scheduler};
 use crate::apart;
@@ -46,6 +47,8 @@ pub(crate) struct Gateway {
     /// It has said that its time is over.
     is_leaving: bool,
     log: LogLines,
+    /// Who wants to know which task it runs.
+    pub(super) looks: Looks,
 }
 
 /// What a gateway is made of.
@@ -84,13 +87,13 @@ impl Gateway {
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
         let left = parts.tasks_max;
-        let (sent, log) = (Sent::default(), LogLines::default());
-        let gateway =
-            Self { id: None, sent, runs: 0, parts, left, lost: None, joining: Some(tell), is_leaving: false, log };
+        let (sent, log, looks) = (Sent::default(), LogLines::default(), Looks::default());
+        let joining = Some(tell);
+        let gateway = Self { id: None, sent, runs: 0, parts, left, lost: None, joining, is_leaving: false, log, looks };
         (gateway.start(), told)
     }
 
-    fn say(&self, lane: Lane, what: &ToEngine, buffers: Vec<Bytes>) {
+    pub(super) fn say(&self, lane: Lane, what: &ToEngine, buffers: Vec<Bytes>) {
         self.parts.speaker.say_or_end(lane, encode(what, buffers));
     }
 
@@ -212,6 +215,7 @@ impl Gateway {
             FromEngine::Printed(Print { task, stream, text }) => self.on_printed(task, stream, text),
             FromEngine::Leaving => self.on_leaving(engine),
             FromEngine::Logged(line) => self.log.tell(Instant::now(), engine, &line),
+            FromEngine::IsAt(is_at) => self.on_told(is_at)?,
         }
         Ok(())
     }
@@ -320,7 +324,7 @@ impl Actor for Gateway {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let address = EngineAddress::of(ctx.address());
+        let address = EngineAddress::of(ctx.address()).telling(ctx.address().recipient());
         let offer = self.parts.offer.clone();
         let joined = self.parts.scheduler.send(Join { offer, address }).into_actor(self);
         // No message is handled before: without an id nothing could be handed back.

@@ -84,6 +84,7 @@ const LIES: &[Lie] = &[
         vec![encode(&FromEngine::Back(vec![(other, Attempt(1))]), Vec::new())]
     }),
     ("9 tasks", |call| vec![encode(&FromEngine::Back(vec![(Span { first: call.id, count: 9 }, Attempt(1))]), vec![])]),
+    ("was not asked", |call| vec![encode(&FromEngine::IsAt(Some((call.id, Attempt(1)))), Vec::new())]),
     ("cannot be read", |_| vec![Message { header: Bytes::from_static(&[0xff; 40]), buffers: Vec::new() }]),
     ("cannot be read", |_| vec![Message { header: Bytes::new(), buffers: Vec::new() }]),
     ("bytes too many", |call| {

@@ -357,7 +357,8 @@ fn questions_without_end_are_answered_or_refused_and_others_go_on() {
         let mut liar = Liar::connect(&there, 600).await;
         let id = TaskId { client: 1, seq: 1 };
         for n in 0..QUESTIONS {
-            let question = [Question::Status, Question::Record(id), Question::Fetch(id)][n as usize % 3].clone();
+            let questions = [Question::Status, Question::Record(id), Question::Fetch(id), Question::State(id)];
+            let question = questions[n as usize % 4].clone();
             liar.say(&FromClient::Behind(0, Wish::Answer(n, question)));
         }
         let mut answers = 0;

@@ -7,8 +7,10 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::prelude::*;
-use crate::task::{Attempt, EngineId, TaskId};
-use crate::wire::clients::{Answer, FromClient, Refusal, Returned, Settled, Submitted, ToClient, Trouble, Wish};
+use crate::task::{Attempt, EngineId, Status, TaskId, TaskState};
+use crate::wire::clients::{
+    Answer, FromClient, Question, Refusal, Returned, Settled, Submitted, ToClient, Trouble, Wish,
+};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::handshake::{Hello, Role, welcome};
 use crate::wire::hosts::ProgramHash;
@@ -197,4 +199,42 @@ fn an_answer_of_another_kind_ends_the_session_and_whoever_asked_is_told() {
         let reason = lied_to.left();
         assert!(reason.contains(told), "answer {number}: {reason}");
     }
+}
+
+#[test]
+fn what_is_said_of_where_a_task_is_ends_the_session_where_it_cannot_be() {
+    let answers = [
+        ("not its outcome", Answer::State(Some(TaskState::Settled(Status::Done)))),
+        ("to another question", Answer::Done),
+    ];
+    for (told, answer) in answers {
+        let lied_to = LiedTo::by(move |said| match said {
+            FromClient::Behind(_, Wish::Answer(question, Question::State(_))) => {
+                says(&ToClient::Answer(question, Ok(answer.clone())))
+            }
+            _ => Vec::new(),
+        });
+        let waiting = lied_to.rc.load_balanced().apply(cube(3));
+        // Its controller is given up, and so is it; or the answer was not waited for any more.
+        match waiting.state().get_timeout(PATIENCE) {
+            Ok(state) => assert_eq!(state, TaskState::Settled(Status::Lost)),
+            Err(error) => assert!(matches!(error, Error::ClusterStopped | Error::Disconnected), "{error}"),
+        }
+        assert_eq!(waiting.get_timeout(PATIENCE), Err(TaskError::Disconnected));
+        let reason = lied_to.left();
+        assert!(reason.contains(told), "{reason}");
+    }
+}
+
+#[test]
+fn a_controller_that_names_engines_that_are_not_there_harms_nobody() {
+    let engine = Some(EngineId(u32::MAX));
+    let lied_to = LiedTo::by(move |said| match said {
+        FromClient::Behind(_, Wish::Answer(question, Question::State(_))) => {
+            says(&ToClient::Answer(question, Ok(Answer::State(Some(TaskState::Running { engine })))))
+        }
+        _ => Vec::new(),
+    });
+    let waiting = lied_to.rc.load_balanced().apply(cube(3));
+    assert_eq!(waiting.state().get_timeout(PATIENCE), Ok(TaskState::Running { engine }));
 }

@@ -7,6 +7,7 @@ mod calls;
 mod fate;
 mod mark;
 mod sent;
+mod looks;
 mod early;
 mod engine;
 mod departure;

@@ -66,6 +66,9 @@ pub trait ItemEvents {
 pub trait ChunkRest: Send + Sync {
     /// Takes the calls that have not begun: how many, and the calls. They are the last ones of the chunk.
     fn take(&self) -> Option<(u32, Box<dyn ErasedTask>)>;
+
+    /// Returns how many calls have not begun.
+    fn left(&self) -> u32;
 }
 
 /// What the calls of a chunk returned, in order.
@@ -226,6 +229,10 @@ impl<T: Task> ChunkRest for Rest<T> {
         let items = std::mem::take(&mut *self.0.lock());
         let count = items.len() as u32;
         (count > 0).then(|| (count, Chunk::of_items(items) as Box<dyn ErasedTask>))
+    }
+
+    fn left(&self) -> u32 {
+        self.0.lock().len() as u32
     }
 }
 

@@ -14,6 +14,7 @@ mod encoded;
 mod namespace;
 mod push_pull;
 mod record;
+mod state;
 mod printed;
 mod table;
 
@@ -41,4 +42,5 @@ pub use printed::{Printed, Stream};
 pub(crate) use push_pull::{Clear, Pull, Push};
 pub use record::{Outcome, Record, Run, Status};
 pub use size::{HeapBytes, Unknown as UnknownHeapBytes};
+pub use state::TaskState;
 pub use table::{Lack, TaskTable};

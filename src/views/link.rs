@@ -7,14 +7,16 @@ use std::time::Duration;
 use actix::{Addr, Recipient};
 
 use super::with::Options;
-use crate::actors::{CallbackCounts, Callbacks, Lane, Questions, Roster};
+use crate::actors::{CallbackCounts, Callbacks, Lane, Questions, Roster, ask};
 use crate::admission::Admission;
 use crate::async_result::{AsyncMapResult, AsyncResult, Many, One, decode_value, not_decodable};
 use crate::error::{Error, TaskError};
 use crate::ledger::Request;
 use crate::limits::Limits;
-use crate::messages::{Aftermath, Cancel, Dispatch, Manner, Settle, Submission, Waiter};
-use crate::task::{Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind, drawn};
+use crate::messages::{Aftermath, Cancel, Dispatch, GetState, Manner, Settle, Submission, TakeIn, Waiter};
+use crate::task::{
+    Chunk, Closure, ErasedTask, Payload, Retries, Span, Target, Task, TaskId, TaskKind, TaskState, drawn,
+};
 use crate::{apart, catch};
 
 /// What all views of one client share.
@@ -91,6 +93,20 @@ impl Link {
     pub(crate) fn cancel(&self, tasks: Vec<Span>, reason: Box<str>, manner: Manner) {
         let (cancel, message) = (self.parts.cancel.clone(), Cancel { tasks, reason, manner });
         apart::speak(move || cancel.do_send(message));
+    }
+
+    /// Asks where a task is; answered with `None` where its outcome tells.
+    pub(crate) fn ask_state(
+        self: &Arc<Self>,
+        task: TaskId,
+    ) -> impl Future<Output = Result<Option<TaskState>, Error>> + Send + use<> {
+        let (told, link) = (ask(&self.parts.questions.state, GetState { task }), self.clone());
+        async move {
+            let state = told.await.map_err(|_| link.gone())??;
+            // Outcomes that came before the answer are where they belong when this is answered.
+            ask(&link.parts.questions.outcomes, TakeIn).await.map_err(|_| link.gone())?;
+            Ok(state)
+        }
     }
 
     pub(crate) fn dispatch(&self, aftermath: Aftermath) {

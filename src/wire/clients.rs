@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::hosts::{Program, ProgramHash};
 use super::protocol::{Body, Encoded};
 use crate::ledger::QueueStatus;
-use crate::task::{Attempt, EngineId, Lack, Span, Status, Stream, TaskId};
+use crate::task::{Attempt, EngineId, Lack, Span, Status, Stream, TaskId, TaskState};
 
 /// From a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +119,8 @@ pub enum Question {
     RunOnHosts(Box<RunOnHosts>),
     /// To end what was started so.
     LeaveHosts(u64),
+    /// Where a task is.
+    State(TaskId),
 }
 
 /// A program that is to run on hosts.
@@ -230,6 +232,8 @@ pub enum Answer {
     Done,
     /// These engines have joined, of the launch of this number.
     OnHosts(u64, Vec<EngineId>),
+    /// Where a task is that is not settled; of one that is its outcome tells. It comes behind the outcomes that there were.
+    State(Option<TaskState>),
 }
 
 /// Why there is no answer.

@@ -27,6 +27,8 @@ pub enum ToEngine {
     Recall,
     /// Hand back what has not started, and end after what runs.
     Stop,
+    /// Say which task it runs.
+    Look,
 }
 
 /// One attempt, or one of each of several items.
@@ -80,6 +82,9 @@ pub enum FromEngine {
     Leaving,
     /// Its process tells of something that happens there.
     Logged(LogLine),
+    /// The attempt whose code it was at when it was asked, if any; of several that were sent together the one. Comes behind what it had
+    /// returned and handed back by then.
+    IsAt(Option<(TaskId, Attempt)>),
 }
 
 /// An event of `tracing`, as text.

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
 use callboard::{
-    AsyncResult, Awaitable, Error, MapOptions, Promise, ReturnWhen, Status, ThreadPoolExecutor, as_completed, wait,
+    AsyncResult, Awaitable, Error, MapOptions, Promise, ReturnWhen, Status, TaskState, ThreadPoolExecutor,
+    as_completed, wait,
 };
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("what_runs_can_be_cancelled_and_learns_of_it", what_runs_can_be_cancelled_and_learns_of_it),
     ("what_does_not_listen_can_be_cancelled_by_force", what_does_not_listen_can_be_cancelled_by_force),
     ("only_what_a_worker_began_has_started", only_what_a_worker_began_has_started),
+    ("what_runs_is_told_from_what_waits", what_runs_is_told_from_what_waits),
     ("a_value_that_cannot_be_read_spoils_no_other", a_value_that_cannot_be_read_spoils_no_other),
     ("arguments_are_freed_once_they_are_not_needed", arguments_are_freed_once_they_are_not_needed),
     ("map_keeps_the_order", map_keeps_the_order),
@@ -380,7 +382,9 @@ fn what_does_not_listen_can_be_cancelled_by_force(maker: &Maker) {
     for (x, ar) in (0..).zip(&next) {
         match ar.get_timeout(Duration::from_secs(20)) {
             // An executor of certain engines has lost the one that was ended.
-            Err(TaskError::EngineLost { .. }) => assert!(subject.executor.max_workers() < maker.workers),
+            Err(TaskError::EngineLost { .. }) => {
+                eventually("it has one engine less", || subject.executor.max_workers() < maker.workers);
+            }
             outcome => assert_eq!(outcome, Ok(x * x)),
         }
     }
@@ -405,6 +409,37 @@ fn only_what_a_worker_began_has_started(maker: &Maker) {
         assert_eq!((record.status, record.attempt.0), (Status::Done, 1));
         assert!(record.submitted <= started && started <= completed);
     }
+}
+
+fn what_runs_is_told_from_what_waits(maker: &Maker) {
+    let (subject, scratch, running) = busy(maker);
+    let waiting: Vec<_> = (100..104).map(|i| subject.executor.submit(scratch.waits(i))).collect();
+    for ar in &running {
+        // A worker elsewhere may tell a little later.
+        eventually("what a worker began runs", || ar.running().get() == Ok(true));
+    }
+    let engines: Vec<_> = running.iter().map(|ar| ar.state().get().unwrap().engine()).collect();
+    for ar in &waiting {
+        let state = ar.state().get().unwrap();
+        assert!(matches!(state, TaskState::Queued | TaskState::Sent { .. }), "{state}");
+        assert_eq!(ar.running().get(), Ok(false));
+    }
+    for ar in &waiting[..2] {
+        assert!(ar.cancel("not needed"));
+        assert!(ar.get_timeout(Duration::from_secs(10)).is_err());
+        assert_eq!(ar.state().get(), Ok(TaskState::Settled(Status::Cancelled)));
+    }
+    scratch.open();
+    for (ar, engine) in running.iter().zip(engines) {
+        assert!(ar.get().is_ok());
+        assert_eq!((ar.state().get(), ar.running().get()), (Ok(TaskState::Settled(Status::Done)), Ok(false)));
+        assert_eq!(ar.metadata().engine, engine, "where it was said to run");
+    }
+    for ar in &waiting[2..] {
+        assert!(ar.get().is_ok());
+        assert_eq!(ar.state().get(), Ok(TaskState::Settled(Status::Done)));
+    }
+    assert_eq!(scratch.count_started(), maker.workers + 2, "those that were cancelled never did");
 }
 
 fn a_value_that_cannot_be_read_spoils_no_other(maker: &Maker) {

@@ -142,6 +142,7 @@ impl<E: Executor + 'static> Trial<E> {
         let wait = self.policy.backoff.wait(self.tries, random);
         let next = Self { tries: self.tries + 1, before: self.before + run.attempt.0, ..self };
         let inside = next.inside.clone();
+        job.wait_again();
         // Also without a wait: an executor that settles in `execute` would be called within itself.
         timer::after(wait, move || {
             let errands = next.errand(job).into_iter().collect();

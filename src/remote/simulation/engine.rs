@@ -113,6 +113,8 @@ pub(crate) async fn work(
                 back(Vec::from(gone));
             }
             Some((ToEngine::Recall, _)) => back(tray.drain(..).collect()),
+            // It works inline: who hears that is at nothing.
+            Some((ToEngine::Look, _)) => say(&FromEngine::IsAt(None), Vec::new()),
             Some((ToEngine::Stop, _)) => {
                 back(tray.drain(..).collect());
                 speaker.close(STOPPED);

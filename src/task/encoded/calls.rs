@@ -153,6 +153,10 @@ impl<T: Task> ChunkRest for Rest<T> {
         // As it came: where it goes then, it may have to travel on.
         (count > 0).then(|| (count, Box::new(Relayed::rest(T::kind(), calls)) as Box<dyn ErasedTask>))
     }
+
+    fn left(&self) -> u32 {
+        self.calls.lock().count()
+    }
 }
 
 impl<T> fmt::Debug for EncodedCalls<T> {
