@@ -6,6 +6,8 @@
 mod orders;
 mod entry;
 mod events;
+mod index;
+mod status;
 mod pieces;
 mod knowing;
 mod shares;
@@ -15,6 +17,8 @@ mod dispatch;
 mod endings;
 mod recall;
 mod retirement;
+mod engine;
+mod fleet;
 mod placement;
 mod candidates;
 mod ages;
