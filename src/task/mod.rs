@@ -8,6 +8,7 @@ mod size;
 mod blob;
 mod options;
 mod payload;
+mod erased;
 mod closure;
 mod chunk;
 mod encoded;
@@ -28,13 +29,14 @@ pub use context::TaskContext;
 pub(crate) use encoded::{EncodedCalls, EncodedValues};
 #[cfg(feature = "remote")]
 pub(crate) use encoded::{ItemWriter, Relayed};
+pub use erased::{ErasedTask, ErasedValue, Typed};
 pub(crate) use ids::drawn;
 pub use ids::{Attempt, EngineId, Moment, Span, TaskId};
 pub use kind::{TaskKind, fingerprint, key_of};
 pub(crate) use namespace::{Namespace, Shared};
 pub use namespace::{Pulled, Pushable};
 pub use options::{Extras, Retries, Target};
-pub use payload::{ErasedTask, ErasedValue, Payload, Typed, Value, WireCall, WireValue};
+pub use payload::{Payload, Value, WireCall, WireValue};
 #[cfg(feature = "remote")]
 pub(crate) use printed::last_words;
 pub use printed::{Printed, Stream};
