@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 
 use super::First;
 use super::forward::{Forward, Forwarding};
-use super::launch::{Halt, Launcher, launch};
+use super::halt::Halt;
+use super::launch::{Launcher, launch};
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
 use crate::limits::Limits;
