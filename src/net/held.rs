@@ -198,7 +198,8 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::net::dial::{Backoff, Dialler};
+    use crate::net::backoff::Backoff;
+    use crate::net::dialler::Dialler;
     use crate::net::way::{self, Failed, Way};
     use crate::wire::handshake::{Hello, welcome};
     use crate::wire::opening::hear_opening;
