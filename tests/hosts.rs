@@ -154,6 +154,14 @@ fn a_program_runs_where_nobody_installed_it_and_travels_once() {
     eventually("no engine is left", || pids.iter().all(|pid| !is_there(*pid)));
 }
 
+fn a_wait_without_an_end_is_over_when_what_it_is_for_has_come() {
+    let fixture = Fixture::new();
+    let _host = Daemon::allowed(fixture.directory.path(), "a");
+    let engines = fixture.cluster.launch(Hosts::any().wait_for(Duration::MAX), 1).unwrap();
+    assert_eq!(engines.joined().get_timeout(PATIENCE).unwrap().len(), 1);
+    engines.end_within(Duration::MAX).get_timeout(PATIENCE).unwrap();
+}
+
 fn what_does_not_run_there_is_refused_with_what_each_host_is() {
     let fixture = Fixture::new();
     let soon = || Hosts::any().wait_for(Duration::ZERO);
@@ -439,6 +447,7 @@ fn main() {
     }
     run(tests![
         a_program_runs_where_nobody_installed_it_and_travels_once,
+        a_wait_without_an_end_is_over_when_what_it_is_for_has_come,
         what_does_not_run_there_is_refused_with_what_each_host_is,
         a_program_that_is_no_engine_is_told_as_one,
         programs_that_were_used_longest_ago_make_place,

@@ -241,6 +241,12 @@ fn a_pool_grows_and_shrinks() {
     assert!(matches!(ex.resize(2).get_timeout(PATIENCE), Err(Error::ClusterStopped)));
 }
 
+fn workers_that_may_be_idle_for_ever_stay() {
+    let ex = ProcessPoolExecutor::builder(1).idle_timeout(Duration::MAX).start().unwrap();
+    let pids: BTreeSet<i32> = (0..2).map(|_| ex.submit(pid()).get_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(pids.len(), 1);
+}
+
 fn nothing_is_left_of_it() {
     let ex = ProcessPoolExecutor::new(2).unwrap();
     let workers = pids(&ex, 2);
@@ -275,6 +281,7 @@ fn main() {
         workers_are_replaced_after_so_many_tasks,
         idle_workers_end_and_come_back,
         a_pool_grows_and_shrinks,
+        workers_that_may_be_idle_for_ever_stay,
         nothing_is_left_of_it,
         what_makes_no_pool_is_refused,
     ]);

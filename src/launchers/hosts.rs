@@ -14,6 +14,7 @@ use super::program::{Program, program_settings};
 use crate::actors::ToAsk;
 use crate::error::Error;
 use crate::host::{self, LeaveHosts, NotNow, RunOnHosts, Shipment};
+use crate::limits::WAIT_MAX;
 
 /// Launches engines on [hosts](crate::Host) of the cluster: machines that run whatever program is shipped to them.
 ///
@@ -100,7 +101,7 @@ impl Launcher for Hosts {
 impl Launcher for Packed {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
         let shipment = Shipment { launch: file.number(), program: self.program.clone(), args: self.args.clone() };
-        let by = Instant::now() + self.wait;
+        let by = Instant::now() + self.wait.min(WAIT_MAX);
         loop {
             match file.hosts().start(&shipment, Some(&self.bytes), n) {
                 Ok(jobs) => return Ok(jobs.into_iter().map(|job| Box::new(job) as Box<dyn LaunchedJob>).collect()),
