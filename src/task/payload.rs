@@ -45,7 +45,7 @@ pub enum Payload {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireCall {
-    /// [`TaskKind::key`] of the function.
+    /// [`TaskKind::key`](super::TaskKind::key) of the function.
     pub key: u64,
     /// How many calls these are; more than 1 if they are items of a map.
     pub count: u32,

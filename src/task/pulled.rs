@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Blob, blob};
 
-/// A value that several may look at: of [`TaskContext::pushed`] and of a view's `pull`.
+/// A value that several may look at: of [`TaskContext::pushed`](super::TaskContext::pushed) and of a view's `pull`.
 ///
 /// ```
 /// use callboard::prelude::*;
