@@ -1,22 +1,21 @@
 //! The controller: the arbiter that carries the actors, and its end.
 
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread::{JoinHandle, ThreadId};
+mod actors;
+mod carrier;
+mod nursery;
+
+use std::sync::{Arc, mpsc};
+use std::thread::ThreadId;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use crate::actors::{
-    CallbackCounts, Callbacks, End, Engine, EngineParts, Lane, Questions, ResultStore, ResultStoreParts, Roster,
-    Scheduler, SchedulerParts, Threads,
-};
-use crate::admission::Admission;
+use crate::actors::{Callbacks, End, ResultStore, Scheduler, Threads};
 use crate::async_result::{Reply, block_on};
 use crate::error::Error;
 use crate::ledger::Policy;
 use crate::limits::Limits;
-use crate::messages::{Discard, GetStatus, Pending, Retire, Stop};
+use crate::messages::{Discard, Pending, Stop};
 #[cfg(not(all(unix, feature = "remote")))]
 use crate::no_processes::{Children, Processes};
 #[cfg(all(unix, feature = "remote"))]
@@ -24,6 +23,10 @@ use crate::process::{Children, Processes};
 use crate::registry::Registry;
 use crate::task::EngineId;
 use crate::views::LinkParts;
+use carrier::Carrier;
+use nursery::Nursery;
+
+pub(crate) use actors::Actors;
 
 /// The addresses of a cluster's actors: what its views send to, open to whoever prefers messages.
 ///
@@ -63,7 +66,7 @@ pub(crate) struct Plan {
 
 /// A running controller.
 pub(crate) struct Controller {
-    host: Host,
+    carrier: Carrier,
     threads: Arc<Threads>,
     limits: Limits,
     nursery: Nursery,
@@ -74,22 +77,6 @@ pub(crate) struct Controller {
     pub(crate) launches: Arc<crate::launchers::Launches>,
     pub(crate) addresses: Addresses,
     pub(crate) link: LinkParts,
-}
-
-/// Where further engines are made.
-#[derive(Clone)]
-struct Nursery {
-    arbiter: ArbiterHandle,
-    parts: EngineParts,
-    scheduler: Addr<Scheduler>,
-}
-
-/// Whose arbiter the actors are on.
-enum Host {
-    /// A System of our own, on a thread of its own.
-    Own { stop: oneshot::Sender<()>, thread: JoinHandle<()> },
-    /// An arbiter of the System that the program runs.
-    Guest(Arbiter),
 }
 
 /// What `set_up` made.
@@ -106,15 +93,15 @@ impl Controller {
         let threads = Arc::new(Threads::default());
         let limits = plan.limits.clone();
         let (tell, started) = mpsc::sync_channel(1);
-        let host = match System::try_current() {
-            Some(_) => Host::guest(plan, threads.clone(), tell)?,
-            None => Host::own(plan, threads.clone(), tell)?,
+        let carrier = match System::try_current() {
+            Some(_) => Carrier::guest(plan, threads.clone(), tell)?,
+            None => Carrier::own(plan, threads.clone(), tell)?,
         };
         let started = started.recv().unwrap_or(Err(Error::ClusterStopped));
         match started {
-            Ok(started) => Ok(Self::of(started, host, threads, limits)),
+            Ok(started) => Ok(Self::of(started, carrier, threads, limits)),
             Err(error) => {
-                host.stop();
+                carrier.stop();
                 // Engines that did start end with the arbiter; the error to report is the first one.
                 let _ = threads.join(limits.stop_wait(), std::thread::current().id());
                 Err(error)
@@ -122,7 +109,7 @@ impl Controller {
         }
     }
 
-    fn of(started: Started, host: Host, threads: Arc<Threads>, limits: Limits) -> Self {
+    fn of(started: Started, carrier: Carrier, threads: Arc<Threads>, limits: Limits) -> Self {
         let Started { nursery, processes, addresses, link } = started;
         #[cfg(all(unix, feature = "remote"))]
         let network = crate::net::Network::new(
@@ -141,7 +128,7 @@ impl Controller {
             network,
             #[cfg(all(unix, feature = "remote"))]
             launches,
-            host,
+            carrier,
             threads,
             limits,
             nursery,
@@ -163,27 +150,27 @@ impl Controller {
     }
 
     fn add(&self, threads: usize, processes: usize) -> Reply<Vec<EngineId>> {
+        self.make(move |nursery, children| async move { nursery.add(&children, threads, processes).await })
+    }
+
+    /// Lets engines go, and starts as many of the same kinds in their place.
+    pub(crate) fn restart(&self, engines: Vec<EngineId>) -> Reply<Vec<EngineId>> {
+        self.make(move |nursery, children| async move { nursery.restart(&children, engines).await })
+    }
+
+    /// Has engines made on the arbiter.
+    fn make<F>(&self, engines: impl FnOnce(Nursery, Processes) -> F + Send + 'static) -> Reply<Vec<EngineId>>
+    where
+        F: Future<Output = Result<Vec<EngineId>, Error>> + Send,
+    {
         if self.link.roster.is_closed() {
-            return Reply::new(async { Err(Error::ClusterStopped) });
+            return Reply::refused(Error::ClusterStopped);
         }
         let (tell, told) = oneshot::channel();
         let (nursery, children) = (self.nursery.clone(), self.processes.clone());
         // Where the arbiter is gone, the sender is dropped with this, and that is the answer.
         let _ = self.nursery.arbiter.spawn(async move {
-            let _ = tell.send(nursery.add(&children, threads, processes).await);
-        });
-        Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
-    }
-
-    /// Lets engines go, and starts as many of the same kinds in their place.
-    pub(crate) fn restart(&self, engines: Vec<EngineId>) -> Reply<Vec<EngineId>> {
-        if self.link.roster.is_closed() {
-            return Reply::new(async { Err(Error::ClusterStopped) });
-        }
-        let (tell, told) = oneshot::channel();
-        let (nursery, children) = (self.nursery.clone(), self.processes.clone());
-        let _ = self.nursery.arbiter.spawn(async move {
-            let _ = tell.send(nursery.restart(&children, engines).await);
+            let _ = tell.send(engines(nursery, children).await);
         });
         Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
     }
@@ -202,7 +189,7 @@ impl Controller {
         let _ = block_on(scheduler.send(End), None);
         let _ = block_on(result_store.send(End), None);
         let _ = block_on(callbacks.send(End), None);
-        self.host.stop();
+        self.carrier.stop();
         let ended = self.threads.join(self.limits.stop_wait(), asker);
         // After the children, which are spoken to from there.
         self.processes.end();
@@ -212,46 +199,6 @@ impl Controller {
             self.launches.end_all();
         }
         ended
-    }
-}
-
-impl Host {
-    fn own(plan: Plan, threads: Arc<Threads>, tell: mpsc::SyncSender<Result<Started, Error>>) -> Result<Self, Error> {
-        let (stop, stopped) = oneshot::channel();
-        let serve = move || {
-            System::new().block_on(async move {
-                // A receiver that is gone is a caller that panicked; then the sender of `stopped` is gone too.
-                let _ = tell.send(set_up(plan, threads).await);
-                let _ = stopped.await;
-            });
-        };
-        let thread = std::thread::Builder::new()
-            .name("cb-controller".into())
-            .spawn(serve)
-            .map_err(|error| Error::System { doing: "starting the controller's thread", reason: error.to_string() })?;
-        Ok(Self::Own { stop, thread })
-    }
-
-    fn guest(plan: Plan, threads: Arc<Threads>, tell: mpsc::SyncSender<Result<Started, Error>>) -> Result<Self, Error> {
-        let arbiter = Arbiter::try_new()
-            .map_err(|error| Error::System { doing: "starting an arbiter", reason: error.to_string() })?;
-        arbiter.spawn(async move {
-            let _ = tell.send(set_up(plan, threads).await);
-        });
-        Ok(Self::Guest(arbiter))
-    }
-
-    fn stop(self) {
-        match self {
-            Self::Own { stop, thread } => {
-                let _ = stop.send(());
-                let _ = thread.join();
-            }
-            Self::Guest(arbiter) => {
-                arbiter.stop();
-                let _ = arbiter.join();
-            }
-        }
     }
 }
 
@@ -268,83 +215,4 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
         return Err(error);
     }
     Ok(Started { nursery, processes, addresses, link })
-}
-
-/// The actors, and what engines and clients of theirs are made with.
-pub(crate) struct Actors {
-    pub(crate) parts: EngineParts,
-    pub(crate) addresses: Addresses,
-    pub(crate) link: LinkParts,
-}
-
-impl Actors {
-    /// Starts them in the present task set.
-    pub(crate) fn start(limits: Limits, registry: Registry, policy: Policy, threads: Arc<Threads>) -> Self {
-        let counts = Arc::new(CallbackCounts::default());
-        let (admission, roster) = (Arc::new(Admission::new(&limits)), Arc::new(Roster::new()));
-        let (submissions, finished) = (Lane::new(), Lane::new());
-
-        let callbacks = Callbacks::new(&limits, threads.clone(), counts.clone()).start();
-        let mut store = None;
-        let scheduler = Scheduler::create(|ctx| {
-            let settled = ctx.address().recipient();
-            let result_store = ResultStore::new(ResultStoreParts {
-                limits: limits.clone(),
-                scheduler: settled,
-                callbacks: callbacks.clone(),
-                admission: admission.clone(),
-                finished: finished.clone(),
-            });
-            let store = store.insert(result_store.start());
-            Scheduler::new(SchedulerParts {
-                limits: limits.clone(),
-                store: store.clone(),
-                callbacks: callbacks.clone(),
-                counts: counts.clone(),
-                roster: roster.clone(),
-                admission: admission.clone(),
-                finished: finished.clone(),
-                submissions: submissions.clone(),
-                policy,
-            })
-        });
-        let result_store = store.expect("`create` runs its closure before it returns");
-
-        let parts = EngineParts {
-            registry: Arc::new(registry),
-            finished,
-            handed_back: scheduler.clone().recipient(),
-            threads,
-            patience: limits.spin(),
-            witness: None,
-        };
-        let (cancel, questions) = (scheduler.clone().recipient(), Questions::to(&scheduler, &result_store));
-        let callbacks_too = callbacks.clone();
-        let link =
-            LinkParts { limits, submissions, admission, roster, cancel, questions, callbacks: callbacks_too, counts };
-        Self { parts, addresses: Addresses { scheduler, result_store, callbacks }, link }
-    }
-}
-
-impl Nursery {
-    /// Starts engines; returns their ids when all have joined.
-    async fn add(&self, children: &Processes, threads: usize, processes: usize) -> Result<Vec<EngineId>, Error> {
-        let mut ids = Vec::with_capacity(threads + processes);
-        for _ in 0..threads {
-            ids.push(Engine::join(self.parts.clone(), self.scheduler.clone()).await?);
-        }
-        ids.extend(children.launch(processes).await?);
-        Ok(ids)
-    }
-
-    /// Lets engines go, then starts as many of the same kinds.
-    async fn restart(&self, children: &Processes, engines: Vec<EngineId>) -> Result<Vec<EngineId>, Error> {
-        let status = self.scheduler.send(GetStatus).await.map_err(|_| Error::ClusterStopped)?;
-        let is_local = |id| status.engines.iter().any(|engine| engine.id == id && engine.is_local);
-        let threads = engines.iter().filter(|id| is_local(**id)).count();
-        let processes = engines.len() - threads;
-        let retire = Retire { engines, cause: "it was restarted on request".into() };
-        self.scheduler.send(retire).await.map_err(|_| Error::ClusterStopped)??;
-        self.add(children, threads, processes).await
-    }
 }

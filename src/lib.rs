@@ -81,8 +81,8 @@
 //! without a value. Inside a task, `?` turns any error into a [`TaskFailure`].
 //!
 //! The guide in the repository's `docs/` has a page each for tasks, views, results and callbacks, executors, processes,
-//! engines on other machines, launchers, the command line, and embedding, and a table for those who come from ipyparallel,
-//! `concurrent.futures` or rayon.
+//! engines on other machines, launchers, hosts, Dask, the command line, and embedding, and a table for those who come from
+//! ipyparallel, `concurrent.futures` or rayon.
 //!
 //! Underneath are actors and messages, open to whoever prefers them: see [`messages`] and [`Addresses`]. How one
 //! task travels through them is told in `ARCHITECTURE.md`.
@@ -91,7 +91,6 @@
 //!
 //! - `remote` (default): engines that are child processes or on other machines, the wire to them, TLS.
 //! - `cli` (default): the command line, [`cli::main`], and the `callboard` command, which is that.
-//!
 //! - `dask` (default): [`DaskExecutor`], whose tasks are those of a Dask cluster.
 //!
 //! With `default-features = false` only what runs in one process is built.
@@ -137,7 +136,7 @@ mod host;
 mod dask;
 #[cfg(not(all(unix, feature = "remote")))]
 mod no_processes;
-pub mod block_on;
+mod block_on;
 #[cfg(all(unix, feature = "cli"))]
 pub mod cli;
 

@@ -16,6 +16,11 @@ pub(crate) const BATCH_TASKS_MAX: usize = 256;
 /// every engine busy.
 pub(crate) const MAP_PORTION_TASKS: usize = 1_024;
 
+/// Longest that anything is waited for, a hundred years: as good as for ever, and still a moment that a clock can tell, where
+/// `Duration::MAX` from now is none.
+#[cfg(feature = "remote")]
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 /// How often an idle engine has the scheduler look at those that have more than they can run at once, in
 /// milliseconds. Longer than what is sent ahead should take, so that an engine that is silent for as long
 /// works on something longer; short beside what is worth moving.

@@ -162,10 +162,10 @@ fn completion_arrives_as_an_actor_message_once_also_when_already_done() {
                 assert_eq!((done.record.id, done.record.status), (id, Status::Done));
                 assert_eq!(done.record.label.as_deref(), Some("seven"));
             }) {
-                actix_rt::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        actix_rt::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(told.try_recv().is_err(), "twice registered, twice told");
     });
 }
@@ -192,7 +192,7 @@ fn a_subscriber_hears_how_a_task_ended_whose_result_was_dropped() {
             let record = loop {
                 match told.try_recv() {
                     Ok(done) => break done.record,
-                    Err(_) => actix_rt::time::sleep(Duration::from_millis(1)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
                 }
             };
             assert_eq!((record.status, record.engine), (status, Some(EngineId(0))));
@@ -215,7 +215,7 @@ fn a_value_is_piped_into_an_actors_mailbox() {
         while values.len() < 100 {
             match told.try_recv() {
                 Ok(value) => values.push(value.unwrap()),
-                Err(_) => actix_rt::time::sleep(Duration::from_millis(1)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
             }
         }
         values.sort_unstable();

@@ -266,6 +266,15 @@ fn one_that_is_to_outlive_its_terminal_does() {
 }
 
 #[test]
+fn one_may_have_as_long_to_end_as_can_be_said() {
+    let home = home();
+    home.start("-n 1");
+    let stopped = home.run("cluster stop --kill-after 18446744073709551615");
+    assert_eq!((stopped.code, &*stopped.err), (Some(0), ""), "{stopped:?}");
+    home.is_left_empty();
+}
+
+#[test]
 fn one_that_does_not_end_is_killed_and_that_is_said() {
     let home = home();
     home.start("-n 1");

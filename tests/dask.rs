@@ -3,11 +3,10 @@
 //! `CALLBOARD_TEST_DASK=all` makes that a failure.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Instant;
-
 mod conformance;
 mod dasking;
 mod support;
+use support::own_main::run;
 
 fn main() {
     if std::env::var_os("CALLBOARD_TEST_FORGETS_INIT").is_none() {
@@ -25,13 +24,5 @@ fn main() {
         println!("skipped: {reason}");
         return;
     }
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    for (name, test) in dasking::tests() {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
-            println!("test {name} ..");
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    run(&dasking::tests());
 }

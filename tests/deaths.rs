@@ -11,6 +11,8 @@ use callboard::{Attempt, EngineEvent, EngineId, Limits, Status};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
 mod support;
+use support::is_there;
+use support::own_main::{run, tests};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -160,10 +162,6 @@ fn limits() -> Limits {
 
 fn process(pid: i32) -> Pid {
     Pid::from_raw(pid).unwrap()
-}
-
-fn is_there(pid: i32) -> bool {
-    fs::exists(format!("/proc/{pid}")).unwrap()
 }
 
 /// The processes that this one has launched and that are there.
@@ -424,11 +422,6 @@ const STANDS_STILL: &str = "--stands-still";
 /// What tells this program to be the controller that is killed.
 const IS_KILLED: &str = "--is-killed";
 
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
-
 fn main() {
     callboard::init();
     if std::env::args().any(|argument| argument == STANDS_STILL) {
@@ -437,7 +430,7 @@ fn main() {
     if std::env::args().any(|argument| argument == IS_KILLED) {
         return controller_that_is_killed();
     }
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         every_way_to_die_is_seen_at_once_and_the_engine_is_back_soon,
         a_task_that_kills_all_who_run_it_stops_after_its_attempts,
         arguments_that_grow_when_they_are_read_grow_in_the_engine_only,
@@ -446,13 +439,5 @@ fn main() {
         a_controller_that_is_killed_leaves_no_child_and_no_grandchild,
         nothing_secret_is_in_arguments_or_environment,
         a_cluster_that_is_ended_at_any_moment_settles_all_and_leaves_no_child,
-    ];
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.as_ref().is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
 }

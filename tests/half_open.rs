@@ -10,14 +10,14 @@
 mod linux {
     use std::io::{BufRead, BufReader, Lines, Write};
     use std::path::Path;
-    use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+    use std::process::{ChildStdin, ChildStdout, Command, Stdio};
     use std::time::{Duration, Instant};
 
     use callboard::prelude::*;
     use callboard::{Client, Listen, Listening};
     use rustix::process::{Pid, Signal, kill_process};
 
-    use crate::support::{self, CommonGate, eventually};
+    use crate::support::{self, CommonGate, Ends, eventually};
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -93,18 +93,8 @@ mod linux {
         }
     }
 
-    /// A process that is killed with this.
-    struct Process(Child);
-
-    impl Drop for Process {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
-    fn engine(mut command: Command, file: &Path) -> Process {
-        Process(command.env(support::DIALS, file).stderr(Stdio::null()).spawn().unwrap())
+    fn engine(mut command: Command, file: &Path) -> Ends {
+        Ends(command.env(support::DIALS, file).stderr(Stdio::null()).spawn().unwrap())
     }
 
     fn this_program() -> Command {
@@ -115,7 +105,7 @@ mod linux {
     struct Here {
         cluster: Cluster,
         listening: Listening,
-        near: Process,
+        near: Ends,
         _directory: tempfile::TempDir,
     }
 
@@ -180,7 +170,7 @@ mod linux {
 
     /// A client or controller in a process of its own, which does as it is told line by line, and answers.
     struct Elsewhere {
-        process: Process,
+        process: Ends,
         told: ChildStdin,
         says: Lines<BufReader<ChildStdout>>,
     }
@@ -189,7 +179,7 @@ mod linux {
         fn of(mut command: Command) -> Self {
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             let (told, says) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
-            Self { process: Process(child), told, says }
+            Self { process: Ends(child), told, says }
         }
 
         fn tell(&mut self, what: &str) {

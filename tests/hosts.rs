@@ -4,10 +4,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use callboard::launchers::{Hosts, JobState};
 use callboard::prelude::*;
@@ -16,14 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 mod support;
-use support::eventually;
+use support::own_main::{run, tests};
+use support::{Ends, eventually, is_there};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
 
 #[task]
 fn square(x: u64) -> u64 {
@@ -106,16 +102,6 @@ impl Daemon {
     }
 }
 
-/// A process that ends with this.
-struct Ends(Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A cluster for hosts.
 struct Fixture {
     cluster: Cluster,
@@ -136,10 +122,6 @@ impl Fixture {
             other => panic!("{other:?}"),
         }
     }
-}
-
-fn lives(pid: u32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn a_program_runs_where_nobody_installed_it_and_travels_once() {
@@ -169,7 +151,15 @@ fn a_program_runs_where_nobody_installed_it_and_travels_once() {
     }
     assert_eq!((host.shipped(), host.programs().len(), host.runs()), (1, 1, 0));
     assert_eq!(fs::read(&host.programs()[0]).unwrap(), fs::read(std::env::current_exe().unwrap()).unwrap());
-    eventually("no engine is left", || pids.iter().all(|pid| !lives(*pid)));
+    eventually("no engine is left", || pids.iter().all(|pid| !is_there(*pid)));
+}
+
+fn a_wait_without_an_end_is_over_when_what_it_is_for_has_come() {
+    let fixture = Fixture::new();
+    let _host = Daemon::allowed(fixture.directory.path(), "a");
+    let engines = fixture.cluster.launch(Hosts::any().wait_for(Duration::MAX), 1).unwrap();
+    assert_eq!(engines.joined().get_timeout(PATIENCE).unwrap().len(), 1);
+    engines.end_within(Duration::MAX).get_timeout(PATIENCE).unwrap();
 }
 
 fn what_does_not_run_there_is_refused_with_what_each_host_is() {
@@ -272,7 +262,7 @@ fn a_host_that_dies_leaves_no_engine_and_its_work_moves_on() {
     let work = rc.load_balanced().with().retries(3).map(sleep_ms, vec![20; 100]);
     dies.process.0.kill().unwrap();
     dies.process.0.wait().unwrap();
-    eventually("its engines have ended", || pids.iter().all(|pid| !lives(*pid)));
+    eventually("its engines have ended", || pids.iter().all(|pid| !is_there(*pid)));
     // It is not taken for others while it may come back.
     let told = fixture.refused(Hosts::any().wait_for(Duration::ZERO), 1);
     assert!(told.contains("host dies: the connection to it is lost"), "{told}");
@@ -384,7 +374,7 @@ fn a_client_ships_its_program_by_way_of_the_controller() {
         } else {
             drop(on_hosts);
         }
-        eventually("they have gone", || places.iter().all(|place| !lives(place.0)) && rc.is_empty());
+        eventually("they have gone", || places.iter().all(|place| !is_there(place.0)) && rc.is_empty());
     }
     assert_eq!(hosts.iter().map(Daemon::shipped).collect::<Vec<_>>(), [1, 1]);
     // What cannot be is told, also after it has waited.
@@ -410,7 +400,7 @@ fn a_client_ships_its_program_by_way_of_the_controller() {
     let on_hosts = rc.run_on_hosts(2).get_timeout(PATIENCE).unwrap();
     let places = rc.all().apply(place()).get_timeout(PATIENCE).unwrap();
     drop((rc, on_hosts));
-    eventually("its engines have gone", || places.iter().all(|place| !lives(place.0)));
+    eventually("its engines have gone", || places.iter().all(|place| !is_there(place.0)));
     eventually("nothing is left there", || hosts.iter().all(|host| host.runs() == 0));
     // A client of this process is told what does it.
     let cluster = Cluster::threads(1).start().unwrap();
@@ -438,7 +428,7 @@ fn a_client_that_is_killed_takes_its_engines_with_it() {
     client.0.kill().unwrap();
     client.0.wait().unwrap();
     std::thread::sleep(Duration::from_secs(60));
-    eventually("its engines have gone", || places.iter().all(|place| !lives(place.0)) && host.runs() == 0);
+    eventually("its engines have gone", || places.iter().all(|place| !is_there(place.0)) && host.runs() == 0);
     assert!(rc.is_empty());
 }
 
@@ -455,8 +445,9 @@ fn main() {
         let _on_hosts = client.run_on_hosts(2).get_timeout(PATIENCE).unwrap();
         return std::thread::sleep(Duration::from_secs(120));
     }
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         a_program_runs_where_nobody_installed_it_and_travels_once,
+        a_wait_without_an_end_is_over_when_what_it_is_for_has_come,
         what_does_not_run_there_is_refused_with_what_each_host_is,
         a_program_that_is_no_engine_is_told_as_one,
         programs_that_were_used_longest_ago_make_place,
@@ -466,13 +457,5 @@ fn main() {
         a_cluster_with_a_name_has_its_engines_on_hosts,
         a_client_ships_its_program_by_way_of_the_controller,
         a_client_that_is_killed_takes_its_engines_with_it,
-    ];
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
 }

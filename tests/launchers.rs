@@ -3,12 +3,11 @@
 //! failure.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Instant;
-
 #[path = "support/home.rs"]
 mod home;
 mod launching;
 mod support;
+use support::own_main::run;
 
 fn main() {
     if std::env::var_os("CALLBOARD_TEST_FORGETS_INIT").is_none() {
@@ -21,12 +20,5 @@ fn main() {
     if std::env::var("CALLBOARD_TEST_LAUNCHERS").as_deref() == Ok("later") {
         return println!("skipped: CALLBOARD_TEST_LAUNCHERS is \"later\"");
     }
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    for (name, test) in launching::tests() {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    run(&launching::tests());
 }

@@ -14,6 +14,7 @@ use callboard::{Dial, EngineEvent, EngineId, Limits, Listen, Listening};
 use rustix::process::Signal;
 
 mod support;
+use support::own_main::{run, tests};
 use support::{CommonCount, CommonGate, Dialling, Forwarder, dialling, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -258,11 +259,6 @@ fn once_no_engine_runs_sigterm_ends_the_program_as_ever() {
     assert_eq!(program.end().0.signal(), Some(Signal::TERM.as_raw()));
 }
 
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
-
 fn main() {
     if let Some(file) = std::env::var_os(support::DIALS) {
         let within = std::env::var(WITHIN).unwrap().parse().unwrap();
@@ -276,7 +272,7 @@ fn main() {
         }
         return;
     }
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         what_runs_is_finished_and_what_has_not_started_moves_on_without_an_attempt,
         what_runs_too_long_is_lost_and_starts_again_where_it_may,
         a_map_on_engines_that_come_and_are_told_to_leave_runs_each_item_once,
@@ -285,14 +281,5 @@ fn main() {
         a_controller_that_is_away_is_waited_for_no_longer_than_what_runs,
         a_file_comes_on_the_standard_input_and_others_who_read_there_find_nothing,
         once_no_engine_runs_sigterm_ends_the_program_as_ever,
-    ];
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
 }

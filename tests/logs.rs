@@ -11,14 +11,12 @@ use serde_json::Value;
 
 #[path = "support/home.rs"]
 mod home;
+#[path = "support/own_main.rs"]
+mod own_main;
 use home::{Home, LIFETIME_S};
+use own_main::{run, tests};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
 
 /// Tells this program that it is the command.
 const IS_COMMAND: &str = "CALLBOARD_TEST_IS_COMMAND";
@@ -198,19 +196,11 @@ fn main() -> ExitCode {
     if std::env::var_os(IS_COMMAND).is_some() {
         return callboard::cli::main();
     }
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         what_an_engine_elsewhere_tells_is_in_the_log_of_its_controller,
         it_is_told_as_json_from_the_level_on_that_was_asked_for,
         a_flood_of_lines_holds_up_no_task_and_is_counted,
         a_log_is_bounded_and_its_end_is_kept,
-    ];
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.as_ref().is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
     ExitCode::SUCCESS
 }

@@ -143,7 +143,7 @@ fn an_engine_is_whoever_takes_run_and_joins() {
         foreign.do_send(StopEngine);
         let view = rc.engine(1).unwrap();
         while foreign.connected() {
-            actix_rt::task::yield_now().await;
+            tokio::task::yield_now().await;
         }
         let lost = view.apply(double(1)).await;
         assert!(matches!(lost, Err(TaskError::EngineLost { engine: EngineId(1), .. })), "{lost:?}");

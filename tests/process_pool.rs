@@ -15,7 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 mod conformance;
 mod support;
 use conformance::{Maker, Scratch, Subject};
-use support::eventually;
+use support::own_main::{run, tests};
+use support::{eventually, is_there};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -70,10 +71,6 @@ fn panic_first() {
 #[task]
 fn prepared() -> u32 {
     PREPARED.load(Ordering::Relaxed)
-}
-
-fn is_there(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn kill(pid: i32) {
@@ -244,6 +241,12 @@ fn a_pool_grows_and_shrinks() {
     assert!(matches!(ex.resize(2).get_timeout(PATIENCE), Err(Error::ClusterStopped)));
 }
 
+fn workers_that_may_be_idle_for_ever_stay() {
+    let ex = ProcessPoolExecutor::builder(1).idle_timeout(Duration::MAX).start().unwrap();
+    let pids: BTreeSet<i32> = (0..2).map(|_| ex.submit(pid()).get_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(pids.len(), 1);
+}
+
 fn nothing_is_left_of_it() {
     let ex = ProcessPoolExecutor::new(2).unwrap();
     let workers = pids(&ex, 2);
@@ -268,26 +271,18 @@ fn what_makes_no_pool_is_refused() {
 
 fn main() {
     callboard::init();
-    let tests: &[(&str, fn())] = &[
-        ("it_keeps_every_promise", it_keeps_every_promise),
-        ("so_does_what_a_text_names", so_does_what_a_text_names),
-        ("a_kill_costs_what_ran_there_and_nothing_else", a_kill_costs_what_ran_there_and_nothing_else_however_often),
-        ("force_goes_through", force_goes_through_whatever_is_around_it),
-        ("each_worker_is_prepared_before_anything_else", each_worker_is_prepared_before_anything_else),
-        (
-            "an_initializer_that_fails_settles_what_waits",
-            an_initializer_that_fails_settles_what_waits_and_is_tried_again,
-        ),
-        ("workers_are_replaced_after_so_many_tasks", workers_are_replaced_after_so_many_tasks),
-        ("idle_workers_end_and_come_back", idle_workers_end_and_come_back),
-        ("a_pool_grows_and_shrinks", a_pool_grows_and_shrinks),
-        ("nothing_is_left_of_it", nothing_is_left_of_it),
-        ("what_makes_no_pool_is_refused", what_makes_no_pool_is_refused),
-    ];
-    // `cargo test --test process_pool idle` runs those of that name.
-    let asked = std::env::args().nth(1).filter(|argument| !argument.starts_with('-')).unwrap_or_default();
-    for (name, test) in tests.iter().filter(|(name, _)| name.contains(&asked)) {
-        println!("{name}");
-        test();
-    }
+    run(tests![
+        it_keeps_every_promise,
+        so_does_what_a_text_names,
+        a_kill_costs_what_ran_there_and_nothing_else_however_often,
+        force_goes_through_whatever_is_around_it,
+        each_worker_is_prepared_before_anything_else,
+        an_initializer_that_fails_settles_what_waits_and_is_tried_again,
+        workers_are_replaced_after_so_many_tasks,
+        idle_workers_end_and_come_back,
+        a_pool_grows_and_shrinks,
+        workers_that_may_be_idle_for_ever_stay,
+        nothing_is_left_of_it,
+        what_makes_no_pool_is_refused,
+    ]);
 }

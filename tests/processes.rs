@@ -9,14 +9,10 @@ use callboard::{Attempt, Blob, EngineEvent, EngineEvents, EngineId, Limits, Stat
 use serde::{Deserialize, Serialize};
 
 mod support;
-use support::CommonCount;
+use support::own_main::{run, tests};
+use support::{CommonCount, is_there};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
 
 #[task]
 fn square(x: u64) -> u64 {
@@ -81,7 +77,7 @@ fn tasks_run_in_children_and_their_values_come_back() {
     assert_eq!(view.apply_fn(|| 1).get_timeout(PATIENCE), Err(TaskError::NotPortable));
     cluster.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "child {pid} is gone");
+        assert!(!is_there(pid), "child {pid} is gone");
     }
 }
 
@@ -371,7 +367,7 @@ fn a_cluster_that_is_dropped_while_children_work_leaves_none() {
     drop(cluster);
     assert!(long.results().unwrap().iter().all(Result::is_err));
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "child {pid} is gone");
+        assert!(!is_there(pid), "child {pid} is gone");
     }
 }
 
@@ -612,7 +608,7 @@ fn a_program_without_the_task_is_named_before_anything_is_sent() {
 
 fn main() {
     callboard::init();
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         tasks_run_in_children_and_their_values_come_back,
         what_goes_wrong_in_a_child_is_told_as_in_a_thread,
         texts_of_any_length_come_back_shortened_and_labels_go_there,
@@ -630,13 +626,5 @@ fn main() {
         threads_and_processes_work_side_by_side,
         what_is_cancelled_on_its_way_does_not_start,
         a_cluster_that_is_dropped_while_children_work_leaves_none,
-    ];
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.as_ref().is_none_or(|wanted| name.contains(wanted)) {
-            let began = std::time::Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
 }

@@ -16,6 +16,7 @@ use callboard::{Blob, Dial, EngineEvent, Error, Listen, Listening, Status};
 use rustix::process::Signal;
 
 mod support;
+use support::own_main::{run, tests};
 use support::tasks::{pid, square, squares};
 use support::{CommonCount, CommonGate, Dialling, Forwarder, descriptors, dialling, eventually, resident};
 
@@ -717,11 +718,6 @@ fn strangers_keep_nobody_out_and_leave_nothing_behind() {
     assert!(more < 16 << 10, "{more}");
 }
 
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
-
 fn main() {
     if let Some(file) = std::env::var_os(support::DIALS) {
         if let Err(error) = callboard::run_engine(file) {
@@ -735,7 +731,7 @@ fn main() {
         [listens, address, directory] if listens == LISTENS => return listen_and_work(address, directory),
         _ => {}
     }
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         engines_join_work_and_end_with_their_cluster,
         one_program_may_be_several_engines,
         plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only,
@@ -756,13 +752,5 @@ fn main() {
         where_nobody_can_listen_or_be_found_that_is_said,
         nobody_else_on_this_machine_uses_a_file,
         strangers_keep_nobody_out_and_leave_nothing_behind,
-    ];
-    let wanted = arguments.iter().find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
 }

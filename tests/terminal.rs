@@ -10,17 +10,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 #[path = "support/home.rs"]
 mod home;
+#[path = "support/own_main.rs"]
+mod own_main;
 #[path = "support/terminal.rs"]
 mod terminal;
 use home::{Home, LIFETIME_S};
+use own_main::{run, tests};
 use terminal::{Terminal, become_foreground};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Names each test beside it.
-macro_rules! tests {
-    ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test as fn())),*] };
-}
 
 /// Tells this program that it is the command.
 const IS_COMMAND: &str = "CALLBOARD_TEST_IS_COMMAND";
@@ -205,7 +203,7 @@ fn main() -> ExitCode {
         }
         return callboard::cli::main();
     }
-    let tests: &[(&str, fn())] = tests![
+    run(tests![
         what_takes_long_is_told_and_ctrl_c_while_it_starts_leaves_nothing,
         a_controller_says_what_it_waits_for_and_ctrl_c_meanwhile_leaves_nothing,
         whoever_starts_a_cluster_may_be_killed_and_then_it_is_not_started,
@@ -215,14 +213,6 @@ fn main() -> ExitCode {
         a_second_ctrl_c_does_not_wait_for_tasks,
         a_watch_draws_again_and_again_until_ctrl_c_and_the_cluster_runs_on,
         ctrl_c_while_a_cluster_is_stopped_kills_it,
-    ];
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for (name, test) in tests {
-        if wanted.as_ref().is_none_or(|wanted| name.contains(wanted)) {
-            let began = Instant::now();
-            test();
-            println!("test {name} ... ok ({:?})", began.elapsed());
-        }
-    }
+    ]);
     ExitCode::SUCCESS
 }

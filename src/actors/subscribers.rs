@@ -36,7 +36,7 @@ impl Subscribers {
             return Err(Error::Overloaded { what: "subscribers of engine events", limit: ENGINE_SUBSCRIBERS_MAX });
         }
         // Beside the actor that has them: whatever it carries itself is polled with each of its batches.
-        let telling = actix::spawn(tell(events, to.clone()));
+        let telling = actix_rt::spawn(tell(events, to.clone()));
         self.0.push(Subscriber { to, telling });
         Ok(())
     }

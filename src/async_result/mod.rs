@@ -15,6 +15,7 @@ mod intervals;
 mod part;
 mod many;
 mod map;
+mod map_values;
 mod callbacks;
 mod map_iter;
 mod accounts;

@@ -1,7 +1,7 @@
 //! The answer to a question, for blocking and for async code.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -40,6 +40,14 @@ impl<T> Reply<T> {
     /// ```
     pub fn new(answer: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
         Self(Box::pin(answer))
+    }
+
+    /// Makes the reply to a question that is not asked.
+    pub(crate) fn refused(error: Error) -> Self
+    where
+        T: Send + 'static,
+    {
+        Self::new(ready(Err(error)))
     }
 
     /// Asks an actor that may refuse.

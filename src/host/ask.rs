@@ -126,11 +126,11 @@ impl Client {
     /// As [`run_on_hosts`](Self::run_on_hosts), with another program, or another patience.
     pub fn run_on_hosts_with(&self, hosts: Hosts, n: usize) -> Reply<OnHosts> {
         if n == 0 {
-            return Reply::new(async { Err(Error::Zero { what: "the number of engines" }) });
+            return Reply::refused(Error::Zero { what: "the number of engines" });
         }
         let (run, leave) = match self.hosts() {
             Ok(hosts) => hosts,
-            Err(error) => return Reply::new(async { Err(error) }),
+            Err(error) => return Reply::refused(error),
         };
         let (tell, read) = oneshot::channel();
         // A program may be large, and this thread may drive a runtime.

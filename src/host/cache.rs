@@ -38,14 +38,14 @@ impl Cache {
         let failed = |error: io::Error| format!("{} cannot be used: {error}", directory.display());
         let private = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed);
         private(&directory.join("programs"))?;
-        // What was left by a host that was killed.
-        let _ = fs::remove_dir_all(directory.join("runs"));
-        private(&directory.join("runs"))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(directory.join("lock"));
         let lock = lock.map_err(failed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             format!("{} is another host's, which runs; name another directory with --cache", directory.display())
         })?;
+        // Now that no other host runs there: what was left by one that was killed.
+        let _ = fs::remove_dir_all(directory.join("runs"));
+        private(&directory.join("runs"))?;
         let mut cache = Self { directory: directory.into(), bytes_max, programs: BTreeMap::new(), _lock: lock };
         cache.look().map_err(failed)?;
         cache.make_room(0);
@@ -78,17 +78,23 @@ impl Cache {
         Ok(folder)
     }
 
-    /// Keeps a program, if it is the one that it is said to be; returns those that had to go for it.
+    /// Keeps a program, if it is the one that it is said to be; `gone` get those that had to go for it, also where it is not kept.
     ///
     /// # Errors
     /// A sentence about why not.
-    pub(super) fn keep(&mut self, hash: ProgramHash, name: &str, program: &[u8]) -> Result<Vec<ProgramHash>, String> {
+    pub(super) fn keep(
+        &mut self,
+        hash: ProgramHash,
+        name: &str,
+        program: &[u8],
+        gone: &mut Vec<ProgramHash>,
+    ) -> Result<(), String> {
         let found = ProgramHash::of(program);
         if found != hash {
             return Err(format!("what came is not the program that was announced: its hash is {found}, not {hash}"));
         }
         if self.programs.contains_key(&hash) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let (bytes, max) = (program.len() as u64, self.bytes_max);
         if bytes > max {
@@ -96,7 +102,7 @@ impl Cache {
                 "the program has {bytes} bytes, and the host keeps at most {max} of programs (--cache-mib)"
             ));
         }
-        let gone = self.make_room(bytes);
+        gone.extend(self.make_room(bytes));
         let taken: u64 = self.programs.values().map(|kept| kept.bytes).sum();
         if taken + bytes > max {
             return Err(format!(
@@ -115,7 +121,7 @@ impl Cache {
             return Err(format!("the program cannot be kept at {}: {error}", path.display()));
         }
         self.programs.insert(hash, Kept { path, bytes, used: SystemTime::now(), running: 0 });
-        Ok(gone)
+        Ok(())
     }
 
     /// Returns where a program is that is about to run; it is there until [`on_ended`](Self::on_ended). It is looked at again: a
@@ -189,8 +195,10 @@ fn write_whole(path: &Path, program: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn keep(cache: &mut Cache, program: &[u8]) -> Result<Vec<ProgramHash>, String> {
-        cache.keep(ProgramHash::of(program), "p", program)
+    /// Returns what became of it, and which programs went.
+    fn keep(cache: &mut Cache, program: &[u8]) -> (Result<(), String>, Vec<ProgramHash>) {
+        let mut gone = Vec::new();
+        (cache.keep(ProgramHash::of(program), "p", program, &mut gone), gone)
     }
 
     #[test]
@@ -199,11 +207,15 @@ mod tests {
         let program = b"#!/bin/true".as_slice();
         let hash = ProgramHash::of(program);
         let mut cache = Cache::open(directory.path(), 1_000).unwrap();
+        let run = cache.run_folder("1-0").unwrap();
         assert!(Cache::open(directory.path(), 1_000).err().unwrap().contains("another host's"));
-        assert!(cache.keep(hash, "p", b"other").unwrap_err().contains("not the program that was announced"));
-        assert_eq!(cache.keep(hash, "p", program), Ok(vec![]));
+        assert!(run.exists(), "what runs has its folder still");
+        let other = cache.keep(hash, "p", b"other", &mut Vec::new());
+        assert!(other.unwrap_err().contains("not the program that was announced"));
+        assert_eq!(keep(&mut cache, program), (Ok(()), vec![]));
         drop(cache);
         let mut cache = Cache::open(directory.path(), 1_000).unwrap();
+        assert!(!run.exists(), "nobody runs there any more");
         assert_eq!(cache.hashes(), [hash]);
         let path = cache.begin(hash).unwrap();
         assert_eq!(fs::read(&path).unwrap(), program);
@@ -225,15 +237,19 @@ mod tests {
         let programs: Vec<Vec<u8>> = (0..4).map(|n| vec![n; 400]).collect();
         let hashes: Vec<_> = programs.iter().map(|program| ProgramHash::of(program)).collect();
         let mut cache = Cache::open(directory.path(), 1_000).unwrap();
-        keep(&mut cache, &programs[0]).unwrap();
-        keep(&mut cache, &programs[1]).unwrap();
+        keep(&mut cache, &programs[0]).0.unwrap();
+        keep(&mut cache, &programs[1]).0.unwrap();
         cache.begin(hashes[0]).unwrap();
-        assert_eq!(keep(&mut cache, &programs[2]), Ok(vec![hashes[1]]));
+        assert_eq!(keep(&mut cache, &programs[2]), (Ok(()), vec![hashes[1]]));
+        let (told, gone) = keep(&mut cache, &[9; 900]);
+        assert!(told.unwrap_err().contains("400 of 1000 are of programs that run"));
+        assert_eq!(gone, [hashes[2]], "it went for nothing, and that is told");
+        assert_eq!(keep(&mut cache, &programs[2]), (Ok(()), vec![]));
         cache.begin(hashes[2]).unwrap();
-        let told = keep(&mut cache, &programs[3]).unwrap_err();
+        let told = keep(&mut cache, &programs[3]).0.unwrap_err();
         assert!(told.contains("400 bytes") && told.contains("800 of 1000 are of programs that run"), "{told}");
         cache.on_ended(hashes[0]);
-        assert_eq!(keep(&mut cache, &programs[3]), Ok(vec![hashes[0]]));
-        assert!(keep(&mut cache, &[9; 1_001]).is_err(), "more than there is room for at all");
+        assert_eq!(keep(&mut cache, &programs[3]), (Ok(()), vec![hashes[0]]));
+        assert!(keep(&mut cache, &[9; 1_001]).0.is_err(), "more than there is room for at all");
     }
 }

@@ -103,12 +103,13 @@ impl Jobs {
         match said {
             ToHost::Keep { .. } if !self.allows_programs => {}
             ToHost::Keep { hash, name } => {
-                let kept = self.cache.lock().keep(hash, &name, &program.unwrap_or_default());
+                let mut gone = Vec::new();
+                let kept = self.cache.lock().keep(hash, &name, &program.unwrap_or_default(), &mut gone);
+                gone.into_iter().for_each(|hash| self.say(&FromHost::Lacks(hash)));
                 match kept {
-                    Ok(gone) => {
+                    Ok(()) => {
                         tracing::info!(program = %hash, %name, "a program has come");
                         self.refused.take_if(|(refused, _)| *refused == hash);
-                        gone.into_iter().for_each(|hash| self.say(&FromHost::Lacks(hash)));
                         self.say(&FromHost::Has(hash));
                     }
                     Err(problem) => {

@@ -14,6 +14,7 @@ use super::program::{Program, program_settings};
 use crate::actors::ToAsk;
 use crate::error::Error;
 use crate::host::{self, LeaveHosts, NotNow, RunOnHosts, Shipment};
+use crate::limits::WAIT_MAX;
 
 /// Launches engines on [hosts](crate::Host) of the cluster: machines that run whatever program is shipped to them.
 ///
@@ -60,16 +61,30 @@ impl Hosts {
     program_settings!();
 }
 
+/// A program that has been read, and is to run on hosts: however often they are asked, what travels is this.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    program: host::Program,
+    bytes: Bytes,
+    args: Vec<Vec<u8>>,
+    wait: Duration,
+}
+
 impl Hosts {
-    /// Returns what a client asks for `n` engines.
-    pub(crate) fn ask(&self, n: usize, leave: ToAsk<LeaveHosts>) -> Result<RunOnHosts, Error> {
+    /// Reads the program.
+    ///
+    /// # Errors
+    /// [`Error::Launch`] if it cannot be read, or runs on no host.
+    pub(crate) fn pack(&self) -> Result<Packed, Error> {
         let (program, bytes) = self.program.read().map_err(refused)?;
-        Ok(RunOnHosts { program, bytes, args: self.args()?, engines: n, wait: self.wait, leave })
+        let args = self.program.argv()?.into_iter().skip(1).map(OsString::into_vec).collect();
+        Ok(Packed { program, bytes, args, wait: self.wait })
     }
 
-    /// Returns the arguments that have the program be an engine.
-    fn args(&self) -> Result<Vec<Vec<u8>>, Error> {
-        Ok(self.program.argv()?.into_iter().skip(1).map(OsString::into_vec).collect())
+    /// Returns what a client asks for `n` engines.
+    pub(crate) fn ask(&self, n: usize, leave: ToAsk<LeaveHosts>) -> Result<RunOnHosts, Error> {
+        let Packed { program, bytes, args, wait } = self.pack()?;
+        Ok(RunOnHosts { program, bytes, args, engines: n, wait, leave })
     }
 }
 
@@ -79,11 +94,16 @@ fn refused(problem: String) -> Error {
 
 impl Launcher for Hosts {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
-        let (program, bytes) = self.program.read().map_err(refused)?;
-        let shipment = Shipment { launch: file.number(), program, args: self.args()? };
-        let by = Instant::now() + self.wait;
+        self.pack()?.launch(file, n)
+    }
+}
+
+impl Launcher for Packed {
+    fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
+        let shipment = Shipment { launch: file.number(), program: self.program.clone(), args: self.args.clone() };
+        let by = Instant::now() + self.wait.min(WAIT_MAX);
         loop {
-            match file.hosts().start(&shipment, Some(&bytes), n) {
+            match file.hosts().start(&shipment, Some(&self.bytes), n) {
                 Ok(jobs) => return Ok(jobs.into_iter().map(|job| Box::new(job) as Box<dyn LaunchedJob>).collect()),
                 Err(NotNow::NoRoom(told)) if Instant::now() >= by => return Err(refused(told)),
                 Err(NotNow::NoRoom(_)) => std::thread::sleep(LOOK),

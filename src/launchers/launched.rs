@@ -72,7 +72,7 @@ impl Launched {
         let started = std::thread::Builder::new().name("cb-launch-look".into()).spawn(look);
         if let Err(error) = started {
             let reason = error.to_string();
-            return Reply::new(async { Err(Error::System { doing: "starting a thread", reason }) });
+            return Reply::refused(Error::System { doing: "starting a thread", reason });
         }
         Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
     }

@@ -6,7 +6,71 @@ use crate::error::Error;
 /// Starts engines somewhere.
 ///
 /// There are [`Local`](super::Local), [`Ssh`](super::Ssh), [`Slurm`](super::Slurm) and [`Mpi`](super::Mpi); for what is started by another
-/// command, [`Template`](super::Template). Write one of your own where neither will do.
+/// command, [`Template`](super::Template). Write one of your own where neither will do:
+///
+/// ```
+/// use std::io::Write;
+/// use std::process::{Child, Command, Stdio};
+///
+/// use callboard::launchers::{EngineFile, JobOutput, JobState, LaunchedJob, Launcher};
+/// use callboard::{Error, prelude::*};
+/// use std::sync::Mutex;
+///
+/// /// Starts a program that reads its connection file from the standard input, and leaves when that ends.
+/// struct Plain(&'static str);
+///
+/// struct Started(Mutex<Child>);
+///
+/// impl Launcher for Plain {
+///     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
+///         let failed = |error: std::io::Error| Error::Launch { by: "plain".into(), problem: error.to_string().into() };
+///         let start = || {
+///             let mut child = Command::new(self.0).stdin(Stdio::piped()).spawn()?;
+///             child.stdin.as_mut().expect("it is piped").write_all(file.leashed().as_bytes())?;
+///             Ok(Box::new(Started(Mutex::new(child))) as Box<dyn LaunchedJob>)
+///         };
+///         (0..n).map(|_| start().map_err(failed)).collect()
+///     }
+/// }
+///
+/// impl LaunchedJob for Started {
+///     fn name(&self) -> String {
+///         "a plain process".into()
+///     }
+///     fn engines(&self) -> usize {
+///         1
+///     }
+///     fn state(&self) -> JobState {
+///         match self.0.lock().unwrap().try_wait() {
+///             Ok(None) => JobState::Running,
+///             Ok(Some(status)) => JobState::Ended { cause: status.to_string().into() },
+///             Err(error) => JobState::Ended { cause: error.to_string().into() },
+///         }
+///     }
+///     fn output(&self) -> JobOutput {
+///         JobOutput::default() // it prints where this program does
+///     }
+///     fn leave(&self) {
+///         self.0.lock().unwrap().stdin = None;
+///     }
+///     fn kill(&self) {
+///         let _ = self.0.lock().unwrap().kill();
+///     }
+/// }
+///
+/// impl Drop for Started {
+///     fn drop(&mut self) {
+///         self.kill();
+///     }
+/// }
+///
+/// let cluster = Cluster::without_engines().start()?;
+/// # let directory = tempfile::tempdir().unwrap();
+/// cluster.listen(callboard::Listen::at("127.0.0.1:0").directory(directory.path()))?;
+/// let refused = cluster.launch(Plain("/nowhere/engine"), 2).unwrap_err();
+/// assert!(matches!(&refused, Error::Launch { by, .. } if &**by == "plain"), "{refused}");
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Launcher {
     /// Starts `n` engines that dial with this connection file; returns what was started, which is `n` engines together. What it has
     /// started when it fails ends when it is dropped.

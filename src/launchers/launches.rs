@@ -12,6 +12,7 @@ use super::launcher::{JobState, LaunchedJob, Launcher};
 use crate::actors::{Asked, Roster, ask};
 use crate::async_result::block_on;
 use crate::error::Error;
+use crate::limits::WAIT_MAX;
 use crate::messages::Retire;
 use crate::net::{Arrivals, Network};
 use crate::task::{EngineId, drawn};
@@ -150,7 +151,7 @@ impl Launch {
         if *is_ended {
             return;
         }
-        let by = Instant::now() + within;
+        let by = Instant::now() + within.min(WAIT_MAX);
         if self.retire(by) {
             // They have been told to stop, and end by themselves.
             self.wait(Instant::now() + STOPPED);

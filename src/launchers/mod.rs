@@ -30,6 +30,8 @@ mod slurm_queue;
 mod mpi;
 mod hosts;
 
+#[cfg(feature = "cli")]
+pub(crate) use hosts::Packed;
 pub(crate) use launches::Launches;
 pub(crate) use process::{ProcessJob, Start};
 pub(crate) use program::DIAL_ARGUMENT;

@@ -2,7 +2,8 @@
 //! reads a few hundred words.
 
 use super::bits::{Bits, WORD};
-use super::placement::{Fleet, LEVELS};
+use super::engine::LEVELS;
+use super::fleet::Fleet;
 
 /// Engines by their places: the words that have some, in order, each with its number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use std::time::Duration;
-
 use hashbrown::HashTable;
 use slab::Slab;
 
 use super::deadlines::Deadlines;
+use super::engine::{Ahead, Engine};
 use super::entry::{Entry, Line, Place};
 use super::estimates::Estimates;
+use super::fleet::Fleet;
 use super::knowing::Knowing;
-use super::orders::{EngineOffer, EngineStatus, HandBack, Order, QueueStatus, Request, SettledTask};
-use super::placement::{Ahead, Engine, Fleet};
+use super::orders::{EngineOffer, HandBack, Order, Request, SettledTask};
 use super::policy::Policy;
 use super::queues::{LOCAL, TargetSets};
 use crate::error::TaskError;
@@ -44,7 +43,7 @@ use crate::task::{EngineId, Moment, Span, TaskId};
 pub struct Ledger {
     pub(super) entries: Slab<Entry>,
     /// From a task's id to its slot. The ids themselves are in the entries.
-    index: HashTable<u32>,
+    pub(super) index: HashTable<u32>,
     /// The pieces of more than one task, by the first of it.
     pub(super) pieces: BTreeMap<TaskId, u32>,
     pub(super) sets: TargetSets,
@@ -239,57 +238,6 @@ impl Ledger {
         self.pending
     }
 
-    /// Returns where the tasks are.
-    pub fn status(&self) -> QueueStatus {
-        let mut engines: Vec<EngineStatus> = self
-            .fleet
-            .iter()
-            .map(|engine| EngineStatus {
-                id: engine.id,
-                slots: engine.slots,
-                is_local: engine.is_local,
-                outstanding: engine.outstanding,
-                queued: engine.direct.len(),
-                settled: engine.settled,
-                up: Duration::ZERO,
-            })
-            .collect();
-        engines.sort_unstable_by_key(|engine| engine.id);
-        let mut in_sets = 0;
-        for (number, set) in self.sets.iter() {
-            let mut members = set.members.iter();
-            let only = members.next().filter(|_| members.next().is_none() && !set.is_open() && number != LOCAL);
-            let only = only.map(|place| self.fleet.get(place as u32).id);
-            match engines.iter_mut().find(|engine| Some(engine.id) == only) {
-                Some(engine) => engine.queued += set.queue.len(),
-                None => in_sets += set.queue.len(),
-            }
-        }
-        let in_pieces = self.count_pieces(&mut engines);
-        QueueStatus {
-            pending: self.pending(),
-            queued: in_sets + in_pieces + engines.iter().map(|engine| engine.queued).sum::<usize>(),
-            engines,
-            settled: self.settled,
-            late_outcomes: self.late,
-            ..QueueStatus::default()
-        }
-    }
-
-    pub(super) fn entry(&self, slot: u32) -> &Entry {
-        &self.entries[slot as usize]
-    }
-
-    pub(super) fn entry_mut(&mut self, slot: u32) -> &mut Entry {
-        &mut self.entries[slot as usize]
-    }
-
-    pub(super) fn slot_of(&self, task: TaskId) -> Option<u32> {
-        let hash = task.table_hash();
-        let found = self.index.find(hash, |&slot| self.entries[slot as usize].id == task).copied();
-        found.or_else(|| self.pieces.get(&task).copied())
-    }
-
     fn submit(&mut self, now: Moment, request: Request, orders: &mut Vec<Order>) {
         if self.slot_of(request.id).is_some() {
             // The same submission twice, as a client that reconnects may send it: the first stands.
@@ -306,71 +254,6 @@ impl Ledger {
         match line {
             Ok(line) => self.send_or_queue(slot, line, orders),
             Err(error) => self.give_up(slot, error, orders),
-        }
-    }
-
-    fn insert(&mut self, request: Request, line: Line) -> u32 {
-        let count = request.payload.count();
-        let entry = Entry {
-            id: request.id,
-            count,
-            kind: request.kind,
-            payload: Some(request.payload),
-            extras: request.extras,
-            place: Place::Settling,
-            line,
-            is_thinned: false,
-            retries: request.retries.counted(),
-            used: Default::default(),
-            starts: 0,
-            cost_ns: 0,
-            stamp: 0,
-        };
-        if let Line::Set(set) = line {
-            self.sets.on_task_came(set, entry.id.client);
-        }
-        self.pending += count as usize;
-        let slot = self.entries.insert(entry) as u32;
-        self.index(slot);
-        slot
-    }
-
-    /// Makes an entry to be found by its id.
-    pub(super) fn index(&mut self, slot: u32) {
-        let entries = &self.entries;
-        let entry = &entries[slot as usize];
-        if entry.count > 1 {
-            self.pieces.insert(entry.id, slot);
-        } else {
-            let hash = |&slot: &u32| entries[slot as usize].id.table_hash();
-            self.index.insert_unique(hash(&slot), slot, hash);
-        }
-    }
-
-    /// Takes an entry out of where it is found; before its id or its count changes.
-    pub(super) fn unindex(&mut self, slot: u32) {
-        let entry = &self.entries[slot as usize];
-        if entry.count > 1 {
-            self.pieces.remove(&entry.id);
-        } else if let Ok(found) = self.index.find_entry(entry.id.table_hash(), |&other| other == slot) {
-            found.remove();
-        }
-    }
-
-    /// Takes a task out of the ledger, for good.
-    pub(super) fn remove(&mut self, slot: u32) {
-        self.unindex(slot);
-        let entry = self.entries.remove(slot as usize);
-        if let Line::Set(set) = entry.line {
-            self.sets.on_task_gone(set, entry.id.client);
-        }
-        if entry.extras.is_some() {
-            self.deadlines.remove(slot);
-        }
-        if self.entries.is_empty() && self.entries.capacity() > 4_096 {
-            // After a burst the memory goes back.
-            self.entries.shrink_to_fit();
-            self.index.shrink_to(0, |_| 0);
         }
     }
 }

@@ -6,9 +6,9 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::engine::Engine;
 use super::events::Ledger;
 use super::orders::Request;
-use super::placement::Engine;
 use super::queues::ANY;
 use super::shares::Share;
 use crate::error::TaskError;

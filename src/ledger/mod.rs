@@ -6,6 +6,8 @@
 mod orders;
 mod entry;
 mod events;
+mod index;
+mod status;
 mod pieces;
 mod knowing;
 mod shares;
@@ -16,6 +18,8 @@ mod endings;
 mod recall;
 mod whereabouts;
 mod retirement;
+mod engine;
+mod fleet;
 mod placement;
 mod candidates;
 mod ages;

@@ -2,7 +2,9 @@
 
 use super::bits::Bits;
 use super::candidates::Candidates;
-use super::placement::{Engine, FITS_MAX, Fleet};
+use super::engine::Engine;
+use super::fleet::Fleet;
+use super::placement::FITS_MAX;
 
 /// How the scheduler chooses among the engines that may take a task now.
 ///
@@ -137,7 +139,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::EngineOffer;
-    use crate::ledger::placement::Ahead;
+    use crate::ledger::engine::Ahead;
     use crate::task::EngineId;
 
     const ALL: [Policy; 5] = [Policy::LeastLoad, Policy::Lru, Policy::PlainRandom, Policy::TwoBin, Policy::Weighted];

@@ -6,15 +6,18 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use actix::{Addr, System};
+use actix::Addr;
+use actix_rt::System;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::dial::{Backoff, Dial, Dialler, Session};
+use super::backoff::Backoff;
+use super::dial::Dial;
+use super::dialler::{Dialler, Session};
+use super::directory::CLIENT_FILE;
 use super::folder::Life;
 use super::home::{ClusterName, Home};
-use super::listen::CLIENT_FILE;
 use super::way::{Connection as Stream, Tcp, Way};
 use crate::actors::Threads;
 use crate::apart;
@@ -71,7 +74,7 @@ impl Client {
     pub fn connect_to(name: &str) -> Reply<Self> {
         match file_of(name) {
             Ok(file) => Self::connect(file),
-            Err(error) => Reply::new(async move { Err(error) }),
+            Err(error) => Reply::refused(error),
         }
     }
 }
@@ -99,7 +102,7 @@ impl Dial {
         let (tell, told) = oneshot::channel();
         match start(self, tell) {
             Ok(()) => Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) }),
-            Err(error) => Reply::new(async move { Err(error) }),
+            Err(error) => Reply::refused(error),
         }
     }
 }
@@ -165,7 +168,7 @@ impl<W: Way> Line<W> {
         };
         let client = Client::connected(actors.link.clone(), self.client, Box::new(connection));
         actors.proxy.do_send(Connected { speaker: session.speaker.clone(), run: session.run });
-        actix::spawn(async move {
+        actix_rt::spawn(async move {
             let is_ready = ready.await.is_ok();
             drop(tell.send(if is_ready { Ok(client) } else { Err(Error::ClusterStopped) }));
         });

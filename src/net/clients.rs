@@ -42,7 +42,7 @@ impl Peers {
         let parts = ClientProxyParts { link, flow: scheduler.clone().recipient(), registry, speaker, hosts };
         let proxy = ClientProxy::start_for(client, parts);
         let (mut over, told) = (ending.subscribe(), proxy.clone());
-        let telling = actix::spawn(async move {
+        let telling = actix_rt::spawn(async move {
             if over.changed().await.is_ok() {
                 told.do_send(Goodbye);
             }

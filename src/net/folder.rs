@@ -15,8 +15,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use super::directory::{CLIENT_FILE, CONTROLLER_FILE, ENGINE_FILE};
 use super::home::Home;
-use super::listen::{CLIENT_FILE, CONTROLLER_FILE, ENGINE_FILE};
 
 /// What is in a cluster's folder beside the connection files.
 pub(super) const LOCK_FILE: &str = "lock";

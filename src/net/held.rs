@@ -87,9 +87,7 @@ impl HeldSessions {
         all.insert(key, Entry { began: opening.epoch, epoch: opening.epoch, next: tell });
         Some(HeldSession { all: self, key, next, speaker })
     }
-}
 
-impl HeldSessions {
     /// Has nobody come back to a session any more: where its owner waits for that, it does not wait longer.
     pub(super) fn give_up(&self, role: Role, session: u64) {
         self.0.lock().remove(&(role, session));
@@ -149,7 +147,8 @@ impl HeldSession<'_> {
         wait: &impl Fn(&Ending) -> Duration,
     ) -> Result<Box<dyn Connection>, Ending> {
         if !self.speaker.has_ended() {
-            tracing::info!(role = ?self.key.0, session = format_args!("{:x}", self.key.1), %ending, "a connection is lost; its peer may come back");
+            let (role, session) = self.key;
+            tracing::info!(?role, session = format_args!("{session:x}"), %ending, "a connection is lost; its peer may come back");
         }
         while !self.speaker.has_ended() {
             let waits = wait(&ending);
@@ -198,7 +197,8 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::net::dial::{Backoff, Dialler};
+    use crate::net::backoff::Backoff;
+    use crate::net::dialler::Dialler;
     use crate::net::way::{self, Failed, Way};
     use crate::wire::handshake::{Hello, welcome};
     use crate::wire::opening::hear_opening;

@@ -1,24 +1,20 @@
-//! What a program says of where its cluster listens, what it gets, and the connection files that are written.
+//! What a program says of where its cluster listens, and what it gets.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use rustls::ServerConfig;
 
 use super::authority::Authority;
-use super::connection_file::ConnectionFile;
+use super::directory::{CLIENT_FILE, DAY, ENGINE_FILE, authority_in, lock, make, write_files, write_plain_file};
 use super::gate::Gate;
 use super::tls;
 use crate::error::Error;
-use crate::task::drawn;
-use crate::wire::handshake::Role;
 
 /// Where to listen, and for whom.
 ///
@@ -40,7 +36,6 @@ pub struct Listen {
     is_plain: bool,
 }
 
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 const YEAR: Duration = DAY.saturating_mul(365);
 
 impl Listen {
@@ -106,7 +101,10 @@ impl Listen {
         let real = make(&directory)?;
         // Whoever reads the files of a directory and writes them does so alone.
         let mut all = LISTENING.lock();
-        let lock = lock_of(&directory, &real, &all)?;
+        let lock = match all.iter().filter_map(Weak::upgrade).find(|other| other.real == real) {
+            Some(other) => other.lock.clone(),
+            None => Arc::new(lock(&directory, &real)?),
+        };
         let (cluster, config) = if is_plain {
             (write_plain_file(&directory, &reached_at, valid)?, None)
         } else {
@@ -219,86 +217,16 @@ impl fmt::Debug for Listening {
     }
 }
 
-pub(super) const CONTROLLER_FILE: &str = "callboard-controller.json";
-pub(super) const ENGINE_FILE: &str = "callboard-engine.json";
-pub(crate) const CLIENT_FILE: &str = "callboard-client.json";
-
-/// Writes the files of all roles.
-fn write_files(authority: &Authority, directory: &Path, address: &str, valid: Duration) -> Result<(), Error> {
-    for (role, file) in [(Role::Engine, ENGINE_FILE), (Role::Client, CLIENT_FILE)] {
-        authority.file_for(role, address, valid)?.write(&directory.join(file))?;
-    }
-    // The last: with it, the others count.
-    authority.to_file(address).write(&directory.join(CONTROLLER_FILE))
-}
-
-/// Writes the files of those that speak plain TCP; returns the cluster that they are of.
-fn write_plain_file(directory: &Path, address: &str, valid: Duration) -> Result<u64, Error> {
-    let (path, expires) = (directory.join(CONTROLLER_FILE), SystemTime::now() + valid);
-    let cluster = if path.exists() {
-        ConnectionFile::read(&path, Role::Controller)?.cluster()
-    } else {
-        let cluster = drawn();
-        ConnectionFile::new(Role::Controller, cluster, address, expires, None).write(&path)?;
-        cluster
-    };
-    for (role, file) in [(Role::Engine, ENGINE_FILE), (Role::Client, CLIENT_FILE)] {
-        ConnectionFile::new(role, cluster, address, expires, None).write(&directory.join(file))?;
-    }
-    Ok(cluster)
-}
-
-/// Takes the lock of a directory, unless this process has it.
-fn lock_of(directory: &Path, real: &Path, all: &[Weak<Shared>]) -> Result<Arc<File>, Error> {
-    if let Some(other) = all.iter().filter_map(Weak::upgrade).find(|other| other.real == real) {
-        return Ok(other.lock.clone());
-    }
-    let wrong = |problem: String| Error::ConnectionFile { path: directory.into(), problem: problem.into() };
-    let file = File::open(real).map_err(|error| wrong(format!("the directory cannot be read: {error}")))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            Err(wrong("another process listens with the files in this directory; give each one of its own".into()))
-        }
-        // Where there are no locks, nobody is kept out.
-        _ => Ok(Arc::new(file)),
-    }
-}
-
-/// Makes a directory, if it is not there; returns the one name that it has.
-fn make(directory: &Path) -> Result<PathBuf, Error> {
-    let made = fs::create_dir_all(directory).and_then(|()| fs::canonicalize(directory));
-    made.map_err(|error| Error::ConnectionFile {
-        path: directory.into(),
-        problem: format!("the directory cannot be made: {error}").into(),
-    })
-}
-
-/// Takes up the authority whose files are in a directory, or makes one: also where that has expired, or will soon.
-fn authority_in(directory: &Path, valid: Duration) -> Result<Authority, Error> {
-    let path = directory.join(CONTROLLER_FILE);
-    if !path.exists() {
-        return Authority::new(drawn(), valid);
-    }
-    let file = ConnectionFile::read(&path, Role::Controller)?;
-    let left = file.left();
-    let [left_h, asked_h] = [left, valid].map(|time| time.as_secs() / 3_600);
-    if left <= DAY.min(valid / 10) {
-        tracing::warn!(
-            left_h,
-            "there is a new authority: the old one has expired, or will soon, and its files let nobody in"
-        );
-        return Authority::new(file.cluster(), valid);
-    }
-    if left < valid - valid / 10 {
-        let to_do = "Listening::renew makes new ones, and so does listening again without callboard-controller.json";
-        tracing::warn!(left_h, asked_h, to_do, "new files expire with their authority, sooner than was asked");
-    }
-    Authority::of(&file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::net::connection_file::ConnectionFile;
+    use crate::net::directory::CONTROLLER_FILE;
+    use crate::wire::handshake::Role;
 
     fn listening(directory: &Path) -> Listening {
         Listening(Listen::at("127.0.0.1:0").directory(directory).open().unwrap().1)

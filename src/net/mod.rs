@@ -8,6 +8,7 @@ mod authority;
 mod tls;
 mod gate;
 mod listen;
+mod directory;
 mod held;
 mod network;
 mod vigil;
@@ -15,6 +16,8 @@ mod peers;
 mod arrivals;
 mod way;
 mod dial;
+mod dialler;
+mod backoff;
 mod stay;
 mod told;
 mod client;
@@ -26,13 +29,13 @@ mod simulation;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use connection_file::ConnectionFile;
+#[cfg(feature = "cli")]
+pub(crate) use directory::CLIENT_FILE;
 pub(crate) use folder::LAUNCH_FILES;
 #[cfg(feature = "cli")]
 pub(crate) use folder::{FACTS_FILE, Folder, Holder, LOG_FILE, Life, OLD_LOG_FILE, open_log};
 #[cfg(feature = "cli")]
 pub(crate) use home::{ClusterName, Home, Take};
-#[cfg(feature = "cli")]
-pub(crate) use listen::CLIENT_FILE;
 pub(crate) use network::Network;
 pub(crate) use stay::Serve;
 pub(crate) use way::Connection;

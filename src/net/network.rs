@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use actix::{Addr, Arbiter, ArbiterHandle};
+use actix::Addr;
+use actix_rt::{Arbiter, ArbiterHandle};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
@@ -109,7 +110,7 @@ impl Network {
                 }
             };
             let (network, listening) = (self.clone(), shared.clone());
-            let stranger = actix::spawn(async move { network.greet(stream, peer, number, &listening).await });
+            let stranger = actix_rt::spawn(async move { network.greet(stream, peer, number, &listening).await });
             shared.gate.enter(number, peer.ip(), stranger.abort_handle());
         }
     }
@@ -123,7 +124,7 @@ impl Network {
             Ok(Ok((stream, hello, tasks))) => {
                 // On its own: whoever is cut off as a stranger from now on is not this one.
                 let network = self.clone();
-                drop(actix::spawn(async move { network.0.peers.open(stream, peer, came, hello, tasks).await }));
+                drop(actix_rt::spawn(async move { network.0.peers.open(stream, peer, came, hello, tasks).await }));
                 return;
             }
             Ok(Err(reason)) => reason,

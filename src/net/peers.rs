@@ -162,7 +162,7 @@ impl Peers {
         };
         let (gateway, joined) = Gateway::join(parts);
         let (arrivals, session_id) = (self.arrivals.clone(), opening.id());
-        drop(actix::spawn(async move {
+        drop(actix_rt::spawn(async move {
             if let Ok(Ok(engine)) = joined.await {
                 arrivals.on_joined(launch, engine);
                 tracing::info!(%peer, %engine, session = %session_id, "an engine has joined");
@@ -192,7 +192,7 @@ impl Peers {
         tracing::info!(%peer, session = %opening.id(), "a host has come");
         let host = Arc::new(Attached::new(speaker.clone()));
         let (proxy, mut over) = (HostProxy(host.clone()).start(), self.ending.subscribe());
-        let telling = actix::spawn(async move {
+        let telling = actix_rt::spawn(async move {
             if over.changed().await.is_ok() {
                 speaker.close(STOPPED);
             }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::dial::{Backoff, Dialler};
+use super::backoff::Backoff;
+use super::dialler::Dialler;
 use super::way::{Connection, Way};
 use crate::error::Error;
 use crate::remote::{Departure, Desk, NOT_RESUMED, STOPPED};

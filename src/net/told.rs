@@ -51,7 +51,7 @@ impl Told {
         *count += 1;
         IS_NONE.store(false, Ordering::Release);
         drop(count);
-        drop(actix::spawn(async move {
+        drop(actix_rt::spawn(async move {
             if terminated.recv().await.is_some() {
                 tell.tell("SIGTERM");
             }

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::System;
+use actix_rt::System;
 
 use super::capture::{Capture, Told};
 use super::first::Initializer;

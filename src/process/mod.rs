@@ -2,6 +2,9 @@
 
 mod processes;
 mod launch;
+mod start;
+mod attend;
+mod halt;
 mod restarts;
 mod tally;
 mod hand_down;

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use actix::{Addr, Arbiter};
+use actix::Addr;
+use actix_rt::Arbiter;
 use parking_lot::Mutex;
 
 use super::First;
 use super::forward::{Forward, Forwarding};
-use super::launch::{Halt, Launcher, launch};
+use super::halt::Halt;
+use super::launch::{Launcher, launch};
 use crate::actors::{EngineParts, Scheduler};
 use crate::error::Error;
 use crate::limits::Limits;

@@ -40,7 +40,7 @@ impl Restarts {
     /// One that was of use comes back at once, for whoever waits for it. So does the first that was not; the next in a row
     /// wait.
     pub(super) fn next(&mut self, now: Duration, died: Died) -> Option<Duration> {
-        while self.recent.front().is_some_and(|&at| at + self.window <= now) {
+        while self.recent.front().is_some_and(|&at| at.saturating_add(self.window) <= now) {
             self.recent.pop_front();
         }
         if self.recent.len() >= self.max as usize {
@@ -80,5 +80,7 @@ mod tests {
             assert_eq!(restarts.next(s(n), Died::AfterWork), Some(Duration::ZERO));
         }
         assert_eq!(Restarts::new(0, s(60)).next(s(0), Died::AfterWork), None);
+        let mut for_ever = Restarts::new(1, Duration::MAX);
+        assert_eq!([for_ever.next(s(1), Died::AfterWork), for_ever.next(s(2), Died::AfterWork)], [Some(s(0)), None]);
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::limits::WAIT_MAX;
+
 /// Whether an engine is to leave, and by when. The default is one that never is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Departure(Option<watch::Receiver<Option<Instant>>>);
@@ -35,7 +37,7 @@ impl TellDeparture {
     pub(crate) fn tell(&self, why: &'static str) {
         let is_first = self.by.send_if_modified(|by| {
             let is_first = by.is_none();
-            by.get_or_insert(Instant::now() + self.within);
+            by.get_or_insert(Instant::now() + self.within.min(WAIT_MAX));
             is_first
         });
         if is_first {
@@ -62,5 +64,18 @@ impl Departure {
     /// Waits until it has to be gone.
     pub(crate) async fn is_over(&self) {
         sleep_until(self.told().await + GOODBYE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_take_for_ever_is_told_all_the_same() {
+        let told = TellDeparture::new(Duration::MAX);
+        let departure = told.departure();
+        told.tell("it is to leave");
+        assert!(departure.is_told());
     }
 }

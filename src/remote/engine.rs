@@ -141,7 +141,7 @@ impl Desk {
     /// then it may finish, until its time is over.
     fn depart(&self, engine: &Addr<Engine>) -> Departing {
         let (departure, speaker, engine) = (self.departure.clone(), self.speaker.clone(), engine.downgrade());
-        Departing(actix::spawn(async move {
+        Departing(actix_rt::spawn(async move {
             let by = departure.told().await;
             if let Some(engine) = engine.upgrade() {
                 engine.do_send(Recall);

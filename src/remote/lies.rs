@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix::System;
+use actix_rt::System;
 use bytes::Bytes;
 use tokio::io::duplex;
 use tokio::sync::mpsc::unbounded_channel;

@@ -25,7 +25,7 @@ pub(super) struct OnHosts {
 }
 
 /// Where hosts are, and where it is known who has joined.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct HostParts {
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) arrivals: Arc<Arrivals>,
@@ -60,12 +60,27 @@ const LOOK: Duration = Duration::from_millis(20);
 const LAUNCHES_MAX: usize = 1_000;
 const ENGINES_MAX: u32 = 100_000;
 
+/// Programs that one client is asked for at a time: each may be a gigabyte, which is kept until it is started.
+const PROGRAMS_MAX: usize = 4;
+
 /// Arguments of a program, in bytes.
 const ARGS_BYTES_MAX: usize = 64 << 10;
 
 impl OnHosts {
     pub(super) fn new(parts: HostParts) -> Self {
         Self { parts, programs: HashMap::new(), running: HashMap::new() }
+    }
+
+    /// Notes that a program is wanted; returns whether the client is to be asked for it now.
+    fn want(&mut self, program: ProgramHash) -> bool {
+        let is_room = self.programs.len() < PROGRAMS_MAX;
+        match self.programs.entry(program) {
+            Entry::Vacant(wanted) if is_room => {
+                wanted.insert(None);
+                true
+            }
+            Entry::Vacant(_) | Entry::Occupied(_) => false,
+        }
     }
 
     /// Ends all of them: the client is gone. Their tasks go on meanwhile.
@@ -95,9 +110,19 @@ impl ClientProxy {
     pub(super) fn run_on_hosts(&mut self, number: u64, wanted: RunOnHosts, ctx: &mut Context<Self>) {
         let RunOnHosts { program, args, engines, wait_ms } = wanted;
         let args_bytes: usize = args.iter().map(|arg| arg.len() + 1).sum();
-        let is_sound = program.is_sound() && args_bytes <= ARGS_BYTES_MAX && (1..=ENGINES_MAX).contains(&engines);
-        if !is_sound || self.on_hosts.running.len() >= LAUNCHES_MAX {
-            return self.say_answer(number, Err(refused("it is too much for hosts")), Vec::new());
+        let problem = if !program.is_sound() {
+            Some("what is said of the program makes no sense".into())
+        } else if args_bytes > ARGS_BYTES_MAX {
+            Some(format!("the program has arguments of {args_bytes} bytes; at most {ARGS_BYTES_MAX} travel"))
+        } else if !(1..=ENGINES_MAX).contains(&engines) {
+            Some(format!("{engines} engines are wanted; ask for 1 to {ENGINES_MAX} at a time"))
+        } else if self.on_hosts.running.len() >= LAUNCHES_MAX {
+            Some(format!("{LAUNCHES_MAX} programs of this client run already; end some"))
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            return self.say_answer(number, Err(refused(problem)), Vec::new());
         }
         let shipment = Shipment { launch: drawn(), program, args };
         self.on_hosts.parts.arrivals.expect(shipment.launch);
@@ -120,8 +145,7 @@ impl ClientProxy {
             Err(NotNow::NoRoom(told)) if is_late => return self.not_on_hosts(&starting, told),
             Err(NotNow::NoRoom(_)) => {}
             Err(NotNow::Wanted) => {
-                if let Entry::Vacant(wanted) = self.on_hosts.programs.entry(hash) {
-                    wanted.insert(None);
+                if self.on_hosts.want(hash) {
                     self.say(Lane::Control, &ToClient::Wanted(hash), Vec::new());
                     starting.by = starting.by.max(Instant::now() + SHIP_WAIT);
                 } else if is_late {
@@ -188,5 +212,21 @@ impl ClientProxy {
             _ => tracing::debug!(%hash, "a program came that nobody waits for"),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_asked_for_a_few_programs_at_a_time_and_once_for_each() {
+        let hash = |byte: u8| ProgramHash::of(&[byte]);
+        let mut on_hosts = OnHosts::new(HostParts::default());
+        let asked = (0..8).filter(|&byte| on_hosts.want(hash(byte))).count();
+        assert_eq!((asked, on_hosts.programs.len()), (PROGRAMS_MAX, PROGRAMS_MAX));
+        assert!(!on_hosts.want(hash(0)), "it was asked for before");
+        on_hosts.programs.remove(&hash(0));
+        assert!(on_hosts.want(hash(7)), "now there is room");
     }
 }

@@ -76,6 +76,23 @@ pub trait Task: Clone + Serialize + DeserializeOwned + Send + 'static {
 /// Why a task's own code gave up: the text of an error and of its causes.
 ///
 /// Made from any error by `?`; exists only inside a task, outside it is a `TaskError::Failed`.
+///
+/// ```
+/// use callboard::prelude::*;
+///
+/// #[task]
+/// fn parse(text: String) -> Result<i64, TaskFailure> {
+///     if text.is_empty() {
+///         return Err(TaskFailure::new("there is nothing to parse"));
+///     }
+///     Ok(text.parse()?) // any error
+/// }
+///
+/// let cluster = Cluster::threads(1).start()?;
+/// let parsed = cluster.client().load_balanced().apply(parse("7x".into())).get();
+/// assert!(matches!(parsed, Err(TaskError::Failed { text, .. }) if &*text == "invalid digit found in string"));
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskFailure {
     text: String,

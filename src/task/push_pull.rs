@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::namespace::{Pulled, Pushable, Shared};
+use super::pulled::{Pulled, Pushable, Shared};
 use super::{Task, TaskContext, TaskFailure};
 
 /// Keeps a value under a name: the task behind `push` and `scatter`.

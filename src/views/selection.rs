@@ -19,6 +19,17 @@ use crate::task::EngineId;
 /// A range is of places in [`Client::ids`](crate::Client::ids), as of a list's: negative ones count from the end,
 /// and what is beyond the end is left out. A list is of engines, as [`Client::engine`](crate::Client::engine)
 /// takes them: the one with this id, or, if negative, counted from the end; each must be there.
+///
+/// ```
+/// use callboard::{Error, Selection, prelude::*};
+///
+/// let cluster = Cluster::threads(3).start()?;
+/// let rc = cluster.client();
+/// let last_two = Selection::from(-2..);
+/// assert_eq!(format!("{:?}", rc.engines(last_two)?), "<DirectView [1, 2]>");
+/// assert!(matches!(rc.engines([0, 7]), Err(Error::NoSuchEngine { asked: 7, .. })));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     chosen: Chosen,

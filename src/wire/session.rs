@@ -10,6 +10,9 @@
 //! **Life.** Each side says something at least every `beat_ms`. Nothing heard for `lost_ms` ends the session, unless we
 //! notice that late: then it was us who stood still, or our machine slept, and the peer gets as long again.
 
+mod ending;
+mod limits;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,121 +29,8 @@ use super::lasting::{Lasting, Link};
 use super::outgoing::Outgoing;
 use super::retained::Received;
 
-/// The bounds of one session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionLimits {
-    /// What is taken as a message.
-    pub frames: FrameLimits,
-    /// Longest silence of our own, in milliseconds; then we beat.
-    pub beat_ms: u64,
-    /// Longest silence of the peer's, in milliseconds; then it is lost. Several beats, or one that is late ends it.
-    pub lost_ms: u64,
-    /// How long a peer may take none of what we write, in milliseconds.
-    pub write_stall_ms: u64,
-    /// Bytes of bulk that are sent and not dealt with. Both sides have to agree.
-    pub window_bytes: u64,
-    /// Bytes that wait to be sent or, in a lasting session, to be acknowledged. A message that is longer goes alone.
-    pub outbound_bytes_max: usize,
-}
-
-impl SessionLimits {
-    pub(super) fn write_stall(&self) -> Duration {
-        Duration::from_millis(self.write_stall_ms)
-    }
-}
-
-impl SessionLimits {
-    /// Those of a session with a process of this machine.
-    const ONE: Self = Self {
-        frames: FrameLimits::PEER,
-        beat_ms: 1_000,
-        lost_ms: 5_000,
-        write_stall_ms: 10_000,
-        window_bytes: 8 << 20,
-        outbound_bytes_max: 64 << 20,
-    };
-
-    /// Those of a session that outlives its connections, where what waits is bounded by who says it: outcomes of tasks that
-    /// were sent, and tasks that were admitted.
-    pub(crate) const LASTING: Self = Self { outbound_bytes_max: usize::MAX, ..Self::ONE };
-}
-
-impl Default for SessionLimits {
-    fn default() -> Self {
-        Self::ONE
-    }
-}
-
-/// Why a session ended.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Ending {
-    /// We closed it.
-    #[error("closed here: {0}")]
-    Closed(Box<str>),
-    /// The peer closed it, and said why.
-    #[error("closed by the peer: {0}")]
-    ClosedByPeer(Box<str>),
-    /// The connection ended without a word.
-    #[error("the connection ended")]
-    Lost,
-    /// Nothing was heard for so long.
-    #[error("nothing was heard for {0:?}")]
-    Silent(Duration),
-    /// The peer took nothing of what we wrote for so long.
-    #[error("the peer has taken nothing for {0:?}")]
-    Stalled(Duration),
-    /// What the peer sent is not what peers send.
-    #[error("the peer broke the protocol: {0}")]
-    Protocol(Box<str>),
-    /// The connection failed.
-    #[error("the connection failed: {0}")]
-    Failed(std::io::ErrorKind),
-}
-
-impl Ending {
-    /// Returns whether a session ends so that could go on over another connection.
-    pub(super) fn is_for_good(&self) -> bool {
-        matches!(self, Self::Closed(_) | Self::ClosedByPeer(_) | Self::Protocol(_))
-    }
-}
-
-impl From<FrameError> for Ending {
-    fn from(error: FrameError) -> Self {
-        Self::Protocol(error.to_string().into())
-    }
-}
-
-impl From<std::io::Error> for Ending {
-    fn from(error: std::io::Error) -> Self {
-        use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
-        match error.kind() {
-            // A peer that died with bytes of ours unread, or without the last word that TLS has for it.
-            ConnectionReset | BrokenPipe | UnexpectedEof => Self::Lost,
-            kind => Self::Failed(kind),
-        }
-    }
-}
-
-/// Why a message was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SayError {
-    /// The session has ended, or is about to.
-    #[error("the session has ended")]
-    Closed,
-    /// Too much waits already. What waits goes on being sent.
-    #[error("{waiting} bytes wait to be sent, of at most {max}")]
-    Full {
-        /// What waits, in bytes; of a lasting session also what was sent and is not acknowledged.
-        waiting: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// No peer would take it.
-    #[error(transparent)]
-    TooLarge(#[from] FrameError),
-}
+pub use ending::{Ending, SayError};
+pub use limits::SessionLimits;
 
 /// What a session says on the control lane.
 #[derive(Serialize, Deserialize)]

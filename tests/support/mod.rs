@@ -7,6 +7,7 @@ mod dialling;
 #[cfg(all(unix, feature = "remote"))]
 mod elsewhere;
 mod forwarder;
+pub mod own_main;
 pub mod tasks;
 
 pub use cluster::{Cluster, DIALS, Engines, engine, engines, engines_of};
@@ -15,8 +16,9 @@ pub use dialling::{Dialling, dialling};
 pub use forwarder::Forwarder;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Waits until `is_so`, and fails after ten seconds.
@@ -26,6 +28,22 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "not within 10 s: {what}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns whether there is a process with this number.
+pub fn is_there(pid: impl Display) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).unwrap()
+}
+
+/// A process that is killed with this.
+pub struct Ends(pub Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

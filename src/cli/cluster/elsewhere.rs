@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::super::exit::{Code, Failure};
 use super::super::log::Logging;
 use super::engines::Engines;
-use crate::launchers::{Hosts, JobState, Launched, Mpi, Slurm, Ssh};
+use crate::launchers::{Hosts, JobState, Launched, Mpi, Packed, Slurm, Ssh};
 use crate::{Cluster, Error};
 
 /// Where they are, and what they are.
@@ -101,7 +101,14 @@ impl Elsewhere {
         hosts.chain(program).chain(self.args.iter().map(|arg| said("--launch-arg=", arg.clone()))).collect()
     }
 
-    /// Launches `n` engines, which tell as much as this process does.
+    /// Reads the program that hosts are to run; its engines tell as much as this process does.
+    pub(super) fn packed(&self, logging: &Logging) -> Result<Packed, Failure> {
+        let (program, args) = self.engine(logging)?;
+        // Whoever starts the cluster waits for hosts, and may be interrupted.
+        Ok(Hosts::any().wait_for(Duration::ZERO).program(program).program_args(args).pack()?)
+    }
+
+    /// Launches `n` engines by any other, which tell as much as this process does.
     pub(super) fn launch(
         &self,
         engines: Engines,
@@ -109,25 +116,25 @@ impl Elsewhere {
         n: usize,
         logging: &Logging,
     ) -> Result<Launched, Failure> {
-        let program = match &self.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()?,
-        };
-        let args = ["engine".into(), "-".into()].into_iter().chain(logging.to_args());
+        let (program, args) = self.engine(logging)?;
         let own = self.args.iter().cloned();
         Ok(match engines {
             Engines::Slurm => cluster.launch(Slurm::new().args(own).program(program).program_args(args), n)?,
-            Engines::Hosts => {
-                // Whoever starts the cluster waits for them, and may be interrupted.
-                let hosts = Hosts::any().wait_for(Duration::ZERO);
-                cluster.launch(hosts.program(program).program_args(args), n)?
-            }
             Engines::Mpi => cluster.launch(Mpi::new().args(own).program(program).program_args(args), n)?,
             _ => {
                 let hosts = self.hosts.iter().flat_map(|host| std::iter::repeat_n(&*host.name, host.share));
                 cluster.launch(Ssh::to(hosts).args(own).program(program).program_args(args), n)?
             }
         })
+    }
+
+    /// Returns the program that engines are, and its arguments.
+    fn engine(&self, logging: &Logging) -> Result<(PathBuf, Vec<String>), Failure> {
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?,
+        };
+        Ok((program, ["engine".into(), "-".into()].into_iter().chain(logging.to_args()).collect()))
     }
 }
 

@@ -165,20 +165,29 @@ impl Run<'_> {
         if address.ip().is_loopback() && args.reached_at.is_none() {
             self.note(format!("only engines of this machine reach {address}; for others say --listen HOST:PORT"))?;
         }
+        let launched = match args.engines {
+            Engines::Hosts => self.launch_on_hosts(cluster).await?,
+            engines => args.elsewhere.launch(engines, cluster, args.count(), self.logging)?,
+        };
+        Ok(self.launched.insert(Arc::new(launched)).clone())
+    }
+
+    /// Has hosts start the engines once they have room: those that are there dial every second.
+    async fn launch_on_hosts(&mut self, cluster: &Cluster) -> Result<Launched, Failure> {
+        // Read once, however often hosts are asked.
+        let (program, n) = (self.args.elsewhere.packed(self.logging)?, self.args.count());
         let (began, mut told) = (Instant::now(), Duration::ZERO);
-        let launched = loop {
-            match args.elsewhere.launch(args.engines, cluster, args.count(), self.logging) {
-                // Hosts dial every second.
-                Err(_) if args.engines == Engines::Hosts && began.elapsed() < HOSTS_WAIT => {}
-                launched => break launched?,
+        loop {
+            match cluster.launch(program.clone(), n) {
+                Err(_) if began.elapsed() < HOSTS_WAIT => {}
+                launched => return Ok(launched?),
             }
             if began.elapsed() >= told + Duration::from_secs(1) {
                 told = began.elapsed() + Duration::from_secs(4);
-                self.note(format!("hosts with room for {} engines are waited for", args.count()))?;
+                self.note(format!("hosts with room for {n} engines are waited for"))?;
             }
             tokio::time::sleep(HOSTS_LOOK).await;
-        };
-        Ok(self.launched.insert(Arc::new(launched)).clone())
+        }
     }
 
     fn note(&mut self, text: String) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use super::super::progress::slowly;
 use super::super::signals::{Signals, block_on};
 use super::facts::{Facts, in_words};
 use super::{DEFAULT, read_name};
+use crate::limits::WAIT_MAX;
 use crate::net::{ClusterName, Holder, Home, Life};
 
 /// Which cluster.
@@ -82,7 +83,7 @@ enum End {
 async fn end(holder: Holder, args: &Args, program: &Program) -> Result<End, Failure> {
     let (name, mut signals) = (&args.name, Signals::new()?);
     holder.signal(Signal::TERM)?;
-    let kill_at = Instant::now() + Duration::from_secs(args.kill_after);
+    let kill_at = Instant::now() + Duration::from_secs(args.kill_after).min(WAIT_MAX);
     let (killer, mut ended) = await_end(holder)?;
     let say = async |waited| {
         program.say(format_args!("cluster {name} has not ended after {}: tasks still run", in_words(waited)));

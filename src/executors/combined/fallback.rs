@@ -54,14 +54,8 @@ impl<E: Executor + 'static> Executor for WithFallback<E> {
         "WithFallback"
     }
 
-    fn max_workers(&self) -> usize {
-        self.inside.executor.max_workers()
-    }
-
     fn execute(&self, calls: Vec<Call<'_>>) {
-        let jobs = self.inside.admit(calls);
-        let errands = jobs.into_iter().filter_map(|job| self.errand(job)).collect();
-        relay::hand_on(&self.inside.executor, errands);
+        self.inside.hand_on(calls, |job| self.errand(job));
     }
 
     passes_on!();

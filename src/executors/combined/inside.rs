@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::relay::{self, Errand};
 use crate::async_result::Reply;
 use crate::executors::{Call, Executor, InFlight, Job};
 use crate::messages::Pending;
@@ -26,8 +27,10 @@ impl<E: Executor + 'static> Inside<E> {
         inside
     }
 
-    pub(super) fn admit(&self, calls: Vec<Call<'_>>) -> Vec<Job> {
-        calls.into_iter().filter_map(|call| self.in_flight.admit(call)).collect()
+    /// Takes calls in, and hands each on as the errand that is made of it.
+    pub(super) fn hand_on(&self, calls: Vec<Call<'_>>, errand: impl FnMut(Job) -> Option<Errand>) {
+        let jobs: Vec<_> = calls.into_iter().filter_map(|call| self.in_flight.admit(call)).collect();
+        relay::hand_on(&self.executor, jobs.into_iter().filter_map(errand).collect());
     }
 
     /// Takes nothing more; ends the executor inside once nothing is left, whether anybody waits for it or not.
@@ -53,6 +56,10 @@ impl<E: Executor + 'static> Inside<E> {
 /// The parts of an executor that a combinator has of the one inside, and those that all have in common.
 macro_rules! passes_on {
     () => {
+        fn max_workers(&self) -> usize {
+            self.inside.executor.max_workers()
+        }
+
         fn pending_max(&self) -> usize {
             self.inside.executor.pending_max()
         }

@@ -157,15 +157,9 @@ impl<E: Executor + 'static> Executor for Retrying<E> {
         "Retrying"
     }
 
-    fn max_workers(&self) -> usize {
-        self.inside.executor.max_workers()
-    }
-
     fn execute(&self, calls: Vec<Call<'_>>) {
         let trial = || Trial { inside: self.inside.clone(), policy: self.policy.clone(), tries: 1, before: 0 };
-        let jobs = self.inside.admit(calls);
-        let errands = jobs.into_iter().filter_map(|job| trial().errand(job)).collect();
-        relay::hand_on(&self.inside.executor, errands);
+        self.inside.hand_on(calls, |job| trial().errand(job));
     }
 
     passes_on!();

@@ -36,14 +36,8 @@ impl<E: Executor + 'static> Executor for TimeLimited<E> {
         "TimeLimited"
     }
 
-    fn max_workers(&self) -> usize {
-        self.inside.executor.max_workers()
-    }
-
     fn execute(&self, calls: Vec<Call<'_>>) {
-        let jobs = self.inside.admit(calls);
-        let errands = jobs.into_iter().filter_map(|job| self.errand(job)).collect();
-        relay::hand_on(&self.inside.executor, errands);
+        self.inside.hand_on(calls, |job| self.errand(job));
     }
 
     passes_on!();

@@ -10,7 +10,7 @@ use super::demand::Demand;
 use super::keeper::{Shared, keep};
 use crate::cluster::Cluster;
 use crate::error::{Coded, Error, TaskError};
-use crate::limits::Limits;
+use crate::limits::{Limits, WAIT_MAX};
 use crate::process::First;
 use crate::task::Task;
 
@@ -107,7 +107,7 @@ impl ProcessPoolBuilder {
     /// How many are needed is the largest number of tasks in flight at once, so they end after this time at the soonest, and
     /// after twice as long at the latest.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.idle_timeout = Some(timeout);
+        self.idle_timeout = Some(timeout.min(WAIT_MAX));
         self
     }
 

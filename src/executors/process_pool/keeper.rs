@@ -94,7 +94,7 @@ impl Shared {
 
     pub(super) fn resize(&self, n: usize) -> Reply<()> {
         if n == 0 {
-            return Reply::new(async { Err(Error::Zero { what: "the number of workers" }) });
+            return Reply::refused(Error::Zero { what: "the number of workers" });
         }
         let (tell, told) = oneshot::channel();
         let mut state = self.state.lock();

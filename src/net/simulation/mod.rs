@@ -21,7 +21,7 @@ use self::controller::controller;
 use self::engine::engine;
 use self::links::{Side, Simulated};
 use self::scene::Scene;
-use super::dial::Dialler;
+use super::dialler::Dialler;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::registry::Registry;

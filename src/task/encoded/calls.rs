@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::items::{Item, ItemWriter, Items};
+use super::item_writer::ItemWriter;
+use super::items::{Item, Items};
 use super::relayed::Relayed;
 use super::values::EncodedValues;
 use crate::catch;

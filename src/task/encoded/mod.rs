@@ -2,12 +2,13 @@
 
 mod calls;
 mod items;
+mod item_writer;
 mod relayed;
 mod values;
 
 pub(crate) use calls::EncodedCalls;
 #[cfg(any(feature = "remote", test))]
-pub(crate) use items::ItemWriter;
+pub(crate) use item_writer::ItemWriter;
 #[cfg(any(feature = "remote", test))]
 pub(crate) use relayed::Relayed;
 pub(crate) use values::EncodedValues;

@@ -2,7 +2,8 @@
 
 use std::any::Any;
 
-use super::items::{Item, ItemWriter, Items};
+use super::item_writer::ItemWriter;
+use super::items::{Item, Items};
 use crate::error::TaskError;
 use crate::task::{ErasedValue, Status, WireValue};
 
