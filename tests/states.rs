@@ -205,6 +205,41 @@ fn a_task_that_is_lost_with_its_engine_is_settled() {
     }
 }
 
+#[cfg(all(unix, feature = "remote"))]
+#[test]
+fn questions_on_their_way_outlive_connections_and_end_with_what_they_ask() {
+    let (network, gates) = (support::Forwarder::start(), Gates::of("cut", "tcp"));
+    let (cluster, directory) = (Cluster::without_engines().start().unwrap(), tempfile::tempdir().unwrap());
+    let listen = callboard::Listen::at("127.0.0.1:0").directory(directory.path()).reached_at(network.address());
+    let listening = cluster.listen(listen).unwrap();
+    network.forward_to(listening.address());
+    let mut engine = support::dialling(&listening.engine_file());
+    let _engine = support::Dialling::start(engine.args(["engine", "--exact"]));
+    // Both are on the other side of that network.
+    let (here, there) = (cluster.client(), Client::connect(listening.client_file()).get().unwrap());
+    here.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    there.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let running = here.load_balanced().apply(hold(Some(gates.names())));
+    gates.await_begun();
+    let queued = there.load_balanced().apply(hold_at_second(gates.names()));
+    for _ in 0..10 {
+        let asked = [running.state(), queued.state()];
+        network.cut();
+        let states = asked.map(|asked| asked.get_timeout(PATIENCE).unwrap());
+        assert_eq!(states, [TaskState::Running { engine: on(0) }, TaskState::Queued]);
+    }
+    // An engine that is not heard of is lost, and so is what it was asked about.
+    network.stand_still();
+    eventually("it is settled", || {
+        let state = state(&running);
+        assert!(matches!(state, TaskState::Running { .. } | TaskState::Settled(Status::Lost)), "{state}");
+        state == TaskState::Settled(Status::Lost)
+    });
+    let refused = queued.state().get_timeout(PATIENCE);
+    assert!(matches!(refused, Ok(TaskState::Settled(Status::Lost)) | Err(Error::Disconnected)), "{refused:?}");
+    gates.open();
+}
+
 #[test]
 fn what_is_asked_while_the_cluster_ends_is_answered() {
     for kind in KINDS {

@@ -199,7 +199,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::task::{Attempt, Closure, Payload, TaskContext};
+    use crate::task::{Attempt, Chunk, Closure, ErasedTask, Payload, TaskContext};
 
     /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -273,6 +273,45 @@ mod tests {
         // The one before has returned: the revocation comes too late, and does not hit the one that runs now.
         assert!(matches!(tray.revoke(id(0)), Revoked::NotHere));
         assert!(!is_cancelled(&tray));
+    }
+
+    #[crate::task]
+    fn nothing() {}
+
+    /// Items of which so many have not begun.
+    struct Left(Mutex<u32>);
+
+    impl ChunkRest for Left {
+        fn take(&self) -> Option<(u32, Box<dyn ErasedTask>)> {
+            let left = std::mem::take(&mut *self.0.lock());
+            (left > 0).then(|| (left, Box::new(Closure(|| ())) as Box<dyn ErasedTask>))
+        }
+
+        fn left(&self) -> u32 {
+            *self.0.lock()
+        }
+    }
+
+    #[test]
+    fn the_worker_is_at_what_began_last() {
+        let tray = Tray::default();
+        assert_eq!(tray.is_at(), None);
+        tray.put(assignments([7]));
+        assert_eq!(tray.is_at(), None, "it has not begun");
+        assert_eq!((next(&tray), tray.is_at()), (Some(7), Some((id(7), Attempt(1)))));
+
+        let payload = Payload::Typed(Box::new(Chunk::new([nothing(), nothing(), nothing(), nothing()])));
+        tray.put(vec![Assignment { id: id(10), attempt: Attempt(2), may_retry: false, payload, extras: None }]);
+        assert_eq!((next(&tray), tray.is_at()), (Some(10), None), "they are being read");
+        let left = Arc::new(Left(Mutex::new(4)));
+        tray.on_chunk(left.clone());
+        assert_eq!(tray.is_at(), None);
+        for (begun, left_of) in [(10, 3), (11, 2)] {
+            *left.0.lock() = left_of;
+            assert_eq!(tray.is_at(), Some((id(begun), Attempt(2))));
+        }
+        assert_eq!(tray.take_all()[0].id, id(12), "two are taken back");
+        assert_eq!(tray.is_at(), Some((id(11), Attempt(2))), "and it is where it was");
     }
 
     #[test]

@@ -5,6 +5,21 @@ use super::events::Ledger;
 use crate::task::{Attempt, EngineId, TaskId, TaskState};
 
 /// Where the ledger has a task.
+///
+/// ```
+/// use callboard::Limits;
+/// use callboard::ledger::{EngineOffer, Ledger, Request, Whereabouts};
+/// use callboard::task::{Attempt, Closure, ErasedTask, Moment, Payload, Retries, Target, TaskId};
+///
+/// let mut ledger = Ledger::new(&Limits::default());
+/// let (engine, _) = ledger.on_join(EngineOffer { slots: 1, is_local: true, tasks: None });
+/// let call: Box<dyn ErasedTask> = Box::new(Closure(|| 42));
+/// let id = TaskId { client: 7, seq: 0 };
+/// let (kind, payload) = (call.kind(), Payload::Typed(call));
+/// let request = Request { id, kind, payload, target: Target::Any, retries: Retries::default(), extras: None };
+/// ledger.on_submit(Moment::FIRST, vec![request]);
+/// assert_eq!(ledger.whereabouts(id), Some(Whereabouts::At { engine, attempt: Attempt(1) }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whereabouts {
     /// It waits for an engine.

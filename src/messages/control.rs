@@ -60,6 +60,23 @@ pub struct GetStatus;
 /// Asks the Scheduler where a task is; answered with `None` if it is settled or about to be, or was never submitted.
 ///
 /// Refused as [`Error::Overloaded`] where too many wait for an answer of engines.
+///
+/// ```
+/// use callboard::messages::GetState;
+/// use callboard::prelude::*;
+/// # #[task] fn square(x: u64) -> u64 { x * x }
+///
+/// # actix::System::new().block_on(async {
+/// let cluster = Cluster::threads(1).start()?;
+/// let ar = cluster.client().load_balanced().apply(square(7));
+/// let task = ar.id();
+/// ar.await?;
+/// let state = cluster.addresses().scheduler.send(GetState { task }).await.expect("it is there")?;
+/// assert_eq!(state, None, "it is settled");
+/// # Ok::<(), callboard::Error>(())
+/// # })?;
+/// # Ok::<(), callboard::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<Option<TaskState>, Error>")]
 pub struct GetState {

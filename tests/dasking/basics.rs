@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use callboard::prelude::*;
-use callboard::{Deliver, Error};
+use callboard::{Deliver, Error, Status, TaskState};
 
 use super::site::{Site, python};
-use super::{Test, square};
+use super::{Test, linger, open, square};
+use crate::support::eventually;
 
 pub(super) const TESTS: &[Test] = &[
     ("a_norm_comes_back", a_norm_comes_back),
@@ -15,6 +16,7 @@ pub(super) const TESTS: &[Test] = &[
     ("megabytes_travel_both_ways", megabytes_travel_both_ways),
     ("dask_makes_a_task_again_that_fails", dask_makes_a_task_again_that_fails),
     ("what_a_task_prints_spoils_nothing", what_a_task_prints_spoils_nothing),
+    ("a_task_runs_once_its_worker_has_told", a_task_runs_once_its_worker_has_told),
     ("the_program_is_delivered_where_it_is_not", the_program_is_delivered_where_it_is_not),
     ("tls_is_spoken_with_dasks_own_files", tls_is_spoken_with_dasks_own_files),
 ];
@@ -98,6 +100,18 @@ fn what_a_task_prints_spoils_nothing() {
     assert_eq!(ex.submit(square(3)).get(), Ok(9));
     let log = std::fs::read_to_string(site.path().join("worker.log")).unwrap();
     assert_eq!(log.matches("on both streams").count(), 2, "it is in the worker's log");
+}
+
+fn a_task_runs_once_its_worker_has_told() {
+    let (site, dir) = (Site::of(1), tempfile::tempdir().unwrap());
+    let ex = site.connect();
+    let (running, sent) = (ex.submit(linger(dir.path().into())), ex.submit(square(3)));
+    eventually("its worker has told", || running.state().get() == Ok(TaskState::Running { engine: None }));
+    eventually("it is with Dask", || sent.state().get() == Ok(TaskState::Sent { engine: None }));
+    assert_eq!((running.running().get(), sent.running().get()), (Ok(true), Ok(false)));
+    open(dir.path());
+    assert!(running.get().is_ok() && sent.get() == Ok(9));
+    assert_eq!([running.state().get(), sent.state().get()], [const { Ok(TaskState::Settled(Status::Done)) }; 2]);
 }
 
 #[task]

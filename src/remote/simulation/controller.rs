@@ -72,7 +72,7 @@ pub(super) async fn controller(seed: u64, world: Rc<World>, lives: Lives, is_unk
         }
     });
 
-    let mut submitted = Vec::new();
+    let (mut submitted, mut asked) = (Vec::new(), Vec::new());
     let mut x = 0;
     while turmoil::sim_elapsed().unwrap_or_default() < Duration::from_secs(FAULTS_S) {
         let view = rc.load_balanced();
@@ -103,10 +103,24 @@ pub(super) async fn controller(seed: u64, world: Rc<World>, lives: Lives, is_unk
                 }
             }
         }
+        if random.once_in(3) {
+            let at = random.below(submitted.len() as u64) as usize;
+            let states: Vec<_> = match &submitted[at].2 {
+                Submitted::One(_, ar) => vec![ar.state()],
+                Submitted::Map(..) => Vec::new(),
+                Submitted::Items(_, items) => items.iter().map(AsyncResult::state).collect(),
+            };
+            // Whatever becomes of the engines that are asked.
+            let is_answered = |state| async { timeout(PATIENCE, state).await.expect("it is answered in time") };
+            asked.extend(states.into_iter().map(|state| tokio::task::spawn_local(is_answered(state))));
+        }
         sleep(random.ms(300)).await;
     }
 
     let count = x;
+    for state in asked {
+        state.await?.expect("the cluster is there");
+    }
     for (retries, is_cancelled, which) in submitted {
         let judge = |x: u64, id: TaskId, outcome: Result<u64, TaskError>| {
             let starts = world.starts.borrow().get(&id).copied().unwrap_or(0);
