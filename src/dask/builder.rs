@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::DaskExecutor;
 use super::bridge::Bridge;
+use super::python::interpreter;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::task::{drawn, key_of};
@@ -176,9 +177,8 @@ impl DaskBuilder {
 
     /// Starts a bridge: for tasks, or for engines that dial, so many and with a connection file.
     pub(super) fn start(&self, engines: Option<(usize, &str)>) -> Result<Bridge, Error> {
-        let python = self.python.clone().or_else(|| std::env::var("CALLBOARD_PYTHON").ok());
         let configuration = self.configuration(engines)?.to_string();
-        Bridge::start(&self.address, python.as_deref().unwrap_or("python3"), configuration.as_bytes())
+        Bridge::start(&self.address, &interpreter(self.python.as_deref()), configuration.as_bytes())
     }
 
     /// Returns what the bridge is told first.
