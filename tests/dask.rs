@@ -7,6 +7,7 @@ use std::time::Instant;
 
 mod conformance;
 mod dasking;
+mod killed;
 mod support;
 
 fn main() {

@@ -8,8 +8,9 @@ use callboard::prelude::*;
 use callboard::{Error, ExecutorSpec, LocalDask, LocalDaskBuilder};
 use serde_json::{Value, json};
 
-use super::site::{python, wait_for};
+use super::site::{Site, python, wait_for};
 use super::{PATIENCE, Test, begun, children, is_there, linger, square};
+use crate::killed;
 
 pub(super) const TESTS: &[Test] = &[
     ("a_local_cluster_is_started_and_leaves_nothing", a_local_cluster_is_started_and_leaves_nothing),
@@ -17,6 +18,8 @@ pub(super) const TESTS: &[Test] = &[
     ("a_killed_program_leaves_no_local_cluster", a_killed_program_leaves_no_local_cluster),
     ("a_program_killed_at_the_start_leaves_no_local_cluster", a_program_killed_at_the_start_leaves_no_local_cluster),
     ("callboard_compare_starts_a_local_cluster", callboard_compare_starts_a_local_cluster),
+    ("a_killed_worker_of_a_local_cluster_loses_no_task", a_killed_worker_of_a_local_cluster_loses_no_task),
+    ("a_killed_worker_of_a_cluster_loses_no_task", a_killed_worker_of_a_cluster_loses_no_task),
     ("a_local_cluster_that_cannot_be_had_says_why", a_local_cluster_that_cannot_be_had_says_why),
 ];
 
@@ -146,6 +149,30 @@ fn callboard_compare_starts_a_local_cluster() {
         }
     }
     all_end(&[local]);
+}
+
+/// Returns the worker that has this engine.
+fn worker_of(engine: i32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{engine}/stat")).unwrap();
+    stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// What it ran starts twice, and what it had returned that was not fetched yet.
+const AGAIN_MAX: usize = 8;
+
+fn a_killed_worker_of_a_local_cluster_loses_no_task() {
+    let dask = LocalDask::builder(killed::WORKERS).python(python().unwrap().display().to_string()).start().unwrap();
+    let name = "`dask:local:4`, a worker of it, `kill -9`";
+    let kill = |engine| killed::kill(worker_of(engine) as i32);
+    killed::none_is_lost(name, &dask.connect().unwrap(), killed::nap, AGAIN_MAX, kill);
+}
+
+fn a_killed_worker_of_a_cluster_loses_no_task() {
+    let mut site = Site::of(killed::WORKERS);
+    let ex = site.connect();
+    // Nobody starts it again.
+    let kill = |engine| site.workers.iter_mut().find(|part| part.id() == worker_of(engine)).unwrap().kill();
+    killed::none_is_lost("`dask:ADDRESS`, one of its four workers, `kill -9`", &ex, killed::nap, AGAIN_MAX, kill);
 }
 
 #[track_caller]
