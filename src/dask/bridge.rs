@@ -19,7 +19,13 @@ use crate::messages::Manner;
 use crate::task::{beside, check_size};
 
 /// What the bridge runs. It is written to its standard input, behind which the frames come.
-const SOURCE: &str = include_str!("bridge.py");
+const SOURCE: &str = concat!(
+    include_str!("bridge/pipe.py"),
+    include_str!("bridge/cluster.py"),
+    include_str!("bridge/workers.py"),
+    include_str!("bridge/tasks.py"),
+    include_str!("bridge/main.py"),
+);
 
 /// Bytes of frames that are written together, and then those of one more.
 const WRITTEN_BYTES_MAX: usize = 256 << 10;

@@ -147,8 +147,9 @@ impl DaskBuilder {
         self
     }
 
-    /// Has tasks settle as [`ExecutorLost`](crate::TaskError::ExecutorLost) that wait while there has been no worker for so long. By
-    /// default they wait for one for ever, and the log says so.
+    /// Has tasks settle as [`ExecutorLost`](crate::TaskError::ExecutorLost) that wait while there has been no worker for so long that may
+    /// run them: none at all, or none of the [`workers`](Self::workers) or with enough of a [`resource`](Self::resource). By default they
+    /// wait for one for ever, and the log says so.
     pub fn unsatisfiable_after(mut self, wait: Duration) -> Self {
         self.unsatisfiable_after = Some(wait);
         self

@@ -85,7 +85,7 @@ impl DaskExecutor {
         Self { shared, address: address.into(), limits }
     }
 
-    /// Returns how many workers the cluster has, as was last heard.
+    /// Returns how many workers the cluster has that may run the tasks, as was last heard.
     pub fn workers(&self) -> usize {
         self.shared.bridge.workers()
     }
@@ -107,7 +107,7 @@ impl Executor for DaskExecutor {
         "DaskExecutor"
     }
 
-    /// Returns how many threads the workers have, as was last heard: at least 1, since more may come.
+    /// Returns how many threads the workers have that may run the tasks, as was last heard: at least 1, since more may come.
     fn max_workers(&self) -> usize {
         self.shared.bridge.threads().max(1)
     }

@@ -4,7 +4,7 @@
 //! ex.submit(task)    executor.rs   admission, a job
 //!   | pending.rs                   which task is where; outcomes and cancels meet here
 //!   | CALL           bridge.rs     encoded once, written to a child process
-//! client.map         bridge.py     a client of the cluster, by Dask's documented interface
+//! client.map         bridge/*.py   a client of the cluster, by Dask's documented interface
 //!   | ..Dask..                     places it, retries it, shows it
 //! make(call)         plugin.py     a plugin on each worker: hands it to an engine that is free
 //!   | ENGINE_CALL
