@@ -40,6 +40,12 @@ pub(super) struct Bridge {
     workers: Arc<Workers>,
 }
 
+/// Where a bridge says that it is connected, or why it cannot be.
+pub(super) struct Connecting {
+    address: Box<str>,
+    told: Receiver<Result<(), String>>,
+}
+
 /// Those of the cluster, as was last heard.
 #[derive(Default)]
 struct Workers {
@@ -48,15 +54,15 @@ struct Workers {
 }
 
 impl Bridge {
-    /// Starts it and waits until it is connected.
+    /// Starts it; it connects, and is told before where it is to end.
     ///
     /// # Errors
     /// [`Error::Dask`].
-    pub(super) fn start(address: &str, interpreter: &str, configuration: &[u8]) -> Result<Self, Error> {
-        let refused = |problem: String| Error::Dask { address: address.into(), problem: problem.into() };
+    pub(super) fn start(address: &str, interpreter: &str, configuration: &[u8]) -> Result<(Self, Connecting), Error> {
+        let refused = |problem| refused(address, problem);
         let (say, said) = mpsc::channel();
         let (pending, workers) = (Pending::new(say), Arc::<Workers>::default());
-        let (ready, is_ready) = mpsc::sync_channel(1);
+        let (ready, told) = mpsc::sync_channel(1);
         let (hears, tells, is_connected) = (pending.clone(), workers.clone(), ready.clone());
         let on_frame = move |kind, body: Vec<u8>| {
             if kind == from_bridge::READY {
@@ -80,11 +86,10 @@ impl Bridge {
         frames::put(&mut first, to_bridge::CONFIGURE, &[configuration]);
         // Where it has ended already, what it says or printed tells why.
         let _ = stdin.write_all(&first);
-        is_ready.recv().unwrap_or_else(|_| Err("its thread has ended".into())).map_err(refused)?;
         let writing = bridge.pending.clone();
         named("cb-dask-out", move || write(stdin, &said, &writing))
             .map_err(|error| refused(format!("no thread for it: {error}")))?;
-        Ok(bridge)
+        Ok((bridge, Connecting { address: address.into(), told }))
     }
 
     /// Returns how many threads the workers have.
@@ -107,6 +112,21 @@ impl Bridge {
         self.pending.say(Say::Finish);
         self.python.ends_within(END);
     }
+}
+
+impl Connecting {
+    /// Waits until the bridge is connected.
+    ///
+    /// # Errors
+    /// [`Error::Dask`].
+    pub(super) fn wait(self) -> Result<(), Error> {
+        let told = self.told.recv().unwrap_or_else(|_| Err("its thread has ended".into()));
+        told.map_err(|problem| refused(&self.address, problem))
+    }
+}
+
+fn refused(address: &str, problem: String) -> Error {
+    Error::Dask { address: address.into(), problem: problem.into() }
 }
 
 impl Drop for Bridge {

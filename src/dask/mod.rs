@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ex.submit(task)    executor.rs   admission, a job
+//!   | connection.rs                a bridge, or another one where that was lost
 //!   | pending.rs                   which task is where; outcomes and cancels meet here
 //!   | CALL           bridge.rs     encoded once, written to a child process
 //! client.map         bridge/*.py   a client of the cluster, by Dask's documented interface
@@ -17,6 +18,7 @@
 
 mod executor;
 mod builder;
+mod connection;
 mod launcher;
 mod local;
 mod pending;

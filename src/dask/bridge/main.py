@@ -10,6 +10,18 @@ class Bridge:
         self.is_over = asyncio.Event()
         self.wish, self.is_wished = "look", asyncio.Event()
 
+    async def begin_unless_over(self):
+        """Begins, unless the program is gone or wants it to end before that; returns whether it does not."""
+        beginning, over = asyncio.ensure_future(self.begin()), asyncio.ensure_future(self.is_over.wait())
+        await asyncio.wait([beginning, over], return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if beginning.done():
+            await beginning
+            return True
+        beginning.cancel()
+        await asyncio.wait([beginning], timeout=END_S)
+        return False
+
     async def begin(self):
         """Connects, and has the workers prepared; says that it has."""
         cluster = self.cluster
@@ -70,19 +82,19 @@ class Bridge:
 
 async def main(pipe, frames, config):
     loop, bridge = asyncio.get_running_loop(), Bridge(pipe, config)
+
+    def read():
+        try:
+            for frames_ in frames:
+                loop.call_soon_threadsafe(bridge.on_frames, frames_)
+        except OSError:
+            pass
+        loop.call_soon_threadsafe(bridge.is_over.set)
+
+    threading.Thread(target=read, name="callboard-frames", daemon=True).start()
     try:
-        await bridge.begin()
-
-        def read():
-            try:
-                for frames_ in frames:
-                    loop.call_soon_threadsafe(bridge.on_frames, frames_)
-            except OSError:
-                pass
-            loop.call_soon_threadsafe(bridge.is_over.set)
-
-        threading.Thread(target=read, name="callboard-frames", daemon=True).start()
-        await bridge.run()
+        if await bridge.begin_unless_over():
+            await bridge.run()
     except Refused as refused:
         pipe.say(FAILED, str(refused).encode())
     except Exception as error:
