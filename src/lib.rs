@@ -149,7 +149,7 @@ pub use client::Client;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use controller::Addresses;
 #[cfg(all(unix, feature = "dask"))]
-pub use dask::{DaskBuilder, DaskExecutor, Deliver};
+pub use dask::{DaskBuilder, DaskExecutor, Deliver, LocalDask, LocalDaskBuilder};
 pub use engine_events::EngineEvents;
 pub use error::{Coded, CompositeError, Error, Place, TaskError};
 #[cfg(all(unix, feature = "remote"))]

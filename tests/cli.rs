@@ -388,6 +388,13 @@ fn what_cannot_be_compared_is_said() {
     let ran = callboard(&["compare", "--executors", "dask:tcp://127.0.0.1:1"]);
     assert_eq!((ran.code, &*ran.out), (Some(1), ""));
     assert!(ran.err.contains("dask:tcp://127.0.0.1:1"), "{}", ran.err);
+    let mut without_python = Command::new(env!("CARGO_BIN_EXE_callboard"));
+    without_python.args(["compare", "--executors", "dask:local:2"]).env("CALLBOARD_PYTHON", "/nowhere/python3");
+    let output = without_python.timeout(LIFE_MAX).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let has_all = ["dask:local:2: ", "/nowhere/python3 cannot be started", "-m pip install distributed"];
+    assert!(has_all.iter().all(|part| said.contains(part)), "{said}");
     let ran = callboard(&["compare", "--executors", "threads:1,threads:1"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("threads:1 is named twice"), "{}", ran.err);

@@ -5,6 +5,7 @@
 
 mod conformance;
 mod dasking;
+mod killed;
 mod support;
 use support::own_main::run;
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::DaskExecutor;
-use super::bridge::Bridge;
+use super::bridge::{Bridge, Connecting};
+use super::connection::Connection;
+use super::python::interpreter;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::task::{drawn, key_of};
@@ -146,8 +148,9 @@ impl DaskBuilder {
         self
     }
 
-    /// Has tasks settle as [`ExecutorLost`](crate::TaskError::ExecutorLost) that wait while there has been no worker for so long. By
-    /// default they wait for one for ever, and the log says so.
+    /// Has tasks settle as [`ExecutorLost`](crate::TaskError::ExecutorLost) that wait while there has been no worker for so long that may
+    /// run them: none at all, or none of the [`workers`](Self::workers) or with enough of a [`resource`](Self::resource). By default they
+    /// wait for one for ever, and the log says so.
     pub fn unsatisfiable_after(mut self, wait: Duration) -> Self {
         self.unsatisfiable_after = Some(wait);
         self
@@ -165,8 +168,8 @@ impl DaskBuilder {
     /// [`Error::Dask`] says what is missing, and what to do; [`Error::Zero`] for a limit of zero; [`Error::System`].
     pub fn connect(self) -> Result<DaskExecutor, Error> {
         self.limits.check()?;
-        let bridge = self.start(None)?;
-        Ok(DaskExecutor::over(bridge, self.address, self.limits))
+        let (address, limits) = (self.address.clone(), self.limits.clone());
+        Ok(DaskExecutor::over(Connection::open(self)?, address, limits))
     }
 
     /// Returns the scheduler's address.
@@ -174,11 +177,16 @@ impl DaskBuilder {
         &self.address
     }
 
-    /// Starts a bridge: for tasks, or for engines that dial, so many and with a connection file.
+    /// Starts a bridge and waits until it is connected: for tasks, or for engines that dial, so many and with a connection file.
     pub(super) fn start(&self, engines: Option<(usize, &str)>) -> Result<Bridge, Error> {
-        let python = self.python.clone().or_else(|| std::env::var("CALLBOARD_PYTHON").ok());
+        let (bridge, connecting) = self.begin(engines)?;
+        connecting.wait().map(|()| bridge)
+    }
+
+    /// Starts a bridge, which connects.
+    pub(super) fn begin(&self, engines: Option<(usize, &str)>) -> Result<(Bridge, Connecting), Error> {
         let configuration = self.configuration(engines)?.to_string();
-        Bridge::start(&self.address, python.as_deref().unwrap_or("python3"), configuration.as_bytes())
+        Bridge::start(&self.address, &interpreter(self.python.as_deref()), configuration.as_bytes())
     }
 
     /// Returns what the bridge is told first.

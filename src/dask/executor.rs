@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::DaskBuilder;
-use super::bridge::Bridge;
+use super::connection::Connection;
 use crate::admission::Admission;
 use crate::async_result::Reply;
 use crate::error::Error;
@@ -24,8 +24,8 @@ use crate::messages::Pending;
 /// A cancelled task that waits never runs, and one that runs is asked to stop, or ended by
 /// [`cancel_by_force`](crate::AsyncResult::cancel_by_force): it settles when no worker begins it any more. A task that
 /// crashes ends its engine and not the worker, and settles as [`EngineLost`](crate::TaskError::EngineLost). Where the scheduler
-/// or the way to it is lost, all that is pending and all that comes settles as
-/// [`ExecutorLost`](crate::TaskError::ExecutorLost).
+/// or the way to it is lost, all that is pending settles as [`ExecutorLost`](crate::TaskError::ExecutorLost), and so does what
+/// comes until there is another: whatever is submitted has one tried, every two seconds at most.
 ///
 /// Dropping it is `shutdown(Pending::Finish)` without waiting: results that are held elsewhere still come.
 ///
@@ -49,7 +49,7 @@ pub struct DaskExecutor {
 }
 
 struct Shared {
-    bridge: Bridge,
+    connection: Arc<Connection>,
     in_flight: InFlight,
     admission: Arc<Admission>,
     /// Somebody sees to the end.
@@ -74,9 +74,9 @@ impl DaskExecutor {
         DaskBuilder::new(address.into())
     }
 
-    pub(super) fn over(bridge: Bridge, address: String, limits: Limits) -> Self {
+    pub(super) fn over(connection: Arc<Connection>, address: String, limits: Limits) -> Self {
         let shared = Arc::new(Shared {
-            bridge,
+            connection,
             in_flight: InFlight::new(),
             admission: Arc::new(Admission::new(&limits)),
             is_ending: Mutex::new(false),
@@ -85,17 +85,17 @@ impl DaskExecutor {
         Self { shared, address: address.into(), limits }
     }
 
-    /// Returns how many workers the cluster has, as was last heard.
+    /// Returns how many workers the cluster has that may run the tasks, as was last heard.
     pub fn workers(&self) -> usize {
-        self.shared.bridge.workers()
+        self.shared.connection.last().workers()
     }
 
     /// Asks the cluster anew how many workers and threads it has; answered when what was submitted and cancelled before is known
     /// there.
     ///
-    /// Answers [`Error::Dask`] if the cluster is lost.
+    /// Answers [`Error::Dask`] if the cluster is lost, and has it tried anew.
     pub fn refresh(&self) -> Reply<()> {
-        let (told, address) = (self.shared.bridge.pending.ask(), self.address.clone());
+        let (told, address) = (self.shared.connection.bridge().pending.ask(), self.address.clone());
         Reply::new(async move {
             told.await.map_err(|_| Error::Dask { address, problem: "the connection to it was lost".into() })
         })
@@ -107,9 +107,9 @@ impl Executor for DaskExecutor {
         "DaskExecutor"
     }
 
-    /// Returns how many threads the workers have, as was last heard: at least 1, since more may come.
+    /// Returns how many threads the workers have that may run the tasks, as was last heard: at least 1, since more may come.
     fn max_workers(&self) -> usize {
-        self.shared.bridge.threads().max(1)
+        self.shared.connection.last().threads().max(1)
     }
 
     fn pending_max(&self) -> usize {
@@ -121,12 +121,12 @@ impl Executor for DaskExecutor {
     }
 
     fn execute(&self, calls: Vec<Call<'_>>) {
-        let Shared { bridge, in_flight, admission, .. } = &*self.shared;
+        let Shared { connection, in_flight, admission, .. } = &*self.shared;
         for call in calls {
             match admission.place(call.weight()) {
                 Ok(place) => {
                     if let Some(job) = in_flight.admit(call) {
-                        bridge.pending.take(job, place);
+                        connection.bridge().pending.take(job, place);
                     }
                 }
                 Err(error) => call.refuse(error),
@@ -157,7 +157,7 @@ impl Shared {
         let wait = move || {
             // Cannot fail: this thread drives no runtime.
             let _ = shared.in_flight.shutdown(Pending::Finish).get();
-            shared.bridge.finish();
+            shared.connection.finish();
             shared.is_over.send_replace(true);
         };
         if let Err(error) = std::thread::Builder::new().name("cb-shutdown".into()).spawn(wait) {

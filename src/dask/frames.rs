@@ -21,7 +21,7 @@
 //! | `DASK_FAILED` | the task's number, text: Dask gave it up |
 //! | `RUNNING` | numbers of tasks that have begun, each with its engine's process id (`u32`) |
 //! | `CANCELLED` | numbers of tasks none of which begins any more |
-//! | `WORKERS` | how many workers there are (`u32`), and threads of theirs (`u32`) |
+//! | `WORKERS` | how many workers may run tasks (`u32`), and threads of theirs (`u32`) |
 //! | `ANSWER` | the number that was asked with |
 //!
 //! An engine on a worker writes [`HELLO`] first. Then it is told `ENGINE_CALL` (the task's number and its call) and

@@ -207,6 +207,10 @@ impl Pending {
         }
     }
 
+    pub(super) fn is_lost(&self) -> bool {
+        self.state.lock().lost.is_some()
+    }
+
     /// Returns why the bridge is gone, if it is.
     pub(super) fn lost(&self) -> Option<Box<str>> {
         self.state.lock().lost.clone()

@@ -232,6 +232,9 @@ class EnginesPlugin(Carried, WorkerPlugin):
         engines = [self.start() for _ in range(missing)]
         with self.lock:
             self.idle.extend(engines)
+        if self.is_over:
+            # It was taken back meanwhile.
+            self.end_idle()
 
     def start(self):
         return Engine(self.path, self.program["args"], self.worker.address)

@@ -30,12 +30,14 @@ pub struct OpenExecutor {
     is_over: watch::Sender<bool>,
 }
 
-/// A cluster that was started for an executor, and ends after it.
-struct Own {
-    cluster: Cluster,
-    /// The engines that were launched for it.
+/// What was started for an executor, and ends after it.
+enum Own {
+    Threads(Cluster),
+    /// A cluster, and the engines that were launched for it.
     #[cfg(all(unix, feature = "remote"))]
-    launched: Option<crate::launchers::Launched>,
+    Launched(Cluster, crate::launchers::Launched),
+    #[cfg(all(unix, feature = "dask"))]
+    Dask(crate::LocalDask),
 }
 
 impl ExecutorSpec {
@@ -47,15 +49,15 @@ impl ExecutorSpec {
     pub fn open(&self) -> Result<OpenExecutor, Error> {
         match self {
             Self::Threads(n) => Ok(OpenExecutor::of(ThreadPoolExecutor::new(*n)?)),
-            Self::Engines(n) => Ok(OpenExecutor::on(Own {
-                cluster: Cluster::threads(*n).start()?,
-                #[cfg(all(unix, feature = "remote"))]
-                launched: None,
-            })),
+            Self::Engines(n) => {
+                let cluster = Cluster::threads(*n).start()?;
+                Ok(OpenExecutor::on(cluster.client().executor(), Own::Threads(cluster)))
+            }
             Self::Processes(n) => processes(self, *n),
             Self::Tcp(n) => tcp(self, *n),
             Self::Cluster(which) => cluster(self, which),
             Self::Dask(address) => dask(self, address),
+            Self::DaskLocal(n) => dask_local(self, *n),
         }
     }
 
@@ -83,7 +85,7 @@ fn tcp(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
     let joined = launched.and_then(|launched| launched.joined().get().map(|_| launched));
     // Nobody else is to join, and what has dialled keeps what it read.
     let _ = std::fs::remove_dir_all(directory);
-    Ok(OpenExecutor::on(Own { cluster, launched: Some(joined?) }))
+    Ok(OpenExecutor::on(cluster.client().executor(), Own::Launched(cluster, joined?)))
 }
 
 #[cfg(all(unix, feature = "remote"))]
@@ -116,9 +118,23 @@ fn dask(_: &ExecutorSpec, address: &str) -> Result<OpenExecutor, Error> {
     Ok(OpenExecutor::of(crate::DaskExecutor::connect(address)?))
 }
 
+#[cfg(all(unix, feature = "dask"))]
+fn dask_local(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
+    let dask = crate::LocalDask::start(n)?;
+    Ok(OpenExecutor::on(dask.connect()?, Own::Dask(dask)))
+}
+
+#[cfg(not(all(unix, feature = "dask")))]
+const NO_DASK: &str = "this build cannot speak with a Dask scheduler; it would have to have feature dask";
+
 #[cfg(not(all(unix, feature = "dask")))]
 fn dask(spec: &ExecutorSpec, _address: &str) -> Result<OpenExecutor, Error> {
-    Err(spec.refused("this build cannot speak with a Dask scheduler; it would have to have feature dask"))
+    Err(spec.refused(NO_DASK))
+}
+
+#[cfg(not(all(unix, feature = "dask")))]
+fn dask_local(spec: &ExecutorSpec, _: usize) -> Result<OpenExecutor, Error> {
+    Err(spec.refused(NO_DASK))
 }
 
 impl OpenExecutor {
@@ -126,9 +142,8 @@ impl OpenExecutor {
         Self { executor: Box::new(executor), own: Mutex::new(None), is_over: watch::Sender::new(true) }
     }
 
-    fn on(own: Own) -> Self {
-        let executor = Box::new(own.cluster.client().executor());
-        Self { executor, own: Mutex::new(Some(own)), is_over: watch::Sender::new(false) }
+    fn on(executor: impl Executor + 'static, own: Own) -> Self {
+        Self { executor: Box::new(executor), own: Mutex::new(Some(own)), is_over: watch::Sender::new(false) }
     }
 
     /// Has the cluster end behind the executor, if it is there for it: on a thread that waits for both.
@@ -138,17 +153,32 @@ impl OpenExecutor {
         let end = move || {
             // Cannot fail: this thread drives no runtime.
             let _ = executor.get();
-            let _ = own.cluster.shutdown(Pending::Finish).get();
-            #[cfg(all(unix, feature = "remote"))]
-            drop(own.launched);
+            own.end();
             is_over.send_replace(true);
         };
         if let Err(error) = std::thread::Builder::new().name("cb-shutdown".into()).spawn(end) {
-            // The cluster ends with the closure then, and cancels what is left.
+            // What is its own ends with the closure then, and cancels what is left.
             tracing::error!(%error, "no thread to shut an executor's cluster down on");
             self.is_over.send_replace(true);
         }
         Reply::new(async { Ok(()) })
+    }
+}
+
+impl Own {
+    /// Ends it, and waits for that. This thread drives no runtime, so no answer is missed.
+    fn end(self) {
+        let _ = match self {
+            Self::Threads(cluster) => cluster.shutdown(Pending::Finish).get(),
+            #[cfg(all(unix, feature = "remote"))]
+            Self::Launched(cluster, launched) => {
+                let ended = cluster.shutdown(Pending::Finish).get();
+                drop(launched);
+                ended
+            }
+            #[cfg(all(unix, feature = "dask"))]
+            Self::Dask(dask) => dask.shutdown().get(),
+        };
     }
 }
 

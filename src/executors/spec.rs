@@ -16,9 +16,10 @@ use crate::error::Error;
 /// | `cluster:night` | a cluster of this machine, by its name |
 /// | `cluster:run/callboard-client.json` | a cluster anywhere, by its connection file: what ends in `.json` or has a `/` |
 /// | `dask:tcp://host:8786` | a Dask scheduler |
+/// | `dask:local:4` | a [`LocalDask`](crate::LocalDask) cluster of its own: so many workers on this machine |
 ///
-/// The first four have as many workers as there are processors where no number is given. `processes` and `tcp` run this very
-/// program, whose `main` calls [`init`](crate::init) first.
+/// Those with a number have as many workers as there are processors where it is left out. `processes`, `tcp` and `dask` run this
+/// very program, whose `main` calls [`init`](crate::init) first.
 ///
 /// ```
 /// use callboard::executors::ExecutorSpec;
@@ -46,16 +47,18 @@ pub enum ExecutorSpec {
     Tcp(usize),
     /// A cluster elsewhere: its name on this machine, or its connection file.
     Cluster(String),
-    /// A Dask scheduler: its address.
+    /// A Dask scheduler: its address. A host that is called `local` is written with what comes before it, `tcp://local:8786`.
     Dask(String),
+    /// A Dask cluster on this machine of so many workers, of its own.
+    DaskLocal(usize),
 }
 
 /// The variable of the environment that names an executor.
 pub const EXECUTOR_VARIABLE: &str = "CALLBOARD_EXECUTOR";
 
 /// What may stand in a text.
-const VALID: &str =
-    "valid are threads:N, engines:N, processes:N, tcp:N, cluster:NAME, cluster:FILE.json and dask:ADDRESS";
+const VALID: &str = "valid are threads:N, engines:N, processes:N, tcp:N, cluster:NAME, cluster:FILE.json, dask:ADDRESS and \
+                     dask:local:N";
 
 /// Most workers that a text may ask for: a slip of the keyboard is not to fill the machine.
 const WORKERS_MAX: usize = 4_096;
@@ -114,6 +117,14 @@ fn read_spec(text: &str) -> Result<ExecutorSpec, String> {
         None => (text, None),
     };
     let count = || count_of(kind, rest);
+    if let Some(of_local) = rest.filter(|_| kind == "dask").and_then(|rest| rest.strip_prefix("local")) {
+        match of_local.split_at_checked(1) {
+            None => return count_of("dask:local", None).map(ExecutorSpec::DaskLocal),
+            Some((":", number)) => return count_of("dask:local", Some(number)).map(ExecutorSpec::DaskLocal),
+            // A host whose name begins so.
+            Some(_) => {}
+        }
+    }
     let named = |what: &str| match rest {
         Some(rest) if !rest.is_empty() => Ok(rest.to_owned()),
         _ => Err(format!("which {what}? write {kind}:{what}", what = what)),
@@ -147,6 +158,7 @@ impl fmt::Display for ExecutorSpec {
             Self::Tcp(n) => write!(f, "tcp:{n}"),
             Self::Cluster(which) => write!(f, "cluster:{which}"),
             Self::Dask(address) => write!(f, "dask:{address}"),
+            Self::DaskLocal(n) => write!(f, "dask:local:{n}"),
         }
     }
 }
@@ -166,7 +178,7 @@ mod tests {
         assert_eq!(
             problem("thread:8"),
             "executor \"thread:8\": there is no kind \"thread\"; valid are threads:N, engines:N, processes:N, tcp:N, \
-             cluster:NAME, cluster:FILE.json and dask:ADDRESS"
+             cluster:NAME, cluster:FILE.json, dask:ADDRESS and dask:local:N"
         );
         let number = |text: &str| {
             format!("executor \"processes:{text}\": {text:?} is no number from 1 to 4096; write processes:4, say")
@@ -176,6 +188,10 @@ mod tests {
         }
         assert_eq!(problem("cluster"), "executor \"cluster\": which NAME? write cluster:NAME");
         assert_eq!(problem("dask:"), "executor \"dask:\": which ADDRESS? write dask:ADDRESS");
+        assert_eq!(
+            problem("dask:local:8786"),
+            "executor \"dask:local:8786\": \"8786\" is no number from 1 to 4096; write dask:local:4, say"
+        );
         assert!(problem("").starts_with("executor \"\": it names nothing; valid are threads:N"));
         assert!(problem("Threads:2").contains("no kind \"Threads\""));
     }
@@ -185,6 +201,11 @@ mod tests {
         let here = std::thread::available_parallelism().unwrap().get();
         assert_eq!("threads".parse(), Ok(ExecutorSpec::Threads(here)));
         assert_eq!("dask:tcp://host:8786".parse(), Ok(ExecutorSpec::Dask("tcp://host:8786".into())));
+        assert_eq!("dask:local".parse(), Ok(ExecutorSpec::DaskLocal(here)));
+        assert_eq!("dask:local:2".parse(), Ok(ExecutorSpec::DaskLocal(2)));
+        for host in ["localhost:8786", "tcp://local:8786"] {
+            assert_eq!(format!("dask:{host}").parse(), Ok(ExecutorSpec::Dask(host.into())));
+        }
         assert_eq!("cluster:a/b.json".parse(), Ok(ExecutorSpec::Cluster("a/b.json".into())));
         let listed = ExecutorSpec::list("threads:1, tcp:3,cluster:night").unwrap();
         assert_eq!(listed.len(), 3);
@@ -199,7 +220,8 @@ mod tests {
             (1..=WORKERS_MAX).prop_map(ExecutorSpec::Processes),
             (1..=WORKERS_MAX).prop_map(ExecutorSpec::Tcp),
             named.prop_map(ExecutorSpec::Cluster),
-            named.prop_map(ExecutorSpec::Dask),
+            named.prop_filter("no host", |name| !name.starts_with("local")).prop_map(ExecutorSpec::Dask),
+            (1..=WORKERS_MAX).prop_map(ExecutorSpec::DaskLocal),
         ]
     }
 

@@ -1,10 +1,12 @@
 //! The tutorial's claim: the same function gives the same answers on four mechanisms, in one program.
 
+use std::process::Command;
+
 use callboard::prelude::*;
 use callboard::{ExecutorSpec, ProcessPoolExecutor, ThreadPoolExecutor, as_completed};
 
 use super::Test;
-use super::site::Site;
+use super::site::{Site, python};
 
 pub(super) const TESTS: &[Test] = &[("one_function_gives_the_same_answers_on_all_four", one_function_on_all_four)];
 
@@ -30,6 +32,15 @@ fn answers(ex: &dyn Executor) -> (Vec<f64>, Vec<Result<f64, String>>) {
     (norms, roots.into_iter().map(|root| root.get().map_err(text)).collect())
 }
 
+/// Is the program that an executor is chosen for by a line, if the arguments say so.
+pub(super) fn be_one(arguments: &[String]) -> bool {
+    let [what, line] = arguments else { return false };
+    if what == "answers" {
+        println!("{:?}", answers(&line.parse::<ExecutorSpec>().unwrap().open().unwrap()));
+    }
+    what == "answers"
+}
+
 fn one_function_on_all_four() {
     let site = Site::of(2);
     let cluster = Cluster::threads(2).start().unwrap();
@@ -47,9 +58,10 @@ fn one_function_on_all_four() {
     // Their results wait together.
     let mixed: Vec<_> = four.iter().map(|ex| ex.submit(norm_of_ones(9))).collect();
     assert_eq!(as_completed(mixed).map(|ar| ar.get().unwrap()).sum::<f64>(), 12.0);
-    // And each is chosen by a line; that of Dask takes the python3 there is, which need not be that of these tests.
-    for line in ["threads:2", "processes:2", "engines:2"] {
-        let ex = line.parse::<ExecutorSpec>().unwrap().open().unwrap();
-        assert_eq!(answers(&ex), expected, "{line}");
+    // And each is chosen by a line. A program of its own, so that the interpreter can be named.
+    for line in ["threads:2", "processes:2", "engines:2", "dask:local:2", &format!("dask:{}", site.address)] {
+        let mut program = Command::new(std::env::current_exe().unwrap());
+        let said = program.args(["answers", line]).env("CALLBOARD_PYTHON", python().unwrap()).output().unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("{expected:?}\n"), "{line}");
     }
 }

@@ -18,6 +18,9 @@ pub(super) const TESTS: &[Test] = &[
         "a_killed_bridge_settles_everything_and_leaves_no_engine",
         a_killed_bridge_settles_everything_and_leaves_no_engine,
     ),
+    ("behind_a_killed_bridge_comes_another", behind_a_killed_bridge_comes_another),
+    ("behind_a_killed_scheduler_comes_another", behind_a_killed_scheduler_comes_another),
+    ("an_executor_ends_while_it_connects_anew", an_executor_ends_while_it_connects_anew),
 ];
 
 /// Kills its own process, if it is the first to come.
@@ -128,4 +131,79 @@ fn a_killed_bridge_settles_everything_and_leaves_no_engine() {
     assert!(is_there(worker));
     // The cluster is as good as new.
     assert_eq!(site.connect().submit(square(7)).get_timeout(PATIENCE), Ok(49));
+}
+
+/// Submits until a task has a value: each one settles, at once or as a value.
+#[track_caller]
+fn it_works_again(ex: &callboard::DaskExecutor) {
+    let value = wait_for("it works again", || match ex.submit(square(7)).get_timeout(PATIENCE) {
+        Ok(value) => Some(value),
+        Err(TaskError::ExecutorLost { .. }) => None,
+        Err(error) => panic!("{error}"),
+    });
+    assert_eq!(value, 49);
+    ex.refresh().get().unwrap();
+    assert_eq!((ex.workers(), ex.max_workers()), (1, 1));
+    let squares: Vec<u64> = ex.map(square, 0..100).collect::<Result<_, _>>().unwrap();
+    assert_eq!(squares, (0..100).map(|x| x * x).collect::<Vec<_>>());
+}
+
+#[track_caller]
+fn is_lost(ar: &callboard::AsyncResult<u32>) {
+    let error = ar.get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(error, TaskError::ExecutorLost { .. }), "{error}");
+}
+
+fn behind_a_killed_bridge_comes_another() {
+    let (site, before) = (Site::of(1), bridges());
+    let (ex, results, _, dir) = taken(&site);
+    for _ in 0..2 {
+        kill(new_bridge(&before));
+        results.iter().for_each(is_lost);
+        it_works_again(&ex);
+    }
+    assert_eq!(begun(dir.path()).len(), 1, "what was lost is not submitted again");
+    let worker = site.workers[0].id();
+    wait_for("only the engine of now is left", || (residents(worker).len() == 1).then_some(()));
+    ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
+    assert!(bridges().iter().all(|bridge| before.contains(bridge)), "its bridge has ended");
+}
+
+fn behind_a_killed_scheduler_comes_another() {
+    let mut site = Site::of(1);
+    let ex = site.builder().connect_within(Duration::from_secs(1)).connect().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let runs = ex.submit(linger(dir.path().into()));
+    wait_for("it runs", || begun(dir.path()).pop());
+    site.scheduler.kill();
+    is_lost(&runs);
+    let cause = wait_for("it was tried in vain", || match ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err() {
+        TaskError::ExecutorLost { cause } => cause.contains("anew").then_some(cause),
+        error => panic!("{error}"),
+    });
+    let (lost, since) = cause.split_once("; ").unwrap();
+    assert_eq!(lost, format!("the connection to the scheduler at {} was lost", site.address));
+    assert!(since.starts_with("connecting anew failed: ") && since.contains("no scheduler was found"), "{since}");
+    site.start_another_scheduler();
+    site.add_worker(1);
+    site.await_workers(1);
+    it_works_again(&ex);
+    ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+}
+
+fn an_executor_ends_while_it_connects_anew() {
+    let (mut site, before) = (Site::of(1), bridges());
+    let ex = site.connect();
+    site.scheduler.kill();
+    let bridge = new_bridge(&before);
+    let anew = wait_for("it connects anew", || {
+        let error = ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err();
+        assert!(matches!(error, TaskError::ExecutorLost { .. }), "{error}");
+        bridges().into_iter().find(|anew| *anew != bridge && !before.contains(anew))
+    });
+    // For ten seconds it would look for a scheduler.
+    ex.shutdown(Pending::Finish).get_timeout(Duration::from_secs(6)).unwrap();
+    assert!(!is_there(anew));
+    assert_eq!(ex.submit(square(2)).get(), Err(TaskError::ShutDown));
 }

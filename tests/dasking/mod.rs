@@ -4,6 +4,7 @@ mod all_four;
 mod basics;
 mod cancels;
 mod engines;
+mod local;
 mod losses;
 mod programs;
 mod promises;
@@ -26,6 +27,7 @@ pub(crate) fn tests() -> Vec<Test> {
         losses::TESTS,
         programs::TESTS,
         engines::TESTS,
+        local::TESTS,
         promises::TESTS,
     ]
     .concat()
@@ -33,7 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// Is another program than the tests, if it was started as one.
 pub(crate) fn be_another(arguments: &[String]) -> bool {
-    programs::be_one(arguments)
+    programs::be_one(arguments) || local::be_one(arguments) || all_four::be_one(arguments)
 }
 
 /// Long enough for whatever is waited for.

@@ -20,6 +20,7 @@ pub(super) const TESTS: &[Test] = &[
     ("workers_of_another_kind_are_named", workers_of_another_kind_are_named),
     ("a_program_that_is_no_engine_is_told_so", a_program_that_is_no_engine_is_told_so),
     ("without_workers_tasks_wait_or_are_given_up", without_workers_tasks_wait_or_are_given_up),
+    ("without_workers_that_may_run_them_tasks_wait_or_are_given_up", without_workers_that_may_run_them),
     ("too_much_at_once_is_refused", too_much_at_once_is_refused),
 ];
 
@@ -103,6 +104,50 @@ fn without_workers_tasks_wait_or_are_given_up() {
     site.add_worker(1);
     assert_eq!(waits.get_timeout(super::PATIENCE), Ok(4));
     assert_eq!(impatient.submit(square(3)).get_timeout(super::PATIENCE), Ok(9), "it goes on, too");
+}
+
+fn without_workers_that_may_run_them() {
+    let mut site = Site::of(1);
+    let lacking = |builder: DaskBuilder| {
+        let ex = builder.unsatisfiable_after(Duration::from_secs(1)).connect().unwrap();
+        assert_eq!((ex.workers(), ex.max_workers()), (0, 1));
+        let error = ex.submit(square(3)).get_timeout(Duration::from_secs(10)).unwrap_err();
+        let TaskError::ExecutorLost { cause } = error else { panic!("{error}") };
+        cause
+    };
+    let told = |what: &str| format!("the cluster has had no worker for 1 s that may run them ({what}), among 1");
+    assert_eq!(*lacking(site.builder().workers(["10.9.9.9", "alice"])), *told("workers 10.9.9.9, alice"));
+    assert_eq!(*lacking(site.builder().resource("GPU", 2.0)), *told("resource GPU 2"));
+
+    // One that has them comes.
+    let named = site.builder().workers(["alice"]).connect().unwrap();
+    let with_two = site.builder().resource("GPU", 2.0).connect().unwrap();
+    let with_three = site.builder().workers(["alice"]).resource("GPU", 3.0);
+    let (of_name, of_two) = (named.submit(parent()), with_two.submit(parent()));
+    site.add_worker_with(1, &["--no-nanny", "--name=alice", "--resources", "GPU=2"], &[]);
+    let alice = site.workers[1].id();
+    assert_eq!(of_two.get_timeout(super::PATIENCE), Ok(alice));
+    // A name that nobody has is taken for a host: when it is one of a worker, Dask takes any worker of that host.
+    assert!(of_name.get_timeout(super::PATIENCE).is_ok());
+    assert_eq!(named.submit(parent()).get_timeout(super::PATIENCE), Ok(alice));
+    for ex in [&named, &with_two] {
+        ex.refresh().get().unwrap();
+        assert_eq!((ex.workers(), ex.max_workers()), (1, 1));
+    }
+    let told = "the cluster has had no worker for 1 s that may run them (workers alice; resource GPU 3), among 2";
+    assert_eq!(*lacking(with_three), *told);
+    // By address and by host, too.
+    let addresses = site.workers_addresses();
+    for chosen in [&addresses[..1], &["127.0.0.1".to_owned()]] {
+        let ex = site.builder().workers(chosen).unsatisfiable_after(Duration::from_secs(1)).connect().unwrap();
+        assert_eq!(ex.submit(square(4)).get_timeout(super::PATIENCE), Ok(16), "{chosen:?}");
+        assert!(ex.workers() >= 1);
+    }
+}
+
+#[task]
+fn parent() -> u32 {
+    std::os::unix::process::parent_id()
 }
 
 fn too_much_at_once_is_refused() {

@@ -68,21 +68,35 @@ impl Site {
     /// Starts a scheduler with more arguments.
     pub(crate) fn scheduler_with(args: &[String]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("scheduler.json");
         let security: Vec<String> = args.iter().filter(|arg| arg.starts_with("--tls")).cloned().collect();
+        let (scheduler, address) = Self::listen(directory.path(), "0", args);
+        Self { directory, scheduler, workers: Vec::new(), address, security }
+    }
+
+    /// Kills the scheduler; starts another at the same address.
+    pub(crate) fn start_another_scheduler(&mut self) {
+        self.scheduler.kill();
+        let port = self.address.rsplit(':').next().unwrap();
+        let (scheduler, address) = Self::listen(self.path(), port, &[]);
+        assert_eq!(address, self.address);
+        self.scheduler = scheduler;
+    }
+
+    fn listen(directory: &Path, port: &str, args: &[String]) -> (Part, String) {
+        let file = directory.join("scheduler.json");
+        let _ = fs::remove_file(&file);
         let mut all = vec![
             "--host=127.0.0.1".into(),
-            "--port=0".into(),
+            format!("--port={port}"),
             "--dashboard-address=127.0.0.1:0".into(),
             format!("--scheduler-file={}", file.display()),
         ];
         all.extend(args.iter().cloned());
-        let scheduler = Part::start(directory.path(), "scheduler", &all, &[]);
+        let scheduler = Part::start(directory, "scheduler", &all, &[]);
         let facts = wait_for("the scheduler listens", || {
             serde_json::from_slice::<serde_json::Value>(&fs::read(&file).ok()?).ok()
         });
-        let address = facts["address"].as_str().unwrap().to_owned();
-        Self { directory, scheduler, workers: Vec::new(), address, security }
+        (scheduler, facts["address"].as_str().unwrap().to_owned())
     }
 
     /// Starts a scheduler and so many workers of one thread each.

@@ -36,7 +36,7 @@ impl Contender {
             ExecutorSpec::Processes(_) => "callboard-process-pool",
             ExecutorSpec::Tcp(_) => "callboard-tcp",
             ExecutorSpec::Cluster(_) => "callboard-cluster",
-            ExecutorSpec::Dask(_) => "callboard-dask",
+            ExecutorSpec::Dask(_) | ExecutorSpec::DaskLocal(_) => "callboard-dask",
         };
         let executor = spec.open()?;
         // Bound: one for each that the command line names.

@@ -23,7 +23,8 @@ use measure::{Contender, Work};
 #[command(after_help = ABOUT)]
 pub(crate) struct Args {
     /// Executors, with commas between: threads:N (a pool), processes:N (a pool), engines:N (threads of a cluster),
-    /// tcp:N (processes that dial over TCP), cluster:NAME, cluster:FILE.json, dask:ADDRESS
+    /// tcp:N (processes that dial over TCP), cluster:NAME, cluster:FILE.json, dask:ADDRESS, dask:local:N (a Dask cluster that
+    /// is started for it, with the Python that CALLBOARD_PYTHON names)
     #[arg(long, value_name = "LIST", default_value = "threads:4,processes:4,engines:4,tcp:4", value_delimiter = ',')]
     executors: Vec<ExecutorSpec>,
     /// The largest of the 16 arrays has two to the power of this many numbers of 8 bytes

@@ -1,0 +1,136 @@
+
+
+class Cluster:
+    """The cluster, as a client of it: found, prepared for the program, and left as it was."""
+
+    def __init__(self, config):
+        self.config, self.session = config, config["session"]
+        self.client = None
+
+    async def connect(self):
+        config = self.config
+        address, timeout = config["address"], config["timeout_s"]
+        security = distributed.Security(**config["security"]) if config["security"] else None
+        client = distributed.Client(
+            address, asynchronous=True, security=security, timeout=timeout, set_as_default=False, name="callboard"
+        )
+        connecting = asyncio.ensure_future(_awaited(client))
+        try:
+            await asyncio.wait([connecting], timeout=1.0)
+            if not connecting.done() and await asyncio.to_thread(speaks_http, address):
+                raise Refused(
+                    f"what listens at {address} speaks HTTP: that is the port of a dashboard, by default 8787; "
+                    "the scheduler's is another, by default 8786"
+                )
+            await connecting
+        except Refused:
+            connecting.cancel()
+            raise
+        except Exception as error:
+            told = str(error) or type(error).__name__
+            raise Refused(f"no scheduler was found at {address} within {timeout:g} s: {told}") from None
+        self.client = client
+
+    def is_there(self):
+        return self.client.status == "running"
+
+    async def prepare(self, workers):
+        """Has the workers hold what makes calls."""
+        client, program = self.client, dict(self.config["program"])
+        await self.deliver_code()
+        needs = self.config["needs"] or plugin.machine()
+        program["needs"] = needs
+        program["sha256"] = await asyncio.to_thread(plugin.digest_of, program["path"])
+        if program["sha256"] is None:
+            raise Refused(f"the program {program['path']} cannot be read here")
+        await workers.count()
+        seen = workers.only_able(await client.run(plugin.look, program["path"]))
+        others = {a: s["machine"] for a, s in seen.items() if not plugin.is_for(needs, s["machine"])}
+        if others:
+            named = ", ".join(f"{a} is {plugin.in_words(machine)}" for a, machine in sorted(others.items()))
+            raise Refused(f"the program is built for {plugin.in_words(needs)}, and {named}")
+        has_all = seen and all(s["program"] == program["sha256"] for s in seen.values())
+        program["bytes"], program["is_copy"] = None, self.config["deliver"] == "always"
+        if self.config["deliver"] == "always" or self.config["deliver"] == "needed" and not has_all:
+            program["bytes"] = await asyncio.to_thread(_read, program["path"])
+        await client.register_plugin(plugin.EnginesPlugin(self.session, program))
+        problems = workers.only_able(await client.run(plugin.problem_of, self.session))
+        problems = {problem for problem in problems.values() if problem}
+        if problems:
+            raise Refused("; ".join(sorted(problems)))
+        await workers.look()
+        if self.config["engines"] is not None:
+            await self.start_engines(workers, **self.config["engines"])
+
+    async def deliver_code(self):
+        """Has the scheduler and all workers load the code, once for all programs of this version."""
+        for code in (plugin.SchedulerCode(), plugin.WorkerCode()):
+            await self.client.register_plugin(code, name=plugin.__name__)
+
+    async def start_engines(self, workers, n, file):
+        """Starts engines that dial, on each worker about as many as it has threads for."""
+        nthreads = workers.able
+        if not nthreads:
+            raise Refused("the cluster has no workers on which engines could be started")
+        engines = dict.fromkeys(nthreads, 0)
+        for _ in range(n):
+            engines[min(engines, key=lambda address: engines[address] / nthreads[address])] += 1
+        problems = await self.client.run(plugin.start_engines, self.session, engines, file)
+        problems = sorted(problem for problem in problems.values() if problem)
+        if problems:
+            raise Refused("; ".join(problems))
+
+    async def tell_engines(self, what):
+        try:
+            told = await self.client.run(plugin.tell_engines, self.session, what, on_error="ignore")
+        except Exception as error:
+            print(f"the engines cannot be told to {what}: {error!r}", file=sys.stderr)
+            return
+        ends = [end for ends in told.values() for end in ends]
+        if all(end is not None for end in ends):
+            raise Refused("its engines have ended: " + (", ".join(sorted(set(ends))) or "with their workers"))
+
+    async def leave(self, futures):
+        """Has the cluster keep nothing of this program's but the code that all programs share."""
+        client = self.client
+        if client is None:
+            return
+        if self.is_there():
+            try:
+                if futures:
+                    await client.cancel(futures)
+                await asyncio.wait_for(client.unregister_worker_plugin("callboard-" + self.session), END_S)
+            except Exception as error:
+                print(f"the workers could not be cleared: {error!r}", file=sys.stderr)
+        try:
+            await asyncio.wait_for(client.close(), END_S)
+        except Exception:
+            pass
+
+
+async def _awaited(client):
+    return await client
+
+
+def _read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def speaks_http(address):
+    """Whether a web server listens there. A scheduler speaks first; so a moment of silence comes before the question."""
+    protocol, _, place = address.rpartition("://")
+    name, _, port = place.rpartition(":")
+    if protocol not in ("", "tcp") or not port.isdigit():
+        return False
+    try:
+        with socket.create_connection((name.strip("[]") or "127.0.0.1", int(port)), timeout=2) as stream:
+            stream.settimeout(0.7)
+            try:
+                return stream.recv(5) == b"HTTP/"
+            except TimeoutError:
+                stream.settimeout(2)
+                stream.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                return stream.recv(5) == b"HTTP/"
+    except OSError:
+        return False

@@ -1,0 +1,137 @@
+
+
+class Bridge:
+    """What the program says, and how long there is somebody to say it to."""
+
+    def __init__(self, pipe, config):
+        self.pipe, self.config = pipe, config
+        self.cluster = Cluster(config)
+        self.tasks = None
+        self.is_over = asyncio.Event()
+        self.wish, self.is_wished = "look", asyncio.Event()
+
+    async def begin_unless_over(self):
+        """Begins, unless the program is gone or wants it to end before that; returns whether it does not."""
+        beginning, over = asyncio.ensure_future(self.begin()), asyncio.ensure_future(self.is_over.wait())
+        await asyncio.wait([beginning, over], return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        if beginning.done():
+            await beginning
+            return True
+        beginning.cancel()
+        await asyncio.wait([beginning], timeout=END_S)
+        return False
+
+    async def begin(self):
+        """Connects, and has the workers prepared; says that it has."""
+        cluster = self.cluster
+        await cluster.connect()
+        self.workers = Workers(cluster.client, self.config)
+        self.tasks = Tasks(self.pipe, self.config, cluster, self.workers)
+        cluster.client.subscribe_topic(plugin.TOPIC, self.tasks.on_running)
+        try:
+            await asyncio.wait_for(cluster.prepare(self.workers), PREPARE_S)
+        except asyncio.TimeoutError:
+            raise Refused(f"the workers did not start their engines within {PREPARE_S:g} s") from None
+        self.tasks.tell_of_workers()
+        facts = {"version": distributed.__version__, "dashboard": cluster.client.dashboard_link, "python": sys.executable}
+        self.pipe.say(READY, json.dumps(facts).encode())
+        self.pipe.flush()
+
+    def on_frames(self, frames):
+        """Hands on what came together, in order. Calls that come together are given to Dask together."""
+        for kind, bodies in itertools.groupby(frames, lambda frame: frame[0]):
+            bodies = [body for _, body in bodies]
+            if kind == CALL:
+                self.tasks.submit(bodies)
+            elif kind in (CANCEL, KILL):
+                seqs = [seq for (seq,) in SEQ.iter_unpack(b"".join(bodies))]
+                self.tasks.begin_cancel(seqs, kind == KILL)
+            elif kind == ASK:
+                self.tasks.begin_answer(bodies)
+            elif kind in (LEAVE, KILL_ENGINES):
+                self.wish = "leave" if kind == LEAVE else "kill"
+                self.is_wished.set()
+            elif kind == FINISH:
+                self.is_over.set()
+
+    async def run(self):
+        ended = asyncio.ensure_future(self.is_over.wait())
+        while not ended.done():
+            wished = asyncio.ensure_future(self.is_wished.wait())
+            await asyncio.wait([ended, wished], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            wished.cancel()
+            self.tasks.look_for_workers()
+            if self.config["engines"] is not None and self.cluster.is_there():
+                self.is_wished.clear()
+                wish, self.wish = self.wish, "look"
+                await self.cluster.tell_engines(wish)
+            if not self.cluster.is_there():
+                raise Refused(f"the connection to the scheduler at {self.config['address']} was lost")
+            try:
+                await self.workers.look()
+                self.tasks.tell_of_workers()
+            except Exception as error:
+                if self.cluster.is_there():
+                    print(f"the workers cannot be counted: {error!r}", file=sys.stderr)
+
+    async def leave(self):
+        pending = self.tasks.take_all() if self.tasks is not None else []
+        await self.cluster.leave(pending)
+
+
+async def main(pipe, frames, config):
+    loop, bridge = asyncio.get_running_loop(), Bridge(pipe, config)
+
+    def read():
+        try:
+            for frames_ in frames:
+                loop.call_soon_threadsafe(bridge.on_frames, frames_)
+        except OSError:
+            pass
+        loop.call_soon_threadsafe(bridge.is_over.set)
+
+    threading.Thread(target=read, name="callboard-frames", daemon=True).start()
+    try:
+        if await bridge.begin_unless_over():
+            await bridge.run()
+    except Refused as refused:
+        pipe.say(FAILED, str(refused).encode())
+    except Exception as error:
+        pipe.say(FAILED, f"{type(error).__name__}: {error}".encode())
+        raise
+    finally:
+        pipe.flush()
+        await bridge.leave()
+
+
+def start():
+    pipe = Pipe()
+    frames = pipe.read_frames()
+    first = next(frames, None)
+    if first is None:
+        return
+    global distributed, plugin
+    config = json.loads(first[0][1])
+    try:
+        import distributed
+    except ImportError as error:
+        pipe.say(
+            FAILED,
+            f"{sys.executable} has no distributed ({error}); install it with: "
+            f"{sys.executable} -m pip install distributed".encode(),
+        )
+        pipe.flush()
+        return
+    # By this name it is known to the scheduler and to the workers, too.
+    plugin = sys.modules[config["module"]] = types.ModuleType(config["module"])
+    plugin.SOURCE = config["plugin"]
+    exec(compile(plugin.SOURCE, config["module"] + ".py", "exec"), plugin.__dict__)
+    try:
+        asyncio.run(main(pipe, frames, config))
+    except BrokenPipeError:
+        # The program is gone.
+        pass
+
+
+start()
