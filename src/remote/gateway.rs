@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::STOPPED;
+use super::allowance::Allowance;
 use super::attend::Said;
 use super::calls::{Calls, Ready, Unencodable, encoded};
 use super::fate::{Begun, Fate, Process};
@@ -38,9 +39,8 @@ pub(crate) struct Gateway {
     sent: Sent,
     /// How many messages with calls have been said.
     runs: u64,
-    parts: GatewayParts,
-    /// How many more tasks it may be sent, if that is bounded.
-    left: Option<u32>,
+    pub(super) parts: GatewayParts,
+    pub(super) allowance: Allowance,
     /// The engine is gone; what it had goes back once the Scheduler sends it nothing more.
     lost: Option<Lost>,
     joining: Option<oneshot::Sender<Result<EngineId, Error>>>,
@@ -86,10 +86,11 @@ impl Gateway {
     /// Starts a gateway on the present arbiter; returns its address, and its id when the engine has joined.
     pub(crate) fn join(parts: GatewayParts) -> (Addr<Self>, oneshot::Receiver<Result<EngineId, Error>>) {
         let (tell, told) = oneshot::channel();
-        let left = parts.tasks_max;
+        let allowance = Allowance::of(parts.tasks_max);
         let (sent, log, looks) = (Sent::default(), LogLines::default(), Looks::default());
         let joining = Some(tell);
-        let gateway = Self { id: None, sent, runs: 0, parts, left, lost: None, joining, is_leaving: false, log, looks };
+        let gateway =
+            Self { id: None, sent, runs: 0, parts, allowance, lost: None, joining, is_leaving: false, log, looks };
         (gateway.start(), told)
     }
 
@@ -110,7 +111,7 @@ impl Gateway {
         apart::discard(self.parts.finished.push(done).err().into_iter().flatten());
     }
 
-    fn hand_back(&self, batch: Vec<HandBack>) {
+    pub(super) fn hand_back(&self, batch: Vec<HandBack>) {
         let Some(engine) = self.id else { return };
         if !batch.is_empty() {
             self.parts.scheduler.do_send(HandedBack { engine, batch });
@@ -236,34 +237,6 @@ impl Gateway {
         }
     }
 
-    /// Takes as much of what is sent as the engine may still run; the rest goes back, and the engine goes.
-    fn within_bounds(&mut self, engine: EngineId, batch: Vec<Assignment>) -> Vec<Assignment> {
-        let Some(mut left) = self.left else { return batch };
-        let (mut taken, mut back) = (Vec::with_capacity(batch.len()), Vec::new());
-        for mut assignment in batch {
-            let count = assignment.payload.count();
-            if left > 0
-                && let Some(front) = assignment.split_front(left)
-            {
-                taken.push(front);
-                left = 0;
-            }
-            if left == 0 {
-                back.push(assignment);
-            } else {
-                left -= count;
-                taken.push(assignment);
-            }
-        }
-        self.left = Some(left);
-        if left == 0 && !self.parts.fate.is_worn_out.swap(true, Ordering::AcqRel) {
-            // Before what goes back, or it would be sent here again.
-            self.parts.scheduler.do_send(Retire { engines: vec![engine], cause: WORN_OUT.into() });
-        }
-        self.hand_back(back.into_iter().map(HandBack::unstarted).collect());
-        taken
-    }
-
     /// Ends tasks that run, with the engine's process. Those that have not begun are given up as any other.
     fn end_by_force(&mut self, mut tasks: Vec<TaskId>, ctx: &mut Context<Self>) {
         tasks.retain(|task| self.sent.has(*task));
@@ -304,9 +277,6 @@ fn kept_as_bytes(
 
 /// Why an engine goes that said so itself.
 const ITS_TIME_WAS_OVER: &str = "its time was over, and it left";
-
-/// Why an engine goes that has run as many tasks as it may.
-const WORN_OUT: &str = "it has run as many tasks as one engine may";
 
 /// How long after a look whether a task runs that is to be ended the next one is.
 const FORCE_LOOK: Duration = Duration::from_millis(10);
@@ -381,7 +351,9 @@ impl Handler<Recall> for Gateway {
     type Result = ();
 
     fn handle(&mut self, _: Recall, _: &mut Context<Self>) {
-        self.say(Lane::Control, &ToEngine::Recall, Vec::new());
+        if !self.allowance.keeps_what_it_has() {
+            self.say(Lane::Control, &ToEngine::Recall, Vec::new());
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod attend;
 mod gateway;
+mod allowance;
 mod calls;
 mod fate;
 mod mark;
