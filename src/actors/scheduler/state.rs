@@ -15,7 +15,7 @@ use crate::limits::LOOKS_MAX;
 use crate::messages::{GetState, Leave, Look, TakeIn};
 use crate::task::{Attempt, EngineId, TaskId, TaskState};
 
-/// How often a task may have moved on while its engine was asked. One that is found nowhere after that waits for long nowhere, either.
+/// How often a task may have moved on while its engine was asked; one that still does is said to be on its way.
 const MOVES_MAX: usize = 16;
 
 /// What is known of a task.
