@@ -18,7 +18,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
-PACKAGES = ["numpy==2.2.1", "ipyparallel==9.0.0", "ipykernel==6.29.5", "distributed==2024.12.1", "dask==2024.12.1"]
+PACKAGES = ["numpy==2.2.1", "ipyparallel==9.0.0", "ipykernel==6.29.5", "distributed==2026.8.0", "dask==2026.8.0"]
 HOME = pathlib.Path(__file__).resolve().parent.parent / "target" / "python-originals"
 RUNS = 3
 

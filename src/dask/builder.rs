@@ -14,7 +14,13 @@ use crate::limits::Limits;
 use crate::task::{drawn, key_of};
 
 /// What the workers load.
-const PLUGIN: &str = include_str!("plugin.py");
+const PLUGIN: &str = concat!(
+    include_str!("plugin/calls.py"),
+    include_str!("plugin/machine.py"),
+    include_str!("plugin/carried.py"),
+    include_str!("plugin/engines.py"),
+    include_str!("plugin/engine.py"),
+);
 
 /// How long a scheduler that cannot be reached is looked for, by default.
 const CONNECT: Duration = Duration::from_secs(10);

@@ -42,7 +42,7 @@ impl Dask {
         Self::with(DaskExecutor::builder(address))
     }
 
-    /// Launches as this says: interpreter, TLS, workers by address or host, program and its arguments, and how it is delivered. What it says of
+    /// Launches as this says: interpreter, TLS, workers by address, host or name, program and its arguments, and how it is delivered. What it says of
     /// tasks does not matter.
     pub fn with(builder: DaskBuilder) -> Self {
         Self { builder }

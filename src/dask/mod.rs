@@ -7,7 +7,7 @@
 //!   | CALL           bridge.rs     encoded once, written to a child process
 //! client.map         bridge/*.py   a client of the cluster, by Dask's documented interface
 //!   | ..Dask..                     places it, retries it, shows it
-//! make(call)         plugin.py     a plugin on each worker: hands it to an engine that is free
+//! make(call)         plugin/*.py   a plugin on each worker: hands it to an engine that is free
 //!   | ENGINE_CALL
 //! attempt            resident.rs   the engine: decodes, makes the attempt, encodes the value
 //!   '-> report.rs                  back the same way; nobody between reads it

@@ -1,7 +1,7 @@
 //! The engine on a Dask worker: this program once more, which reads calls from its standard input, makes them one after
 //! the other, and writes how they ended.
 //!
-//! What starts it there is `plugin.py`. When that is gone, or wants it to go, its input ends, and with it this process and
+//! What starts it there is `plugin/engine.py`. When that is gone, or wants it to go, its input ends, and with it this process and
 //! all that its tasks have started.
 
 use std::fs::File;
