@@ -24,7 +24,7 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3_600
 /// How often an idle engine has the scheduler look at those that have more than they can run at once, in
 /// milliseconds. Longer than what is sent ahead should take, so that an engine that is silent for as long
 /// works on something longer; short beside what is worth moving.
-pub const RECALL_LOOK_MS: u64 = 2;
+pub(crate) const RECALL_LOOK_MS: u64 = 2;
 
 /// Bytes of a [`Blob`](crate::Blob) from which on it travels beside what is encoded, uncopied: below, copying costs less than
 /// a piece of its own.

@@ -313,3 +313,10 @@ fn every_policy_runs_everything_and_spreads_it() {
         assert!((0..50).all(|_| even.apply(where_am_i()).get().unwrap().is_multiple_of(2)), "{policy:?}");
     }
 }
+
+#[test]
+fn an_engine_that_is_named_twice_is_restarted_once() {
+    let cluster = callboard::Cluster::threads(2).start().unwrap();
+    let fresh = cluster.restart_engines([EngineId(1), EngineId(1)]).get_timeout(PATIENCE).unwrap();
+    assert_eq!((&fresh[..], cluster.client().ids()), (&[EngineId(2)][..], vec![EngineId(0), EngineId(2)]));
+}

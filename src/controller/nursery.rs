@@ -36,7 +36,14 @@ impl Nursery {
     }
 
     /// Lets engines go, then starts as many of the same kinds.
-    pub(super) async fn restart(&self, children: &Processes, engines: Vec<EngineId>) -> Result<Vec<EngineId>, Error> {
+    pub(super) async fn restart(
+        &self,
+        children: &Processes,
+        mut engines: Vec<EngineId>,
+    ) -> Result<Vec<EngineId>, Error> {
+        // One that is named twice goes once, and one comes for it.
+        engines.sort_unstable();
+        engines.dedup();
         let status = self.scheduler.send(GetStatus).await.map_err(|_| Error::ClusterStopped)?;
         let is_local = |id| status.engines.iter().any(|engine| engine.id == id && engine.is_local);
         let threads = engines.iter().filter(|id| is_local(**id)).count();

@@ -84,7 +84,7 @@ impl Template {
             return Err(format!("{bad:?} is no name of a host, and a command might take it for something else"));
         }
         if let Some(max) = self.per_host
-            && n > hosts * max
+            && n > hosts.saturating_mul(max)
         {
             return Err(format!(
                 "{n} engines are asked for, and {hosts} hosts have {max} each; name more hosts, or ask for fewer"
@@ -188,6 +188,7 @@ mod tests {
         assert!(on(&[]).shares(1).unwrap_err().contains("has none"));
         assert!(on(&["-oProxyCommand=x"]).shares(1).unwrap_err().contains("no name of a host"));
         assert!(on(&["a", "b"]).engines_per_host(3).shares(7).unwrap_err().contains("2 hosts have 3 each"));
+        assert_eq!(on(&["a", "b"]).engines_per_host(usize::MAX).shares(2).unwrap(), [("a", 1), ("b", 1)]);
         assert_eq!(Template::new("nice").shares(9).unwrap(), [("", 9)]);
     }
 }
