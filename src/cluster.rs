@@ -124,7 +124,7 @@ impl Cluster {
     ///
     /// What engines keep (`push`) is gone with them.
     ///
-    /// Answers [`Error::NoSuchEngine`] if one is not there; then none goes.
+    /// Answers [`Error::NoSuchEngine`] if one is not there, and [`Error::StartedElsewhere`] if one dialled in; then none goes.
     ///
     /// ```
     /// use callboard::prelude::*;

@@ -40,6 +40,12 @@ pub enum Error {
         /// The engine.
         engine: EngineId,
     },
+    /// An engine was to be restarted that dialled in: whatever launched it starts it. Remove it, and launch another where it was.
+    #[error("engine {engine} dialled in, so it cannot be started again from here; remove it, and launch another")]
+    StartedElsewhere {
+        /// The engine.
+        engine: EngineId,
+    },
     /// A value by engine was asked for, and this one was not made by an engine. Leave out what was joined from elsewhere.
     #[error("task {task} ran on no engine; ask by_engine of results of engines only")]
     OfNoEngine {

@@ -23,6 +23,10 @@ impl Processes {
         Ok(Vec::new())
     }
 
+    pub(crate) fn has(&self, _: EngineId) -> bool {
+        false
+    }
+
     pub(crate) fn halt(&self) {}
 
     pub(crate) fn end(&self) {}

@@ -75,6 +75,24 @@ fn engines_join_work_and_end_with_their_cluster() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
+/// Those that the cluster has launched itself may be started again by it; no child takes the place of one that dialled.
+fn an_engine_that_dialled_is_not_restarted_from_here() {
+    let Listens { cluster, listening, directory: _directory } = listens();
+    let _engine = dial(&listening.engine_file());
+    let rc = cluster.client();
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let dialled = rc.ids()[0];
+    let child = cluster.add_processes(1).get_timeout(PATIENCE).unwrap()[0];
+    for engines in [vec![dialled], vec![child, dialled]] {
+        let refused = cluster.restart_engines(engines).get_timeout(PATIENCE);
+        assert_eq!(refused, Err(callboard::Error::StartedElsewhere { engine: dialled }));
+    }
+    assert_eq!(rc.ids(), [dialled, child], "none has gone");
+    let fresh = cluster.restart_engines([child]).get_timeout(PATIENCE).unwrap();
+    assert_eq!(rc.ids(), [dialled, fresh[0]]);
+    squares(&rc, 100);
+}
+
 fn one_program_may_be_several_engines() {
     let Listens { cluster, listening, directory: _directory } = listens();
     let engines = Dial::with(listening.engine_file()).engines(3);
@@ -719,6 +737,8 @@ fn strangers_keep_nobody_out_and_leave_nothing_behind() {
 }
 
 fn main() {
+    // A child of a cluster is this program, too.
+    callboard::init();
     if let Some(file) = std::env::var_os(support::DIALS) {
         if let Err(error) = callboard::run_engine(file) {
             eprintln!("{error}");
@@ -733,6 +753,7 @@ fn main() {
     }
     run(tests![
         engines_join_work_and_end_with_their_cluster,
+        an_engine_that_dialled_is_not_restarted_from_here,
         one_program_may_be_several_engines,
         plain_tcp_is_spoken_where_it_is_asked_for_and_on_loopback_only,
         an_engine_that_is_killed_is_lost_at_once_and_its_work_moves_on,

@@ -46,6 +46,11 @@ impl Nursery {
         engines.dedup();
         let status = self.scheduler.send(GetStatus).await.map_err(|_| Error::ClusterStopped)?;
         let is_local = |id| status.engines.iter().any(|engine| engine.id == id && engine.is_local);
+        let dialled = |id: &EngineId| !is_local(*id) && !children.has(*id);
+        let is_there = |id: &EngineId| status.engines.iter().any(|engine| engine.id == *id);
+        if let Some(engine) = engines.iter().copied().find(|id| is_there(id) && dialled(id)) {
+            return Err(Error::StartedElsewhere { engine });
+        }
         let threads = engines.iter().filter(|id| is_local(**id)).count();
         let processes = engines.len() - threads;
         let retire = Retire { engines, cause: "it was restarted on request".into() };

@@ -126,10 +126,15 @@ pub(super) async fn attend(
         printed_bytes_max: launcher.limits.printed_bytes_max,
         tasks_max: launcher.tasks_max,
     };
-    let (gateway, joined) = Gateway::join(parts);
-    actix_rt::spawn(async move {
-        let id = joined.await.unwrap_or(Err(Error::ClusterStopped));
-        tell.tell(id);
+    let (gateway, joining) = Gateway::join(parts);
+    let joined = launcher.joined.clone();
+    let noting = actix_rt::spawn(async move {
+        let id = joining.await.unwrap_or(Err(Error::ClusterStopped));
+        if let Ok(id) = id {
+            joined.lock().insert(id);
+        }
+        tell.tell(id.clone());
+        id
     });
     let (reader, writer) = stream.into_split();
     let ending = remote::attend(reader, writer, &speaker, &gateway).await;
@@ -140,6 +145,9 @@ pub(super) async fn attend(
         Ending::Lost | Ending::Failed(_) | Ending::Closed(_) | Ending::ClosedByPeer(_) => status,
         why => format!("{why}; {status}"),
     };
+    if let Ok(Ok(id)) = noting.await {
+        launcher.joined.lock().remove(&id);
+    }
     let unread = unread(printed);
     let said = unread.iter().find(|(stream, _)| *stream == Stream::Stderr).and_then(|(_, text)| last_words(text));
     let unfit = is_unfit.then(|| said.unwrap_or(&cause).to_owned());

@@ -2,6 +2,7 @@
 //!
 //! Each child has a thread here that waits for its end, so nothing is installed in the program: no signal handler.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -49,6 +50,8 @@ pub(crate) struct Launcher {
     pub(crate) first: Option<First>,
     /// Where what children print goes.
     pub(crate) forward: Forward,
+    /// The children that have joined, of all of this cluster.
+    pub(crate) joined: Arc<Mutex<HashSet<EngineId>>>,
     pub(crate) halt: Arc<Halt>,
 }
 

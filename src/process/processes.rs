@@ -1,5 +1,6 @@
 //! The engines of a cluster that are child processes: where they are launched and spoken with, and their end.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ struct Inner {
     limits: Limits,
     children: Children,
     launched: AtomicUsize,
+    /// Those that have joined.
+    joined: Arc<Mutex<HashSet<EngineId>>>,
     halt: Arc<Halt>,
     running: Mutex<Option<Running>>,
 }
@@ -55,8 +58,13 @@ struct Running {
 
 impl Processes {
     pub(crate) fn new(parts: EngineParts, scheduler: Addr<Scheduler>, limits: Limits, children: Children) -> Self {
-        let (launched, halt, running) = (AtomicUsize::new(0), Arc::default(), Mutex::new(None));
-        Self(Arc::new(Inner { parts, scheduler, limits, children, launched, halt, running }))
+        let (launched, joined, running) = (AtomicUsize::new(0), Arc::default(), Mutex::new(None));
+        Self(Arc::new(Inner { parts, scheduler, limits, children, launched, joined, halt: Arc::default(), running }))
+    }
+
+    /// Returns whether an engine is a child that has joined.
+    pub(crate) fn has(&self, engine: EngineId) -> bool {
+        self.0.joined.lock().contains(&engine)
     }
 
     /// Launches `n` children; returns their ids when they have joined, or why one has not.
@@ -84,7 +92,7 @@ impl Processes {
     }
 
     fn launcher(&self) -> io::Result<Launcher> {
-        let Inner { parts, scheduler, limits, children, halt, running, .. } = &*self.0;
+        let Inner { parts, scheduler, limits, children, joined, halt, running, .. } = &*self.0;
         let mut running = running.lock();
         if let Some(Running { launcher, .. }) = &*running {
             return Ok(launcher.clone());
@@ -108,6 +116,7 @@ impl Processes {
             tasks_max: children.tasks_max,
             first: children.first.clone(),
             forward,
+            joined: joined.clone(),
             halt: halt.clone(),
         };
         *running = Some(Running { launcher: launcher.clone(), arbiter, forwarding });
