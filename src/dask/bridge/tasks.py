@@ -13,6 +13,8 @@ class Tasks:
         self.is_waking = False
         self.running = set()
         self.cancels = []
+        # When something was asked to stop last.
+        self.asked_at = -STOP_S
         self.told = None
         self.is_flushing = False
 
@@ -153,6 +155,7 @@ class Tasks:
             await asyncio.wait_for(told, CANCEL_S)
         except Exception as error:
             print(f"not all workers were told of a cancel: {error!r}", file=sys.stderr)
+        self.asked_at = time.monotonic()
         self.say(CANCELLED, b"".join(map(SEQ.pack, seqs)))
         self.cancels = [cancel for cancel in self.cancels if not cancel.done()]
 
