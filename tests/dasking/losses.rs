@@ -12,6 +12,7 @@ pub(super) const TESTS: &[Test] = &[
     ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
     ("a_crash_is_tried_again_where_retries_allow_it", a_crash_is_tried_again_where_retries_allow_it),
     ("what_a_killed_worker_ran_runs_again_once", what_a_killed_worker_ran_runs_again_once),
+    ("values_are_not_looked_for_at_a_worker_that_is_lost", values_are_not_looked_for_at_a_worker_that_is_lost),
     ("a_nanny_starts_a_worker_again_and_it_has_engines", a_nanny_starts_a_worker_again_and_it_has_engines),
     ("a_killed_scheduler_settles_everything", a_killed_scheduler_settles_everything),
     (
@@ -71,6 +72,29 @@ fn what_a_killed_worker_ran_runs_again_once() {
     let again = ar.get_timeout(PATIENCE).unwrap();
     assert!(begun(dir.path()).len() == 2 && again != engine, "once");
     assert_eq!(ar.metadata().attempt.0, 2);
+}
+
+fn values_are_not_looked_for_at_a_worker_that_is_lost() {
+    // A scheduler that takes a second between who has a value and asking for it. It then looks for that worker for half a minute.
+    let place = tempfile::tempdir().unwrap();
+    let (preload, asked) = (place.path().join("late.py"), place.path().join("asked"));
+    let late = format!(
+        "import asyncio\nfrom distributed import scheduler\nreal = getattr(scheduler, 'real', scheduler.gather_from_workers)\n\
+         async def late(*args, **kwargs):\n    open({asked:?}, 'w')\n    await asyncio.sleep(1)\n    \
+         return await real(*args, **kwargs)\n\
+         scheduler.real, scheduler.gather_from_workers = real, late\n"
+    );
+    std::fs::write(&preload, late).unwrap();
+    let mut site = Site::scheduler_with(&[format!("--preload={}", preload.display())]);
+    (0..2).for_each(|_| site.add_worker(1));
+    site.await_workers(2);
+    let ex = site.connect();
+    let results: Vec<_> = (0..20).map(|x| ex.submit(square(x))).collect();
+    wait_for("values are asked for", || asked.exists().then_some(()));
+    site.workers[0].kill();
+    for (x, ar) in (0..).zip(&results) {
+        assert_eq!(ar.get_timeout(PATIENCE), Ok(x * x));
+    }
 }
 
 fn a_nanny_starts_a_worker_again_and_it_has_engines() {

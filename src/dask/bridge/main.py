@@ -76,8 +76,10 @@ class Bridge:
                     print(f"the workers cannot be counted: {error!r}", file=sys.stderr)
 
     async def leave(self):
-        pending = self.tasks.take_all() if self.tasks is not None else []
-        await self.cluster.leave(pending)
+        if self.tasks is None:
+            return await self.cluster.leave([])
+        await asyncio.sleep(self.tasks.asked_at + STOP_S - time.monotonic())
+        await self.cluster.leave(self.tasks.take_all())
 
 
 async def main(pipe, frames, config):

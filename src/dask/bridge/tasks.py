@@ -13,6 +13,8 @@ class Tasks:
         self.is_waking = False
         self.running = set()
         self.cancels = []
+        # When something was asked to stop last.
+        self.asked_at = -STOP_S
         self.told = None
         self.is_flushing = False
 
@@ -99,16 +101,29 @@ class Tasks:
         for seq in futures.keys() - finished.keys():
             self.start(self.follow(seq, futures[seq]))
         if finished:
-            try:
-                values = await self.client.gather(finished, errors="skip")
-            except Exception:
-                values = {}
+            values = await self.fetch(finished)
             for seq, future in finished.items():
                 if values.get(seq) is None:
-                    # It was lost with a worker, and is made again.
+                    # It was lost with a worker, and is made again; or is only to be fetched again.
                     self.start(self.follow(seq, future))
                 elif self.pending.pop(seq, None) is not None:
                     self.say(VALUE, SEQ.pack(seq), values[seq])
+
+    async def fetch(self, finished):
+        """Returns values; not all of them, or none, where a worker is lost meanwhile."""
+        fetching = self.start(self.client.gather(finished, errors="skip"))
+        loss = asyncio.ensure_future(self.workers.loss.wait())
+        await asyncio.wait([fetching, loss], return_when=asyncio.FIRST_COMPLETED)
+        loss.cancel()
+        if not fetching.done():
+            # Dask may go on to look for that worker for half a minute, and what others have is not to wait for it. It is not cancelled:
+            # another one may have joined it.
+            fetching.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return {}
+        try:
+            return fetching.result()
+        except Exception:
+            return {}
 
     async def follow(self, seq, future):
         """Waits for one task, and says how it ended."""
@@ -140,6 +155,7 @@ class Tasks:
             await asyncio.wait_for(told, CANCEL_S)
         except Exception as error:
             print(f"not all workers were told of a cancel: {error!r}", file=sys.stderr)
+        self.asked_at = time.monotonic()
         self.say(CANCELLED, b"".join(map(SEQ.pack, seqs)))
         self.cancels = [cancel for cancel in self.cancels if not cancel.done()]
 

@@ -14,6 +14,8 @@ class Workers:
         # What the scheduler tells of each, where that matters.
         self.known = {}
         self.claims = {}
+        # Set, and another one, each time that one is lost.
+        self.loss = asyncio.Event()
         self.alone_since = self.told_at = time.monotonic()
 
     async def look(self):
@@ -32,7 +34,10 @@ class Workers:
                     self.claims.pop(address, None)
 
     async def count(self):
-        self.all = await self.client.nthreads()
+        before, self.all = self.all, await self.client.nthreads()
+        if before.keys() - self.all.keys():
+            self.loss.set()
+            self.loss = asyncio.Event()
         if not self.chosen and not self.resources:
             self.able = self.all
             return
