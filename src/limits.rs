@@ -76,6 +76,10 @@ pub(crate) const CANCEL_REASON_BYTES_MAX: usize = 1 << 10;
 #[cfg(feature = "remote")]
 pub(crate) const QUESTIONS_MAX: usize = 4_096;
 
+/// How many of them may be where tasks are: an engine that stands still is waited for, and other questions are not to wait for it.
+#[cfg(feature = "remote")]
+pub(crate) const CLIENT_LOOKS_MAX: usize = QUESTIONS_MAX / 2;
+
 /// What one client elsewhere wants done behind calls that have not come, in bytes: two cancels of a map in a million pieces.
 #[cfg(feature = "remote")]
 pub(crate) const BEHIND_BYTES_MAX: usize = 32 << 20;

@@ -140,7 +140,7 @@ fn an_engine_is_whoever_takes_run_and_joins() {
         assert!(matches!(wrong.await, Err(TaskError::Undecodable { what: callboard::Coded::Result, .. })));
 
         // It leaves without a word: what is sent next settles, and the list is shorter.
-        foreign.do_send(StopEngine);
+        foreign.do_send(StopEngine { cause: "it has had enough".into() });
         let view = rc.engine(1).unwrap();
         while foreign.connected() {
             tokio::task::yield_now().await;

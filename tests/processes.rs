@@ -543,6 +543,25 @@ fn an_engine_is_replaced_when_it_has_run_as_many_tasks_as_it_may() {
     assert!(matches!(Cluster::processes(1).max_tasks_per_engine(0).start(), Err(callboard::Error::Zero { .. })));
 }
 
+/// It has been sent all that it may run, so another would take its place, but for whoever removes or restarts it.
+fn a_worn_out_engine_that_is_removed_is_not_replaced() {
+    let cluster = Cluster::processes(1).max_tasks_per_engine(1).start().unwrap();
+    let rc = cluster.client();
+    rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
+    let mut events = rc.engine_events();
+    let running = rc.engine(0).unwrap().apply(sleep_ms(300));
+    support::eventually("it runs", || running.running().get_timeout(PATIENCE).unwrap());
+    let fresh = cluster.restart_engines([EngineId(0)]).get_timeout(PATIENCE).unwrap();
+    assert_eq!((running.get_timeout(PATIENCE), fresh, rc.ids()), (Ok(300), vec![EngineId(1)], vec![EngineId(1)]));
+    let running = rc.engine(1).unwrap().apply(sleep_ms(300));
+    support::eventually("it runs", || running.running().get_timeout(PATIENCE).unwrap());
+    cluster.remove_engines([EngineId(1)]).get_timeout(PATIENCE).unwrap();
+    assert_eq!((running.get_timeout(PATIENCE), rc.ids()), (Ok(300), vec![]));
+    let all: Vec<_> = std::iter::from_fn(|| events.recv_timeout(Duration::from_millis(400)).ok().flatten()).collect();
+    let joined = all.iter().filter(|event| matches!(event, EngineEvent::Joined { .. })).count();
+    assert_eq!((joined, rc.len()), (1, 0), "{all:?}");
+}
+
 fn engines_are_added_and_restarted_on_request() {
     let cluster = Cluster::threads(1).start().unwrap();
     let rc = cluster.client();
@@ -620,6 +639,7 @@ fn main() {
         an_engine_that_dies_again_and_again_is_given_up,
         a_task_that_does_not_end_is_ended_by_force_with_its_engine_only,
         an_engine_is_replaced_when_it_has_run_as_many_tasks_as_it_may,
+        a_worn_out_engine_that_is_removed_is_not_replaced,
         engines_are_added_and_restarted_on_request,
         a_program_without_the_task_is_named_before_anything_is_sent,
         what_tasks_print_is_kept_with_their_records,

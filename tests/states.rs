@@ -433,7 +433,7 @@ fn questions_that_an_engine_does_not_answer_are_bounded() {
         }
         // It ends without a word, and the task is lost with it.
         let last = ar.state();
-        engine.do_send(StopEngine);
+        engine.do_send(StopEngine { cause: "it has had enough".into() });
         assert_eq!(last.await, Ok(TaskState::Settled(Status::Lost)));
     });
 }

@@ -120,7 +120,7 @@ impl Actor for Scheduler {
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
         // Engines of this process end with their arbiter; others have to be told.
         for desk in self.engines.values() {
-            desk.address.stop.do_send(StopEngine);
+            desk.address.stop.do_send(StopEngine { cause: "its cluster has ended".into() });
         }
         Running::Stop
     }

@@ -51,6 +51,9 @@ pub struct Look {
 }
 
 /// Tells an engine to hand back what has not started, and to end after what runs.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct StopEngine;
+pub struct StopEngine {
+    /// Why it is to go.
+    pub cause: Box<str>,
+}

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::fate::Fate;
 use super::gateway::Gateway;
 use crate::ledger::{Assignment, HandBack};
 use crate::messages::Retire;
@@ -50,6 +51,21 @@ impl Allowance {
 
     fn is_used_up(&self) -> bool {
         self.left == Some(0)
+    }
+
+    /// It has not begun so many of those that it was sent.
+    pub(super) fn give_back(&mut self, tasks: u32) {
+        // One that goes is sent nothing more.
+        if let Some(left) = self.left.as_mut().filter(|left| **left > 0) {
+            *left = left.saturating_add(tasks);
+        }
+    }
+
+    /// It is told to go. Whoever has removed it since it was worn out wants no other in its place.
+    pub(super) fn on_stop(&self, cause: &str, fate: &Fate) {
+        if cause != WORN_OUT {
+            fate.is_worn_out.store(false, Ordering::Release);
+        }
     }
 
     /// It is to hand back what it has not begun; returns whether it keeps that all the same.
@@ -102,9 +118,25 @@ mod tests {
         assert_eq!(parted(&mut allowance, 4), (2, 2));
         assert!(allowance.is_used_up());
         assert_eq!(parted(&mut allowance, 1), (0, 1));
+        allowance.give_back(1);
+        assert!(allowance.is_used_up(), "it goes already");
+        let mut some_back = Allowance::of(Some(5));
+        assert_eq!(parted(&mut some_back, 4), (4, 0));
+        some_back.give_back(3);
+        assert_eq!(parted(&mut some_back, 9), (4, 5));
         let mut endless = Allowance::of(None);
         assert_eq!(parted(&mut endless, 1_000), (1_000, 0));
         assert!(!endless.is_used_up());
+    }
+
+    #[test]
+    fn whoever_removes_it_wants_no_other_in_its_place() {
+        for (cause, is_replaced) in [(WORN_OUT, true), ("it was removed from the cluster", false)] {
+            let (allowance, fate) = (Allowance::of(Some(1)), Fate::default());
+            fate.is_worn_out.store(true, Ordering::Release);
+            allowance.on_stop(cause, &fate);
+            assert_eq!(fate.is_worn_out.load(Ordering::Acquire), is_replaced, "{cause}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(super) async fn answered(question: Question, client: u64, to: Questions) -> 
         Question::Purge => done(ask(&to.purge_client, PurgeClient { client })).await,
         Question::Finish => done(ask(&to.stop, Stop { pending: Pending::Finish })).await,
         Question::CancelAll => done(ask(&to.stop, Stop { pending: Pending::Cancel })).await,
-        Question::RunOnHosts(_) | Question::LeaveHosts(_) => Err(refused("hosts are asked elsewhere")),
+        Question::RunOnHosts(_) | Question::LeaveHosts(_) => Err(Refusal::Other("hosts are asked elsewhere".into())),
     }
 }
 
@@ -74,16 +74,12 @@ async fn done(told: Receiver<()>) -> Result<Answer, Refusal> {
     told.await.map(|()| Answer::Done).map_err(|_| Refusal::Stopped)
 }
 
-/// Says why there is no answer, in words.
-pub(super) fn refused(why: &str) -> Refusal {
-    Refusal::Other(why.into())
-}
-
 fn refusal(task: TaskId, error: Error) -> Refusal {
     match error {
         Error::UnknownResult { task } => Refusal::UnknownResult(task),
         Error::Task(error) => Refusal::Task(task, trouble(error, TEXT_BYTES_MAX)),
         Error::ClusterStopped => Refusal::Stopped,
+        Error::Overloaded { limit, .. } => Refusal::Overloaded(limit as u64),
         other => Refusal::Other(other.to_string().into()),
     }
 }
@@ -97,6 +93,7 @@ pub(super) fn error_of(refusal: Refusal, ids: IdsHere) -> Error {
             TaskError::into(error(trouble, About { task, name: "task", attempt: Attempt(0), ids }))
         }
         Refusal::Stopped => Error::ClusterStopped,
+        Refusal::Overloaded(limit) => Error::Overloaded { what: "questions to the controller", limit: limit as usize },
         Refusal::Other(reason) => Error::System { doing: "asking the controller", reason: reason.into() },
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use bytes::Bytes;
 
-use super::answers::{answered, refused};
+use super::answers::answered;
 use super::attend::Said;
 use super::behind::Behind;
 use super::claims::{Called, Claims};
@@ -20,12 +20,12 @@ use super::{Gone, STOPPED, TOO_SLOW};
 use crate::actors::{Counted, Lane as Told, LaneStream, tell};
 use crate::catch::shortened;
 use crate::ledger::Request;
-use crate::limits::{CANCEL_REASON_BYTES_MAX, QUESTIONS_MAX};
+use crate::limits::{CANCEL_REASON_BYTES_MAX, CLIENT_LOOKS_MAX, QUESTIONS_MAX};
 use crate::messages::{Aftermath, Cancel, EngineEvent, Flow, Manner, Settle, Submission, Waiter};
 use crate::registry::Registry;
 use crate::task::{Outcome, Run, Span, TaskId};
 use crate::views::{LinkParts, weight_of};
-use crate::wire::clients::{self, FromClient, Question, Settled, ToClient, Wish};
+use crate::wire::clients::{self, FromClient, Question, Refusal, Settled, ToClient, Wish};
 use crate::wire::frame::{Lane, Message};
 use crate::wire::protocol::{Body, Parcel, decode, encode};
 use crate::wire::session::Speaker;
@@ -40,6 +40,8 @@ pub(crate) struct ClientProxy {
     behind: Behind,
     /// How many questions are not answered.
     pub(super) questions: usize,
+    /// How many of these are where tasks are.
+    looks: usize,
     /// How its tasks ended.
     settled: Arc<Told<Ended>>,
     slowness: Slowness,
@@ -103,6 +105,7 @@ impl ClientProxy {
             submitted: 0,
             behind: Behind::default(),
             questions: 0,
+            looks: 0,
             settled: Told::new(),
             slowness: Slowness::default(),
             is_held: false,
@@ -219,16 +222,22 @@ impl ClientProxy {
                     };
                     self.parts.link.cancel.do_send(Cancel { tasks, reason, manner });
                 }
+                Wish::Answer(number, Question::State(_)) if self.looks >= CLIENT_LOOKS_MAX => {
+                    self.say_answer(number, Err(Refusal::Overloaded(CLIENT_LOOKS_MAX as u64)), Vec::new());
+                }
                 Wish::Answer(number, _) if self.questions >= QUESTIONS_MAX => {
-                    self.say_answer(number, Err(refused("too many of your questions wait already")), Vec::new());
+                    self.say_answer(number, Err(Refusal::Overloaded(QUESTIONS_MAX as u64)), Vec::new());
                 }
                 Wish::Answer(number, Question::RunOnHosts(wanted)) => self.run_on_hosts(number, *wanted, ctx),
                 Wish::Answer(number, Question::LeaveHosts(launch)) => self.leave_hosts(number, launch, ctx),
                 Wish::Answer(number, question) => {
+                    let looks = usize::from(matches!(question, Question::State(_)));
                     self.questions += 1;
+                    self.looks += looks;
                     let answer = answered(question, self.client, self.parts.link.questions.clone());
                     ctx.spawn(answer.into_actor(self).map(move |answer, proxy, _| {
                         proxy.questions -= 1;
+                        proxy.looks -= looks;
                         let mut buffers = Vec::new();
                         let answer = answer.map(|answer| answer.put(|bytes| Body::put(bytes, &mut buffers)));
                         proxy.say_answer(number, answer, buffers);

@@ -92,7 +92,7 @@ impl Desk {
     /// Has the engine start nothing any more; returns when the task that it runs has returned.
     pub(crate) async fn finish(&mut self) {
         let Some(engine) = self.engine.take() else { return };
-        engine.do_send(StopEngine);
+        engine.do_send(StopEngine { cause: "its controller is gone".into() });
         let (threads, (tell, told)) = (self.threads.clone(), oneshot::channel::<()>());
         // The sender is dropped with this, and that is the answer.
         match wait_for(threads, move || drop(tell)) {
@@ -127,7 +127,7 @@ impl Desk {
             (ToEngine::Recall, Some(engine)) => engine.do_send(Recall),
             (ToEngine::Look, Some(engine)) => looks::look(engine, &self.uplink),
             (ToEngine::Stop, Some(engine)) => {
-                engine.do_send(StopEngine);
+                engine.do_send(StopEngine { cause: STOPPED.into() });
                 let uplink = self.uplink.clone();
                 wait_for(self.threads.clone(), move || uplink.do_send(Finish))?;
             }

@@ -203,7 +203,10 @@ impl Gateway {
                 let (mut back, mut lie) = (Vec::with_capacity(tasks.len()), None);
                 for (span, attempt) in tasks {
                     match self.sent.on_back(span, attempt) {
-                        Ok(task) => back.push(task),
+                        Ok(task) => {
+                            self.allowance.give_back(span.count);
+                            back.push(task);
+                        }
                         Err(reason) => {
                             lie = Some(reason);
                             break;
@@ -372,8 +375,9 @@ impl Handler<NoMore> for Gateway {
 impl Handler<StopEngine> for Gateway {
     type Result = ();
 
-    fn handle(&mut self, _: StopEngine, ctx: &mut Context<Self>) {
+    fn handle(&mut self, msg: StopEngine, ctx: &mut Context<Self>) {
         self.parts.fate.is_stopped.store(true, Ordering::Release);
+        self.allowance.on_stop(&msg.cause, &self.parts.fate);
         if self.lost.is_some() {
             // It had nothing, and the Scheduler has let it go.
             return ctx.stop();

@@ -245,6 +245,8 @@ pub enum Refusal {
     Task(TaskId, Trouble),
     /// The cluster has ended.
     Stopped,
+    /// So many questions wait already.
+    Overloaded(u64),
     /// Something else, in words.
     Other(Box<str>),
 }

@@ -35,7 +35,7 @@ impl Scheduler {
                 }
                 Order::Dismiss { engine, cause } => {
                     if let Some(desk) = self.engines.get(&engine) {
-                        desk.address.stop.do_send(StopEngine);
+                        desk.address.stop.do_send(StopEngine { cause: cause.clone() });
                     }
                     ctx.notify(Leave { engine, cause, had: Vec::new() });
                 }
