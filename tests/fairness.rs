@@ -67,19 +67,24 @@ impl Site {
 
     fn submit(&mut self, client: u64, count: u64, kind: &'static TaskKind) {
         for _ in 0..count {
-            self.request(client, kind, Payload::Typed(Box::new(Closure(|| ()))));
+            self.request(client, kind, Payload::Typed(Box::new(Closure(|| ()))), Target::Any);
         }
     }
 
-    fn submit_map(&mut self, client: u64, count: u64) {
-        self.request(client, Item::kind(), Payload::Typed(Box::new(Chunk::new((0..count).map(Item)))));
+    /// Submits one that only this engine may run.
+    fn submit_to(&mut self, engine: EngineId, client: u64, kind: &'static TaskKind) {
+        self.request(client, kind, Payload::Typed(Box::new(Closure(|| ()))), Target::One(engine));
     }
 
-    fn request(&mut self, client: u64, kind: &'static TaskKind, payload: Payload) {
+    fn submit_map(&mut self, client: u64, count: u64) {
+        self.request(client, Item::kind(), Payload::Typed(Box::new(Chunk::new((0..count).map(Item)))), Target::Any);
+    }
+
+    fn request(&mut self, client: u64, kind: &'static TaskKind, payload: Payload, target: Target) {
         let next = self.seqs.entry(client).or_default();
         let id = TaskId { client, seq: *next };
         *next += u64::from(payload.count());
-        let request = Request { id, kind, payload, target: Target::Any, retries: Retries::default(), extras: None };
+        let request = Request { id, kind, payload, target, retries: Retries::default(), extras: None };
         let orders = self.ledger.on_submit(Moment::FIRST, vec![request]);
         self.carry_out(orders);
     }
@@ -216,6 +221,21 @@ fn clients_take_turns_with_each_function_that_not_every_engine_has() {
     site.join(None);
     let sent: Vec<u64> = site.run_out().into_iter().filter(|&client| client != 9).collect();
     check_turns(&sent, &[1, 2, 3], 100, 3);
+}
+
+#[test]
+fn one_task_behind_one_that_only_its_engine_may_run_is_recalled_for_an_idle_engine() {
+    let mut site = Site::new(1, TINY);
+    site.submit(1, 1, &SINGLE);
+    site.run_out();
+    let busy = site.engines.keys().next().copied().expect("there is one");
+    site.submit_to(busy, 1, &SINGLE);
+    site.submit(1, 1, &SINGLE);
+    assert_eq!(site.engines[&busy].len(), 2);
+    site.join(None);
+    assert!(site.ledger.wants_look() && site.ledger.on_look().is_empty());
+    let orders = site.ledger.on_look();
+    assert!(matches!(&orders[..], [Order::Recall { engine }] if *engine == busy), "{orders:?}");
 }
 
 #[test]

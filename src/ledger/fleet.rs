@@ -179,7 +179,9 @@ impl Fleet {
     pub(super) fn list(&mut self, place: u32) {
         let ahead = self.ahead;
         let engine = self.get_mut(place);
-        let is_giver = engine.movable > engine.slots && !engine.is_recalled;
+        // Tasks that only it may run are in the way of others, too.
+        let waits = engine.movable > engine.slots || engine.movable > 0 && engine.outstanding > engine.slots;
+        let is_giver = waits && !engine.is_recalled;
         let was_giver = std::mem::replace(&mut engine.is_giver, is_giver);
         let (old, new) = (engine.level, engine.level_now(ahead));
         engine.level = new;
