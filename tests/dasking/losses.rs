@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use callboard::prelude::*;
 
-use super::site::{Site, wait_for};
+use super::site::{Site, python, wait_for};
 use super::{PATIENCE, Test, begun, bridges, is_there, kill, linger, new_bridge, open, residents, square};
+use crate::support::Forwarder;
 
 pub(super) const TESTS: &[Test] = &[
     ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
@@ -20,6 +21,7 @@ pub(super) const TESTS: &[Test] = &[
         a_killed_bridge_settles_everything_and_leaves_no_engine,
     ),
     ("behind_a_killed_bridge_comes_another", behind_a_killed_bridge_comes_another),
+    ("behind_a_connection_that_is_cut_comes_another", behind_a_connection_that_is_cut_comes_another),
     ("behind_a_killed_scheduler_comes_another", behind_a_killed_scheduler_comes_another),
     ("an_executor_ends_while_it_connects_anew", an_executor_ends_while_it_connects_anew),
 ];
@@ -185,6 +187,7 @@ fn behind_a_killed_bridge_comes_another() {
         kill(new_bridge(&before));
         results.iter().for_each(is_lost);
         it_works_again(&ex);
+        assert_eq!(site.plugins().len(), 1, "what the killed one had registered is taken back");
     }
     assert_eq!(begun(dir.path()).len(), 1, "what was lost is not submitted again");
     let worker = site.workers[0].id();
@@ -192,6 +195,36 @@ fn behind_a_killed_bridge_comes_another() {
     ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
     assert!(bridges().iter().all(|bridge| before.contains(bridge)), "its bridge has ended");
+}
+
+fn behind_a_connection_that_is_cut_comes_another() {
+    // Dask's client makes another connection by itself, and has given up all that it had.
+    let (site, network, before) = (Site::of(1), Forwarder::start(), bridges());
+    network.forward_to(site.address.strip_prefix("tcp://").unwrap().parse().unwrap());
+    let address = format!("tcp://{}", network.address());
+    let ex = callboard::DaskExecutor::builder(&address).python(python().unwrap().display().to_string());
+    let ex = ex.connect().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let results: Vec<_> = (0..3).map(|_| ex.submit(linger(dir.path().into()))).collect();
+    let [engine, _] = wait_for("it runs", || begun(dir.path()).pop());
+    network.cut();
+    for ar in &results {
+        let error = ar.get_timeout(PATIENCE).unwrap_err();
+        let cause = format!("the connection to the scheduler at {address} was lost");
+        assert_eq!(error, TaskError::ExecutorLost { cause: cause.into() });
+    }
+    wait_for("its engine ends", || (!is_there(engine)).then_some(()));
+    it_works_again(&ex);
+
+    // Also where nothing is pending.
+    let idle = new_bridge(&before);
+    network.cut();
+    wait_for("it is seen", || (!is_there(idle)).then_some(()));
+    it_works_again(&ex);
+    assert_eq!(begun(dir.path()).len(), 1, "what was lost is not submitted again");
+    assert_eq!(site.plugins().len(), 1, "what was registered before is taken back");
+    ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    assert_eq!(site.plugins(), [""; 0]);
 }
 
 fn behind_a_killed_scheduler_comes_another() {

@@ -3,8 +3,8 @@
 class Workers:
     """Which workers there are, which of them may run tasks of the program's, and what is to be said where none may."""
 
-    def __init__(self, client, config):
-        self.client, self.session = client, config["session"]
+    def __init__(self, cluster, config):
+        self.cluster, self.client, self.session = cluster, cluster.client, config["session"]
         self.chosen = config["submit"].get("workers", [])
         # Engines that dial run no tasks of Dask's.
         self.resources = config["submit"].get("resources", {}) if config["engines"] is None else {}
@@ -23,14 +23,21 @@ class Workers:
         await self.count()
         for address in [address for address in self.claims if address not in self.all]:
             del self.claims[address]
+        for address, claim in list(self.claims.items()):
+            if claim is not None and claim.cancelled():
+                # The connection was lost, or the worker: then another one has its address.
+                self.cluster.on_cancelled(await _why(claim))
+                self.claims.pop(address, None)
         for address in self.all:
             if address not in self.claims:
                 self.claims[address] = None
                 try:
                     claim = f"callboard-claim-{self.session}-{address}"
-                    self.claims[address] = await self.client.scatter({claim: True}, workers=[address], hash=False)
+                    # One that stands still is tried again.
+                    claiming = self.client.scatter({claim: True}, workers=[address], hash=False)
+                    self.claims[address] = (await asyncio.wait_for(claiming, END_S))[claim]
                 except Exception as error:
-                    print(f"worker {address} could not be claimed: {error}", file=sys.stderr)
+                    print(f"worker {address} could not be claimed: {error!r}", file=sys.stderr)
                     self.claims.pop(address, None)
 
     async def count(self):
@@ -85,3 +92,11 @@ class Workers:
         chosen = ["workers " + ", ".join(self.chosen)] if self.chosen else []
         needed = [f"resource {name} {amount:g}" for name, amount in self.resources.items()]
         return f"{told} that may run them ({'; '.join(chosen + needed)}), among {len(self.all)}"
+
+
+async def _why(cancelled):
+    """Returns the error of a future that is cancelled."""
+    try:
+        await cancelled
+    except (asyncio.CancelledError, concurrent.futures.CancelledError) as error:
+        return error
