@@ -87,9 +87,8 @@ impl Pending {
         state.tasks.insert(seq, Entry { job: job.clone(), is_sent: false, cancelled: None, begun: (0, 0), place });
         drop(state);
         // Not the other way round: what is cancelled from here on is found in the table.
-        job.on_cancel(self.on_cancel.clone());
-        if job.is_cancelled() && self.state.lock().tasks.get(&seq).is_none_or(|entry| entry.cancelled.is_none()) {
-            // Before there was anybody to be asked: then it has settled, and is only to be forgotten.
+        if !job.on_cancel(self.on_cancel.clone()) {
+            // It was cancelled before there was anybody to be asked: it settles by that, and is only to be forgotten.
             drop(self.remove(seq));
             return;
         }
