@@ -1,12 +1,13 @@
 //! What dies, and what becomes of the tasks that it had.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
 
 use super::site::{Site, python, wait_for};
-use super::{PATIENCE, Test, begun, bridges, is_there, kill, linger, new_bridge, open, residents, square};
+use super::{PATIENCE, Test, begun, bridges, children, is_there, kill, linger, new_bridge, open, residents, square};
 use crate::support::Forwarder;
 
 pub(super) const TESTS: &[Test] = &[
@@ -22,6 +23,7 @@ pub(super) const TESTS: &[Test] = &[
     ),
     ("behind_a_killed_bridge_comes_another", behind_a_killed_bridge_comes_another),
     ("behind_a_connection_that_is_cut_comes_another", behind_a_connection_that_is_cut_comes_another),
+    ("an_interpreter_that_does_not_read_holds_up_nobody", an_interpreter_that_does_not_read_holds_up_nobody),
     ("behind_a_killed_scheduler_comes_another", behind_a_killed_scheduler_comes_another),
     ("an_executor_ends_while_it_connects_anew", an_executor_ends_while_it_connects_anew),
 ];
@@ -225,6 +227,31 @@ fn behind_a_connection_that_is_cut_comes_another() {
     assert_eq!(site.plugins().len(), 1, "what was registered before is taken back");
     ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     assert_eq!(site.plugins(), [""; 0]);
+}
+
+fn an_interpreter_that_does_not_read_holds_up_nobody() {
+    let (site, before, place) = (Site::of(1), bridges(), tempfile::tempdir().unwrap());
+    let (stuck, interpreter) = (place.path().join("stuck"), place.path().join("python"));
+    let script = "#!/bin/sh\n[ -e \"${0%/*}/stuck\" ] && exec sleep 61\nexec";
+    std::fs::write(&interpreter, format!("{script} {} \"$@\"\n", python().unwrap().display())).unwrap();
+    std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o700)).unwrap();
+    // More than a pipe takes.
+    let builder = site.builder().python(interpreter.display().to_string()).engine_args(["x".repeat(100_000)]);
+    let ex = builder.connect().unwrap();
+    std::fs::write(&stuck, "").unwrap();
+    kill(new_bridge(&before));
+    let sleeps = wait_for("another one is started", || {
+        let error = ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err();
+        assert!(matches!(error, TaskError::ExecutorLost { .. }), "{error}");
+        children(std::process::id(), "sleep").pop()
+    });
+    let began = Instant::now();
+    let error = ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(error, TaskError::ExecutorLost { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    std::fs::remove_file(&stuck).unwrap();
+    kill(sleeps);
+    it_works_again(&ex);
 }
 
 fn behind_a_killed_scheduler_comes_another() {
