@@ -103,8 +103,7 @@ impl Bridge {
             let _ = stdin.write_all(&first);
             write(stdin, &said, &writing);
         };
-        named("cb-dask-out", write)
-            .map_err(|error| refused(format!("no thread for it: {error}")))?;
+        named("cb-dask-out", write).map_err(|error| refused(format!("no thread for it: {error}")))?;
         Ok((bridge, Connecting { address: address.into(), told }))
     }
 

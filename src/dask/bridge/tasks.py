@@ -8,6 +8,8 @@ class Tasks:
         self.session = config["session"]
         self.cluster, self.client, self.workers = cluster, cluster.client, workers
         self.pending = {}
+        # Those that were told to run, on workers that are there as far as is known.
+        self.begun = set()
         self.loop = asyncio.get_running_loop()
         self.done = collections.deque()
         self.is_waking = False
@@ -37,9 +39,12 @@ class Tasks:
 
     def look_for_workers(self):
         """Gives up what nobody may run, where that has lasted long enough."""
-        why = self.workers.look_for_one(len(self.pending))
+        # What runs has found one, whatever is known of it here.
+        self.begun &= self.pending.keys()
+        waiting = [seq for seq in self.pending if seq not in self.begun]
+        why = self.workers.look_for_one(len(waiting))
         if why is not None:
-            self.start(self.give_up(list(self.pending), why))
+            self.start(self.give_up(waiting, why))
 
     def tell_of_workers(self):
         if self.workers.facts() != self.told:
@@ -47,8 +52,12 @@ class Tasks:
             self.say(WORKERS, struct.pack("<II", *self.told))
 
     async def count_workers(self):
+        loss = self.workers.loss
         try:
             await self.workers.look()
+            if loss.is_set():
+                # Some of what ran may have run there.
+                self.begun.clear()
             self.tell_of_workers()
         except Exception as error:
             if self.cluster.is_there():
@@ -189,6 +198,7 @@ class Tasks:
         _, (session, told) = event
         if session != self.session:
             return
+        self.begun.update(seq for seq, _ in told)
         self.say(RUNNING, b"".join(struct.pack("<QI", seq, pid) for seq, pid in told))
 
     def take_all(self):

@@ -6,6 +6,8 @@ class Workers:
     def __init__(self, cluster, config):
         self.cluster, self.client, self.session = cluster, cluster.client, config["session"]
         self.chosen = config["submit"].get("workers", [])
+        # As Dask has them: a host with a port may be a name.
+        self.addresses = set()
         # Engines that dial run no tasks of Dask's.
         self.resources = config["submit"].get("resources", {}) if config["engines"] is None else {}
         self.patience = config["unsatisfiable_after_s"]
@@ -51,6 +53,7 @@ class Workers:
         if self.known.keys() != self.all.keys() or not self.able:
             # What a client has in store of this says nothing of workers, where it is asynchronous.
             self.known = (await self.client.scheduler.identity())["workers"]
+            self.addresses = {await asyncio.to_thread(_resolved, chosen) for chosen in self.chosen}
         self.able = {address: threads for address, threads in self.all.items() if self.may_run(address)}
 
     def may_run(self, address):
@@ -58,8 +61,8 @@ class Workers:
         worker = self.known.get(address)
         if worker is None:
             return False
-        names = (address, address.split("://")[-1], worker["host"], worker["name"])
-        is_chosen = not self.chosen or any(name in self.chosen for name in names)
+        names = (address.split("://")[-1], worker["host"], worker["name"])
+        is_chosen = not self.chosen or address in self.addresses or any(name in self.chosen for name in names)
         return is_chosen and all(worker["resources"].get(of, 0) >= amount for of, amount in self.resources.items())
 
     def only_able(self, by_address):
@@ -92,6 +95,14 @@ class Workers:
         chosen = ["workers " + ", ".join(self.chosen)] if self.chosen else []
         needed = [f"resource {name} {amount:g}" for name, amount in self.resources.items()]
         return f"{told} that may run them ({'; '.join(chosen + needed)}), among {len(self.all)}"
+
+
+def _resolved(chosen):
+    """Returns the address that Dask makes of this; what has no port is none, and stays a host or a name."""
+    try:
+        return distributed.comm.resolve_address(chosen)
+    except Exception:
+        return chosen
 
 
 async def _why(cancelled):
