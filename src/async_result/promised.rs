@@ -59,6 +59,14 @@ struct State {
     on_cancel: Option<OnCancel>,
 }
 
+/// What was left to be settled, taken out.
+struct Left {
+    waiter: Option<Waiter>,
+    call: Option<Payload>,
+    started: Option<Moment>,
+    attempt: Attempt,
+}
+
 impl TaskId {
     /// Makes the id of a task that no cluster's client submits.
     pub(crate) fn of_process() -> Self {
@@ -103,10 +111,12 @@ impl Promised {
         (state.started, state.attempt) = (Some(at), attempt.0);
     }
 
-    /// Has a cancel settle nothing from now on, and call this instead.
+    /// Has a cancel settle nothing from now on, and call this instead; returns false if nobody waits any more.
     #[cfg(all(unix, feature = "dask"))]
-    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) {
-        self.state.lock().on_cancel = Some(on_cancel);
+    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) -> bool {
+        let mut state = self.state.lock();
+        state.on_cancel = Some(on_cancel);
+        state.waiter.is_some()
     }
 
     /// Returns whether the work has begun, or may have where it was handed on to.
@@ -173,15 +183,7 @@ impl Promised {
     /// Gives the outcome. A second one is dropped here; returns whether it was the first.
     pub(crate) fn settle(&self, outcome: Outcome) -> bool {
         let status = outcome.as_ref().err().map_or(Status::Done, TaskError::status);
-        let run = |started: Option<Moment>, attempt| Run {
-            status,
-            engine: None,
-            attempt,
-            started,
-            completed: Moment::now(),
-            printed: None,
-        };
-        self.settle_with(run, outcome)
+        self.settle_with(|started, attempt| run_of(status, started, attempt), outcome)
     }
 
     /// As `settle`, with the record of whoever ran the call.
@@ -191,37 +193,26 @@ impl Promised {
 
     fn settle_with(&self, run: impl FnOnce(Option<Moment>, Attempt) -> Run, outcome: Outcome) -> bool {
         let mut state = self.state.lock();
-        let (waiter, call, started) = (state.waiter.take(), state.call.take(), state.started.take());
-        let attempt = Attempt(std::mem::take(&mut state.attempt));
+        let left = state.take_left();
         // What was cancelled may run on elsewhere, and be ended by force yet.
         let on_cancel = if self.is_cancelled() { None } else { state.on_cancel.take() };
         drop(state);
         drop(on_cancel);
-        let Some(waiter) = waiter else {
-            catch::discard((outcome, call));
-            return false;
-        };
-        let run = run(started, attempt);
-        if let Some(aftermath) = waiter.settle(run, outcome) {
-            Dispatcher::of_process().dispatch(*aftermath);
-        }
-        // Whoever settles may be an arbiter that cancels, so arguments whose drop runs code go to a thread.
-        match call {
-            Some(call) if call.needs_drop() => Dispatcher::of_process().discard(call),
-            _ => {}
-        }
-        true
+        left.settle(run, outcome)
     }
 
     /// Settles as cancelled, at once, and asks what runs to stop, wherever that is; returns false if it was settled. What whoever
     /// runs it gives up by itself settles when that is done.
     pub(crate) fn cancel(&self, reason: Box<str>, manner: Manner) -> bool {
-        let state = self.state.lock();
-        let (is_pending, on_cancel) = (state.waiter.is_some(), state.on_cancel.clone());
-        drop(state);
-        let Some(on_cancel) = on_cancel else {
-            return self.end(TaskError::Cancelled { reason: reason.clone() }, reason, manner);
+        let mut state = self.state.lock();
+        let Some(on_cancel) = state.on_cancel.clone() else {
+            // Under the same lock, or whoever would be asked from now on might settle it as something else.
+            let left = state.take_left();
+            drop(state);
+            return self.end(left, TaskError::Cancelled { reason: reason.clone() }, reason, manner);
         };
+        let is_pending = state.waiter.is_some();
+        drop(state);
         self.cancel.request();
         on_cancel(self.id, reason, manner);
         is_pending
@@ -230,12 +221,13 @@ impl Promised {
     /// As `cancel`, but settles as `error`.
     pub(crate) fn give_up(&self, error: TaskError) {
         let reason = error.to_string().into();
-        self.end(error, reason, Manner::Ask);
+        let left = self.state.lock().take_left();
+        self.end(left, error, reason, Manner::Ask);
     }
 
-    fn end(&self, error: TaskError, reason: Box<str>, manner: Manner) -> bool {
+    fn end(&self, left: Left, error: TaskError, reason: Box<str>, manner: Manner) -> bool {
         self.cancel.request();
-        let was_pending = self.settle(Err(error));
+        let was_pending = left.settle(|started, attempt| run_of(error.status(), started, attempt), Err(error.clone()));
         // Also where it was settled before: by force, what runs on is ended.
         let handed_to = self.state.lock().handed_to.clone();
         if let Some((id, origin)) = handed_to.map(|handed_to| *handed_to) {
@@ -259,4 +251,40 @@ impl Promised {
             namespace: Arc::default(),
         }
     }
+}
+
+impl State {
+    /// Takes out who waits, and what is settled with it: whoever comes behind finds nobody.
+    fn take_left(&mut self) -> Left {
+        Left {
+            waiter: self.waiter.take(),
+            call: self.call.take(),
+            started: self.started.take(),
+            attempt: Attempt(std::mem::take(&mut self.attempt)),
+        }
+    }
+}
+
+impl Left {
+    fn settle(self, run: impl FnOnce(Option<Moment>, Attempt) -> Run, outcome: Outcome) -> bool {
+        let Self { waiter, call, started, attempt } = self;
+        let Some(waiter) = waiter else {
+            catch::discard((outcome, call));
+            return false;
+        };
+        let run = run(started, attempt);
+        if let Some(aftermath) = waiter.settle(run, outcome) {
+            Dispatcher::of_process().dispatch(*aftermath);
+        }
+        // Whoever settles may be an arbiter that cancels, so arguments whose drop runs code go to a thread.
+        match call {
+            Some(call) if call.needs_drop() => Dispatcher::of_process().discard(call),
+            _ => {}
+        }
+        true
+    }
+}
+
+fn run_of(status: Status, started: Option<Moment>, attempt: Attempt) -> Run {
+    Run { status, engine: None, attempt, started, completed: Moment::now(), printed: None }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ChildStdin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -36,8 +36,11 @@ const END: Duration = Duration::from_secs(20);
 /// A bridge that runs, and whom it speaks for.
 pub(super) struct Bridge {
     pub(super) pending: Arc<Pending>,
+    /// By what the workers tell what it registers.
+    pub(super) session: Box<str>,
     python: Arc<Python>,
     workers: Arc<Workers>,
+    has_connected: Arc<AtomicBool>,
 }
 
 /// Where a bridge says that it is connected, or why it cannot be.
@@ -58,16 +61,25 @@ impl Bridge {
     ///
     /// # Errors
     /// [`Error::Dask`].
-    pub(super) fn start(address: &str, interpreter: &str, configuration: &[u8]) -> Result<(Self, Connecting), Error> {
+    pub(super) fn start(
+        address: &str,
+        interpreter: &str,
+        session: String,
+        configuration: &[u8],
+    ) -> Result<(Self, Connecting), Error> {
         let refused = |problem| refused(address, problem);
         let (say, said) = mpsc::channel();
         let (pending, workers) = (Pending::new(say), Arc::<Workers>::default());
         let (ready, told) = mpsc::sync_channel(1);
         let (hears, tells, is_connected) = (pending.clone(), workers.clone(), ready.clone());
+        let has_connected = Arc::<AtomicBool>::default();
+        let connected = has_connected.clone();
         let on_frame = move |kind, body: Vec<u8>| {
             if kind == from_bridge::READY {
                 tracing::info!(facts = %String::from_utf8_lossy(&body), "connected to a Dask cluster");
                 let _ = is_connected.try_send(Ok(()));
+            } else if kind == from_bridge::CONNECTED {
+                connected.store(true, Ordering::Relaxed);
             } else if hear(kind, &body, &hears, &tells).is_none() {
                 tracing::error!(kind, bytes = body.len(), "what the bridge to Dask says is cut");
             }
@@ -81,15 +93,23 @@ impl Bridge {
         let boot = boot();
         let (python, mut stdin) =
             Python::start("the bridge to Dask", interpreter, &["-c", &boot], on_frame, on_end).map_err(refused)?;
-        let bridge = Self { pending, python, workers };
+        let bridge = Self { pending, session: session.into(), python, workers, has_connected };
         let mut first = Vec::from(SOURCE);
         frames::put(&mut first, to_bridge::CONFIGURE, &[configuration]);
-        // Where it has ended already, what it says or printed tells why.
-        let _ = stdin.write_all(&first);
         let writing = bridge.pending.clone();
-        named("cb-dask-out", move || write(stdin, &said, &writing))
-            .map_err(|error| refused(format!("no thread for it: {error}")))?;
+        // Not here: an interpreter that does not read may not hold up whoever starts it.
+        let write = move || {
+            // Where it has ended already, what it says or printed tells why.
+            let _ = stdin.write_all(&first);
+            write(stdin, &said, &writing);
+        };
+        named("cb-dask-out", write).map_err(|error| refused(format!("no thread for it: {error}")))?;
         Ok((bridge, Connecting { address: address.into(), told }))
+    }
+
+    /// Returns whether it has been connected: what it registers may stay with the workers, and what was left before does not.
+    pub(super) fn has_connected(&self) -> bool {
+        self.has_connected.load(Ordering::Relaxed)
     }
 
     /// Returns how many threads the workers have.

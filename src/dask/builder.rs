@@ -185,14 +185,22 @@ impl DaskBuilder {
 
     /// Starts a bridge and waits until it is connected: for tasks, or for engines that dial, so many and with a connection file.
     pub(super) fn start(&self, engines: Option<(usize, &str)>) -> Result<Bridge, Error> {
-        let (bridge, connecting) = self.begin(engines)?;
+        let (bridge, connecting) = self.begin(engines, None)?;
         connecting.wait().map(|()| bridge)
     }
 
-    /// Starts a bridge, which connects.
-    pub(super) fn begin(&self, engines: Option<(usize, &str)>) -> Result<(Bridge, Connecting), Error> {
-        let configuration = self.configuration(engines)?.to_string();
-        Bridge::start(&self.address, &interpreter(self.python.as_deref()), configuration.as_bytes())
+    /// Starts a bridge, which connects, and clears what one of this session has left.
+    pub(super) fn begin(
+        &self,
+        engines: Option<(usize, &str)>,
+        left: Option<&str>,
+    ) -> Result<(Bridge, Connecting), Error> {
+        let session = format!("{:016x}", drawn());
+        let mut configuration = self.configuration(engines)?;
+        configuration["session"] = session.as_str().into();
+        configuration["left"] = left.into();
+        let interpreter = interpreter(self.python.as_deref());
+        Bridge::start(&self.address, &interpreter, session, configuration.to_string().as_bytes())
     }
 
     /// Returns what the bridge is told first.
@@ -225,7 +233,6 @@ impl DaskBuilder {
             "security": self.security,
             "timeout_s": self.timeout.as_secs_f64(),
             "unsatisfiable_after_s": self.unsatisfiable_after.map(|wait| wait.as_secs_f64()),
-            "session": format!("{:016x}", drawn()),
             "module": format!("callboard_dask_{:016x}", key_of(PLUGIN, 0)),
             "plugin": PLUGIN,
             "program": { "path": program, "args": self.args, "dials": engines.is_some() },

@@ -24,6 +24,8 @@ struct State {
     bridge: Arc<Bridge>,
     /// Why that was lost.
     cause: Box<str>,
+    /// The session of the one that was connected last: what it has registered may still be there.
+    left: Box<str>,
     attempt: Attempt,
 }
 
@@ -46,7 +48,8 @@ impl Connection {
     /// As [`DaskBuilder::connect`].
     pub(super) fn open(builder: DaskBuilder) -> Result<Arc<Self>, Error> {
         let bridge = Arc::new(builder.start(None)?);
-        let state = State { bridge, cause: "".into(), attempt: Attempt::None(None) };
+        let left = bridge.session.clone();
+        let state = State { bridge, cause: "".into(), left, attempt: Attempt::None(None) };
         Ok(Arc::new(Self { builder, state: Mutex::new(state) }))
     }
 
@@ -91,14 +94,18 @@ impl Connection {
             return;
         }
         // Under the lock, so that an end that comes meanwhile finds it: it takes milliseconds.
-        let begun = self.builder.begin(None).map(|(bridge, ready)| (Arc::new(bridge), ready));
+        let begun = self.builder.begin(None, Some(&state.left)).map(|(bridge, ready)| (Arc::new(bridge), ready));
         if let Ok((bridge, _)) = &begun {
             state.attempt = Attempt::Connecting(bridge.clone());
         }
         drop(state);
+        let tried = begun.as_ref().ok().map(|(bridge, _)| bridge.clone());
         let connected = begun.and_then(|(bridge, ready)| ready.wait().map(|()| bridge));
 
         let mut state = self.state.lock();
+        if let Some(bridge) = tried.filter(|bridge| bridge.has_connected()) {
+            state.left = bridge.session.clone();
+        }
         let is_over = matches!(state.attempt, Attempt::Over);
         let before = match connected {
             Ok(bridge) => {

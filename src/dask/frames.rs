@@ -23,6 +23,7 @@
 //! | `CANCELLED` | numbers of tasks none of which begins any more |
 //! | `WORKERS` | how many workers may run tasks (`u32`), and threads of theirs (`u32`) |
 //! | `ANSWER` | the number that was asked with |
+//! | `CONNECTED` | nothing; what an earlier bridge left is cleared, and what this one registers may stay if it is lost |
 //!
 //! An engine on a worker writes [`HELLO`] first. Then it is told `ENGINE_CALL` (the task's number and its call) and
 //! `ENGINE_CANCEL` (a number), with kinds as above, and answers each call by a length (`u32`) and so many bytes: 0
@@ -61,6 +62,7 @@ pub(super) mod from_bridge {
     pub(in crate::dask) const CANCELLED: u8 = 7;
     pub(in crate::dask) const WORKERS: u8 = 8;
     pub(in crate::dask) const ANSWER: u8 = 9;
+    pub(in crate::dask) const CONNECTED: u8 = 10;
 }
 
 pub(super) const ENGINE_CALL: u8 = 0;

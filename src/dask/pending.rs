@@ -87,9 +87,8 @@ impl Pending {
         state.tasks.insert(seq, Entry { job: job.clone(), is_sent: false, cancelled: None, begun: (0, 0), place });
         drop(state);
         // Not the other way round: what is cancelled from here on is found in the table.
-        job.on_cancel(self.on_cancel.clone());
-        if job.is_cancelled() && self.state.lock().tasks.get(&seq).is_none_or(|entry| entry.cancelled.is_none()) {
-            // Before there was anybody to be asked: then it has settled, and is only to be forgotten.
+        if !job.on_cancel(self.on_cancel.clone()) {
+            // It was cancelled before there was anybody to be asked: it settles by that, and is only to be forgotten.
             drop(self.remove(seq));
             return;
         }
@@ -282,5 +281,79 @@ impl Entry {
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Pending {}>", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, mpsc};
+
+    use super::*;
+    use crate::admission::Admission;
+    use crate::async_result::Reply;
+    use crate::executors::{Call, Executor, ExecutorExt, InFlight};
+    use crate::limits::Limits;
+    use crate::messages;
+
+    #[crate::task(name = "pending::square")]
+    fn square(x: u64) -> u64 {
+        x * x
+    }
+
+    /// Gives what it takes to a bridge that only cancels.
+    #[derive(Debug)]
+    struct Takes {
+        pending: Arc<Pending>,
+        admission: Arc<Admission>,
+        in_flight: InFlight,
+        both: Arc<Barrier>,
+    }
+
+    impl Executor for Takes {
+        fn name(&self) -> &'static str {
+            "Takes"
+        }
+
+        fn max_workers(&self) -> usize {
+            1
+        }
+
+        fn execute(&self, calls: Vec<Call<'_>>) {
+            for call in calls {
+                let place = self.admission.place(call.weight()).unwrap();
+                let job = self.in_flight.admit(call).unwrap();
+                self.both.wait();
+                self.pending.take(job, place);
+            }
+        }
+
+        fn shutdown(&self, pending: messages::Pending) -> Reply<()> {
+            self.in_flight.shutdown(pending)
+        }
+    }
+
+    #[test]
+    fn what_is_cancelled_while_it_is_taken_settles_as_cancelled() {
+        for _ in 0..2_000 {
+            let (say, said) = mpsc::channel();
+            let (pending, both) = (Pending::new(say), Arc::new(Barrier::new(2)));
+            let (in_flight, cancels) = (InFlight::new(), both.clone());
+            let admission = Arc::new(Admission::new(&Limits::default()));
+            let ex = Takes { pending: pending.clone(), admission, in_flight: in_flight.clone(), both };
+            let cancelling = std::thread::spawn(move || {
+                cancels.wait();
+                drop(in_flight.shutdown(messages::Pending::Cancel));
+            });
+            let ar = ex.submit(square(3));
+            cancelling.join().unwrap();
+            for what in said.try_iter() {
+                if let Say::Cancel(seq, _) = what {
+                    pending.on_cancelled(seq);
+                }
+            }
+            let told = ar.get();
+            assert!(matches!(told, Err(TaskError::Cancelled { .. })), "{told:?}");
+            assert_eq!(pending.len(), 0);
+        }
     }
 }

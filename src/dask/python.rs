@@ -3,7 +3,7 @@
 //! It leads a group of its own: what interrupts this program at a terminal is this program's to tell. Its standard input ends when
 //! this program does, however that ends, and it is to end by that.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -17,9 +17,19 @@ use tokio::sync::watch;
 
 use super::frames::{self, from_bridge};
 use crate::async_result::Reply;
+use crate::catch::shortened;
 
 /// Lines of what it printed last that are told with its end.
 const LINES_TOLD: usize = 3;
+
+/// Longest line that is logged, in bytes: what is printed without an end is cut, or it would be kept without a bound.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Longest line that is told with its end, in bytes.
+const LINE_BYTES_TOLD: usize = 1 << 10;
+
+/// How long it may take to end when it has said why it cannot go on, before it is killed: twice what it gives itself.
+const END: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 20 });
 
 /// How long what it prints is waited for when it has ended: what a task of its has started may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -116,35 +126,54 @@ impl Python {
     }
 
     /// Hears what it says until it says no more; returns why it cannot go on, if it says so.
-    fn hear(&self, stdout: ChildStdout, on_frame: &mut impl FnMut(u8, Vec<u8>)) -> Option<String> {
+    fn hear(self: &Arc<Self>, stdout: ChildStdout, on_frame: &mut impl FnMut(u8, Vec<u8>)) -> Option<String> {
         let mut from = BufReader::with_capacity(256 << 10, stdout);
         let mut failed = None;
         loop {
             match frames::read(&mut from) {
-                Ok(Some((from_bridge::FAILED, text))) => failed = Some(String::from_utf8_lossy(&text).into_owned()),
+                Ok(Some((from_bridge::FAILED, text))) => {
+                    failed = Some(String::from_utf8_lossy(&text).into_owned());
+                    self.begin_to_end();
+                }
                 Ok(Some((kind, body))) => on_frame(kind, body),
                 Ok(None) => return failed,
                 Err(error) => {
+                    // Nothing that it says is heard any more, and its end is what settles everything.
+                    self.kill();
                     return failed.or_else(|| Some(format!("what {} says cannot be read: {error}", self.what)));
                 }
             }
         }
     }
 
+    /// Sees to it that it ends in time.
+    fn begin_to_end(self: &Arc<Self>) {
+        let ending = self.clone();
+        if let Err(error) = named("cb-dask-end", move || ending.ends_within(END)) {
+            tracing::error!(%error, "no thread to see {} end on", self.what);
+            self.kill();
+        }
+    }
+
     /// Hands on what it prints.
     fn read_lines(&self, stderr: ChildStderr) {
-        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            if line.is_empty() {
-                continue;
-            }
-            tracing::warn!(target: "callboard::dask", "{line}");
-            let mut lines = self.lines.lock();
-            if lines.len() == LINES_TOLD {
-                lines.remove(0);
-            }
-            lines.push(line);
+        let (mut from, mut line) = (BufReader::new(stderr), Vec::new());
+        while matches!(from.by_ref().take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line), Ok(1..)) {
+            self.on_line(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
         }
+    }
+
+    fn on_line(&self, line: &str) {
+        if line.is_empty() {
+            return;
+        }
+        tracing::warn!(target: "callboard::dask", "{line}");
+        let mut lines = self.lines.lock();
+        if lines.len() == LINES_TOLD {
+            lines.remove(0);
+        }
+        lines.push(shortened(line, LINE_BYTES_TOLD).to_owned());
     }
 
     fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
@@ -186,4 +215,35 @@ fn cannot_start(interpreter: &str, error: &io::Error) -> String {
         "the interpreter {interpreter} cannot be started: {error}; name another by CALLBOARD_PYTHON, or python(..) \
          of its builder, with distributed installed (python3 -m pip install distributed)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns why a child that does this has ended. It is no Python: what is tested here does not depend on that.
+    fn end_of(script: &str) -> String {
+        let (tell, told) = mpsc::channel();
+        let on_end = move |cause: &str| drop(tell.send(cause.to_owned()));
+        let (_python, _stdin) = Python::start("the child", "sh", &["-c", script], |_, _| (), on_end).unwrap();
+        told.recv_timeout(Duration::from_secs(10)).expect("it ends in time")
+    }
+
+    #[test]
+    fn what_is_printed_without_an_end_is_cut() {
+        let cause = end_of("head -c 1000000 /dev/zero | tr '\\0' x >&2");
+        assert!(cause.starts_with("the child ended with exit status: 0; it printed last: xxx"), "{cause:.80}");
+        assert!(cause.len() < 4_000, "{} bytes", cause.len());
+    }
+
+    #[test]
+    fn a_child_that_says_what_cannot_be_read_is_killed() {
+        let cause = end_of("printf '\\377\\377\\377\\377\\0'; exec sleep 60");
+        assert_eq!(cause, "what the child says cannot be read: a frame of 4294967295 bytes");
+    }
+
+    #[test]
+    fn a_child_that_cannot_go_on_and_does_not_end_is_killed() {
+        assert_eq!(end_of("printf '\\3\\0\\0\\0\\0why'; exec sleep 60"), "why");
+    }
 }

@@ -170,10 +170,10 @@ impl Job {
         catch::discard(self.promised.take_call());
     }
 
-    /// Has a cancel settle nothing from now on, and call this instead: the task is elsewhere.
+    /// Has a cancel settle nothing from now on, and call this instead: the task is elsewhere. Returns false if nobody waits any more.
     #[cfg(all(unix, feature = "dask"))]
-    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) {
-        self.promised.on_cancel(on_cancel);
+    pub(crate) fn on_cancel(&self, on_cancel: OnCancel) -> bool {
+        self.promised.on_cancel(on_cancel)
     }
 
     /// Notes that the call was sent elsewhere, to begin there.

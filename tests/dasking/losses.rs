@@ -1,12 +1,14 @@
 //! What dies, and what becomes of the tasks that it had.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
 
-use super::site::{Site, wait_for};
-use super::{PATIENCE, Test, begun, bridges, is_there, kill, linger, new_bridge, open, residents, square};
+use super::site::{Site, python, wait_for};
+use super::{PATIENCE, Test, begun, bridges, children, is_there, kill, linger, new_bridge, open, residents, square};
+use crate::support::Forwarder;
 
 pub(super) const TESTS: &[Test] = &[
     ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
@@ -20,6 +22,8 @@ pub(super) const TESTS: &[Test] = &[
         a_killed_bridge_settles_everything_and_leaves_no_engine,
     ),
     ("behind_a_killed_bridge_comes_another", behind_a_killed_bridge_comes_another),
+    ("behind_a_connection_that_is_cut_comes_another", behind_a_connection_that_is_cut_comes_another),
+    ("an_interpreter_that_does_not_read_holds_up_nobody", an_interpreter_that_does_not_read_holds_up_nobody),
     ("behind_a_killed_scheduler_comes_another", behind_a_killed_scheduler_comes_another),
     ("an_executor_ends_while_it_connects_anew", an_executor_ends_while_it_connects_anew),
 ];
@@ -185,6 +189,7 @@ fn behind_a_killed_bridge_comes_another() {
         kill(new_bridge(&before));
         results.iter().for_each(is_lost);
         it_works_again(&ex);
+        assert_eq!(site.plugins().len(), 1, "what the killed one had registered is taken back");
     }
     assert_eq!(begun(dir.path()).len(), 1, "what was lost is not submitted again");
     let worker = site.workers[0].id();
@@ -192,6 +197,61 @@ fn behind_a_killed_bridge_comes_another() {
     ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
     assert!(bridges().iter().all(|bridge| before.contains(bridge)), "its bridge has ended");
+}
+
+fn behind_a_connection_that_is_cut_comes_another() {
+    // Dask's client makes another connection by itself, and has given up all that it had.
+    let (site, network, before) = (Site::of(1), Forwarder::start(), bridges());
+    network.forward_to(site.address.strip_prefix("tcp://").unwrap().parse().unwrap());
+    let address = format!("tcp://{}", network.address());
+    let ex = callboard::DaskExecutor::builder(&address).python(python().unwrap().display().to_string());
+    let ex = ex.connect().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let results: Vec<_> = (0..3).map(|_| ex.submit(linger(dir.path().into()))).collect();
+    let [engine, _] = wait_for("it runs", || begun(dir.path()).pop());
+    network.cut();
+    for ar in &results {
+        let error = ar.get_timeout(PATIENCE).unwrap_err();
+        let cause = format!("the connection to the scheduler at {address} was lost");
+        assert_eq!(error, TaskError::ExecutorLost { cause: cause.into() });
+    }
+    wait_for("its engine ends", || (!is_there(engine)).then_some(()));
+    it_works_again(&ex);
+
+    // Also where nothing is pending.
+    let idle = new_bridge(&before);
+    network.cut();
+    wait_for("it is seen", || (!is_there(idle)).then_some(()));
+    it_works_again(&ex);
+    assert_eq!(begun(dir.path()).len(), 1, "what was lost is not submitted again");
+    assert_eq!(site.plugins().len(), 1, "what was registered before is taken back");
+    ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    assert_eq!(site.plugins(), [""; 0]);
+}
+
+fn an_interpreter_that_does_not_read_holds_up_nobody() {
+    let (site, before, place) = (Site::of(1), bridges(), tempfile::tempdir().unwrap());
+    let (stuck, interpreter) = (place.path().join("stuck"), place.path().join("python"));
+    let script = "#!/bin/sh\n[ -e \"${0%/*}/stuck\" ] && exec sleep 61\nexec";
+    std::fs::write(&interpreter, format!("{script} {} \"$@\"\n", python().unwrap().display())).unwrap();
+    std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o700)).unwrap();
+    // More than a pipe takes.
+    let builder = site.builder().python(interpreter.display().to_string()).engine_args(["x".repeat(100_000)]);
+    let ex = builder.connect().unwrap();
+    std::fs::write(&stuck, "").unwrap();
+    kill(new_bridge(&before));
+    let sleeps = wait_for("another one is started", || {
+        let error = ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err();
+        assert!(matches!(error, TaskError::ExecutorLost { .. }), "{error}");
+        children(std::process::id(), "sleep").pop()
+    });
+    let began = Instant::now();
+    let error = ex.submit(square(2)).get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(error, TaskError::ExecutorLost { .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    std::fs::remove_file(&stuck).unwrap();
+    kill(sleeps);
+    it_works_again(&ex);
 }
 
 fn behind_a_killed_scheduler_comes_another() {

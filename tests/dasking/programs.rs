@@ -61,5 +61,6 @@ fn a_killed_program_leaves_no_engine() {
     program.wait().unwrap();
     wait_for("its engine ends", || (!is_there(engine)).then_some(()));
     wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
+    wait_for("its plugin is taken back", || site.plugins().is_empty().then_some(()));
     assert_eq!(site.connect().submit(square(7)).get_timeout(PATIENCE), Ok(49));
 }

@@ -138,8 +138,9 @@ fn without_workers_that_may_run_them() {
     assert_eq!(*lacking(with_three), *told);
     // By address and by host, too.
     let addresses = site.workers_addresses();
-    for chosen in [&addresses[..1], &["127.0.0.1".to_owned()]] {
-        let ex = site.builder().workers(chosen).unsatisfiable_after(Duration::from_secs(1)).connect().unwrap();
+    let by_name = addresses[0].replace("127.0.0.1", "localhost");
+    for chosen in [&*addresses[0], "127.0.0.1", &by_name, by_name.strip_prefix("tcp://").unwrap()] {
+        let ex = site.builder().workers([chosen]).unsatisfiable_after(Duration::from_secs(1)).connect().unwrap();
         assert_eq!(ex.submit(square(4)).get_timeout(super::PATIENCE), Ok(16), "{chosen:?}");
         assert!(ex.workers() >= 1);
     }

@@ -132,6 +132,17 @@ impl Site {
         String::from_utf8(output.stdout).unwrap().split_whitespace().map(Into::into).collect()
     }
 
+    /// Returns the names of the plugins that workers get of programs.
+    pub(crate) fn plugins(&self) -> Vec<String> {
+        let script = "import sys; from distributed import Client\n\
+                      def names(dask_scheduler): return list(dask_scheduler.worker_plugins)\n\
+                      print(*Client(sys.argv[1]).run_on_scheduler(names))";
+        let output = Command::new(python().unwrap()).args(["-c", script, &self.address]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let names = String::from_utf8(output.stdout).unwrap();
+        names.split_whitespace().filter(|name| name.starts_with("callboard-")).map(Into::into).collect()
+    }
+
     /// Waits until the scheduler knows so many workers.
     pub(crate) fn await_workers(&self, n: usize) {
         let script = format!(

@@ -6,6 +6,8 @@ class Cluster:
     def __init__(self, config):
         self.config, self.session = config, config["session"]
         self.client = None
+        # Set once the connection was lost, and for good: Dask's client makes another by itself, and knows nothing of what it had.
+        self.lost = asyncio.Event()
 
     async def connect(self):
         config = self.config
@@ -31,8 +33,25 @@ class Cluster:
             raise Refused(f"no scheduler was found at {address} within {timeout:g} s: {told}") from None
         self.client = client
 
+    async def clear(self, session):
+        """Has the workers forget what was before: a bridge that was lost has not taken its plugin back."""
+        try:
+            await asyncio.wait_for(self.client.unregister_worker_plugin("callboard-" + session), END_S)
+        except Exception as error:
+            # It did take it back, or the scheduler is another one.
+            if "does not exist" not in str(error):
+                print(f"the workers could not be cleared of what was lost: {error!r}", file=sys.stderr)
+
     def is_there(self):
-        return self.client.status == "running"
+        return self.client.status == "running" and not self.lost.is_set()
+
+    def on_cancelled(self, error):
+        """A future is cancelled, by nobody here: notes whether the connection was lost. Dask's client cancels all that it has then."""
+        if self.client.status != "running" or getattr(error, "reason", None) == "scheduler-connection-lost":
+            self.lost.set()
+
+    def loss(self):
+        return f"the connection to the scheduler at {self.config['address']} was lost"
 
     async def prepare(self, workers):
         """Has the workers hold what makes calls."""
@@ -95,15 +114,17 @@ class Cluster:
         client = self.client
         if client is None:
             return
-        if self.is_there():
+        # Where it was lost and Dask's client has made another, that one can clear them as well.
+        if client.status == "running":
             try:
                 if futures:
-                    await client.cancel(futures)
+                    await asyncio.wait_for(client.cancel(futures), END_S)
                 await asyncio.wait_for(client.unregister_worker_plugin("callboard-" + self.session), END_S)
             except Exception as error:
                 print(f"the workers could not be cleared: {error!r}", file=sys.stderr)
         try:
-            await asyncio.wait_for(client.close(), END_S)
+            # What was lost and found again does not close in good order, and what is left of it ends with this process.
+            await asyncio.wait_for(client.close(), STOP_S if self.lost.is_set() else END_S)
         except Exception:
             pass
 

@@ -26,7 +26,10 @@ class Bridge:
         """Connects, and has the workers prepared; says that it has."""
         cluster = self.cluster
         await cluster.connect()
-        self.workers = Workers(cluster.client, self.config)
+        if self.config["left"] is not None:
+            await cluster.clear(self.config["left"])
+        self.pipe.say(CONNECTED)
+        self.workers = Workers(cluster, self.config)
         self.tasks = Tasks(self.pipe, self.config, cluster, self.workers)
         cluster.client.subscribe_topic(plugin.TOPIC, self.tasks.on_running)
         try:
@@ -57,23 +60,29 @@ class Bridge:
 
     async def run(self):
         ended = asyncio.ensure_future(self.is_over.wait())
+        lost = asyncio.ensure_future(self.cluster.lost.wait())
+        looking = self.tasks.start(self.tasks.count_workers())
         while not ended.done():
             wished = asyncio.ensure_future(self.is_wished.wait())
-            await asyncio.wait([ended, wished], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([ended, wished, lost], timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
             wished.cancel()
             self.tasks.look_for_workers()
-            if self.config["engines"] is not None and self.cluster.is_there():
-                self.is_wished.clear()
-                wish, self.wish = self.wish, "look"
-                await self.cluster.tell_engines(wish)
+            await self.grant()
             if not self.cluster.is_there():
-                raise Refused(f"the connection to the scheduler at {self.config['address']} was lost")
-            try:
-                await self.workers.look()
-                self.tasks.tell_of_workers()
-            except Exception as error:
-                if self.cluster.is_there():
-                    print(f"the workers cannot be counted: {error!r}", file=sys.stderr)
+                raise Refused(self.cluster.loss())
+            if looking.done():
+                # Not waited for: a worker that stands still takes its time.
+                looking = self.tasks.start(self.tasks.count_workers())
+        if self.wish != "look":
+            # It came together with the end.
+            await self.grant()
+
+    async def grant(self):
+        """Tells engines that dial what was wished of them last; has a look at them, if nothing was."""
+        if self.config["engines"] is not None and self.cluster.is_there():
+            self.is_wished.clear()
+            wish, self.wish = self.wish, "look"
+            await self.cluster.tell_engines(wish)
 
     async def leave(self):
         if self.tasks is None:
@@ -103,8 +112,11 @@ async def main(pipe, frames, config):
         pipe.say(FAILED, f"{type(error).__name__}: {error}".encode())
         raise
     finally:
-        pipe.flush()
-        await bridge.leave()
+        try:
+            pipe.flush()
+        finally:
+            # Also where the program is gone.
+            await bridge.leave()
 
 
 def start():

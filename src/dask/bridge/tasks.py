@@ -8,6 +8,8 @@ class Tasks:
         self.session = config["session"]
         self.cluster, self.client, self.workers = cluster, cluster.client, workers
         self.pending = {}
+        # Those that were told to run, on workers that are there as far as is known.
+        self.begun = set()
         self.loop = asyncio.get_running_loop()
         self.done = collections.deque()
         self.is_waking = False
@@ -37,14 +39,29 @@ class Tasks:
 
     def look_for_workers(self):
         """Gives up what nobody may run, where that has lasted long enough."""
-        why = self.workers.look_for_one(len(self.pending))
+        # What runs has found one, whatever is known of it here.
+        self.begun &= self.pending.keys()
+        waiting = [seq for seq in self.pending if seq not in self.begun]
+        why = self.workers.look_for_one(len(waiting))
         if why is not None:
-            self.start(self.give_up(list(self.pending), why))
+            self.start(self.give_up(waiting, why))
 
     def tell_of_workers(self):
         if self.workers.facts() != self.told:
             self.told = self.workers.facts()
             self.say(WORKERS, struct.pack("<II", *self.told))
+
+    async def count_workers(self):
+        loss = self.workers.loss
+        try:
+            await self.workers.look()
+            if loss.is_set():
+                # Some of what ran may have run there.
+                self.begun.clear()
+            self.tell_of_workers()
+        except Exception as error:
+            if self.cluster.is_there():
+                print(f"the workers cannot be counted: {error!r}", file=sys.stderr)
 
     async def give_up(self, seqs, why):
         futures = [self.pending.pop(seq) for seq in seqs if seq in self.pending]
@@ -63,6 +80,11 @@ class Tasks:
 
     def submit_of(self, name, calls):
         seqs = [SEQ.unpack_from(call)[0] for call in calls]
+        if not self.cluster.is_there():
+            # Dask's client may have another connection by now; this is about to end all the same.
+            for seq in seqs:
+                self.say(DASK_FAILED, SEQ.pack(seq), self.cluster.loss().encode())
+            return
         session = bytes.fromhex(self.session)
         try:
             futures = self.client.map(
@@ -130,16 +152,16 @@ class Tasks:
         try:
             kind, body = VALUE, await future
         except (asyncio.CancelledError, concurrent.futures.CancelledError) as error:
-            # What is lost with the scheduler is told by the end.
-            is_ours = not self.cluster.is_there()
-            kind, body = (None, b"") if is_ours else (DASK_FAILED, f"it was cancelled in Dask: {error}".encode())
+            self.cluster.on_cancelled(error)
+            why = f"it was cancelled in Dask: {error}" if self.cluster.is_there() else self.cluster.loss()
+            kind, body = DASK_FAILED, why.encode()
         except plugin.TaskFailed as failed:
             kind, body = TASK_FAILED, failed.args[1]
         except plugin.EngineLost as lost:
             kind, body = ENGINE_LOST, struct.pack("<I", lost.args[0]) + lost.args[1].encode()
         except Exception as error:
             kind, body = DASK_FAILED, f"{type(error).__name__}: {error}".encode()
-        if self.pending.pop(seq, None) is not None and kind is not None:
+        if self.pending.pop(seq, None) is not None:
             self.say(kind, SEQ.pack(seq), body)
 
     def begin_cancel(self, seqs, by_force):
@@ -166,18 +188,17 @@ class Tasks:
             self.start(self.answer(number, before))
 
     async def answer(self, number, before):
-        try:
-            await asyncio.gather(*before)
-            await self.workers.look()
-            self.tell_of_workers()
-        except Exception as error:
-            print(f"the workers cannot be counted: {error!r}", file=sys.stderr)
-        self.say(ANSWER, number)
+        await asyncio.gather(*before, return_exceptions=True)
+        await self.count_workers()
+        # Where the connection was lost, the end answers.
+        if self.cluster.is_there():
+            self.say(ANSWER, number)
 
     def on_running(self, event):
         _, (session, told) = event
         if session != self.session:
             return
+        self.begun.update(seq for seq, _ in told)
         self.say(RUNNING, b"".join(struct.pack("<QI", seq, pid) for seq, pid in told))
 
     def take_all(self):

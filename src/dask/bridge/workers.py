@@ -3,9 +3,11 @@
 class Workers:
     """Which workers there are, which of them may run tasks of the program's, and what is to be said where none may."""
 
-    def __init__(self, client, config):
-        self.client, self.session = client, config["session"]
+    def __init__(self, cluster, config):
+        self.cluster, self.client, self.session = cluster, cluster.client, config["session"]
         self.chosen = config["submit"].get("workers", [])
+        # As Dask has them: a host with a port may be a name.
+        self.addresses = set()
         # Engines that dial run no tasks of Dask's.
         self.resources = config["submit"].get("resources", {}) if config["engines"] is None else {}
         self.patience = config["unsatisfiable_after_s"]
@@ -23,14 +25,21 @@ class Workers:
         await self.count()
         for address in [address for address in self.claims if address not in self.all]:
             del self.claims[address]
+        for address, claim in list(self.claims.items()):
+            if claim is not None and claim.cancelled():
+                # The connection was lost, or the worker: then another one has its address.
+                self.cluster.on_cancelled(await _why(claim))
+                self.claims.pop(address, None)
         for address in self.all:
             if address not in self.claims:
                 self.claims[address] = None
                 try:
                     claim = f"callboard-claim-{self.session}-{address}"
-                    self.claims[address] = await self.client.scatter({claim: True}, workers=[address], hash=False)
+                    # One that stands still is tried again.
+                    claiming = self.client.scatter({claim: True}, workers=[address], hash=False)
+                    self.claims[address] = (await asyncio.wait_for(claiming, END_S))[claim]
                 except Exception as error:
-                    print(f"worker {address} could not be claimed: {error}", file=sys.stderr)
+                    print(f"worker {address} could not be claimed: {error!r}", file=sys.stderr)
                     self.claims.pop(address, None)
 
     async def count(self):
@@ -44,6 +53,7 @@ class Workers:
         if self.known.keys() != self.all.keys() or not self.able:
             # What a client has in store of this says nothing of workers, where it is asynchronous.
             self.known = (await self.client.scheduler.identity())["workers"]
+            self.addresses = {await asyncio.to_thread(_resolved, chosen) for chosen in self.chosen}
         self.able = {address: threads for address, threads in self.all.items() if self.may_run(address)}
 
     def may_run(self, address):
@@ -51,8 +61,8 @@ class Workers:
         worker = self.known.get(address)
         if worker is None:
             return False
-        names = (address, address.split("://")[-1], worker["host"], worker["name"])
-        is_chosen = not self.chosen or any(name in self.chosen for name in names)
+        names = (address.split("://")[-1], worker["host"], worker["name"])
+        is_chosen = not self.chosen or address in self.addresses or any(name in self.chosen for name in names)
         return is_chosen and all(worker["resources"].get(of, 0) >= amount for of, amount in self.resources.items())
 
     def only_able(self, by_address):
@@ -85,3 +95,19 @@ class Workers:
         chosen = ["workers " + ", ".join(self.chosen)] if self.chosen else []
         needed = [f"resource {name} {amount:g}" for name, amount in self.resources.items()]
         return f"{told} that may run them ({'; '.join(chosen + needed)}), among {len(self.all)}"
+
+
+def _resolved(chosen):
+    """Returns the address that Dask makes of this; what has no port is none, and stays a host or a name."""
+    try:
+        return distributed.comm.resolve_address(chosen)
+    except Exception:
+        return chosen
+
+
+async def _why(cancelled):
+    """Returns the error of a future that is cancelled."""
+    try:
+        await cancelled
+    except (asyncio.CancelledError, concurrent.futures.CancelledError) as error:
+        return error

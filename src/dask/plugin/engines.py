@@ -124,8 +124,12 @@ class EnginesPlugin(Carried, WorkerPlugin):
         for seq, engine in running:
             if by_force:
                 engine.kill()
-            else:
+                continue
+            try:
                 engine.tell(CANCEL, SEQ.pack(seq))
+            except OSError:
+                # It has just died, which its call is told of.
+                pass
 
     def start_dialling(self, n, file):
         for _ in range(n):
