@@ -399,3 +399,27 @@ fn what_cannot_be_compared_is_said() {
     assert_eq!(ran.code, Some(1));
     assert!(ran.err.contains("threads:1 is named twice"), "{}", ran.err);
 }
+
+#[test]
+fn spaces_after_the_commas_of_a_list_are_no_names() {
+    let list = "threads:1, engines:1";
+    let ran = callboard(&["compare", "--exponent", "4", "--loops", "1", "--tasks", "10", "--executors", list]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(list.split(", ").all(|spec| ran.out.contains(&format!("| {spec} "))), "{}", ran.out);
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_loses_no_figures() {
+    let small = ["compare", "--exponent", "4", "--loops", "1", "--tasks", "10", "--executors", "threads:1"];
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("missing").join("norms.svg").display().to_string();
+    let ran = callboard(&[&small[..], &["--plot", &nowhere]].concat());
+    assert_eq!((ran.code, &*ran.out), (Some(1), ""), "it is said before anything is measured");
+    assert!(ran.err.contains(&format!("{nowhere}: No such file or directory")), "{}", ran.err);
+    #[cfg(target_os = "linux")]
+    {
+        let ran = callboard(&[&small[..], &["--plot", "/dev/full"]].concat());
+        assert!(ran.code == Some(1) && ran.err.contains("/dev/full: No space left on device"), "{}", ran.err);
+        assert!(ran.out.contains("| threads:1 "), "{}", ran.out);
+    }
+}

@@ -303,3 +303,12 @@ fn a_flooded_thread_pool_refuses_by_name() {
     assert_eq!((accepted[0].get(), accepted[1].get()), (Ok(()), Ok(())));
     eventually("there is room again", || ex.submit(square(2)).get() == Ok(4));
 }
+
+#[cfg(all(unix, feature = "remote"))]
+#[test]
+fn engines_whose_main_forgets_to_be_one_are_told_what_to_do() {
+    // Here `main` is that of the test harness.
+    let error = "tcp:1".parse::<callboard::ExecutorSpec>().unwrap().open().unwrap_err().to_string();
+    assert!(error.starts_with("an engine has not joined: process 0: it ended with "), "{error}");
+    assert!(error.ends_with("; its main has to call callboard::init() first"), "{error}");
+}

@@ -69,6 +69,12 @@ fn panic_first() {
 }
 
 #[task]
+fn leave_first() {
+    eprintln!("no licence left");
+    std::process::exit(3);
+}
+
+#[task]
 fn prepared() -> u32 {
     PREPARED.load(Ordering::Relaxed)
 }
@@ -108,6 +114,48 @@ fn so_does_what_a_text_names() {
     eventually("every thread has ended", || support::our_threads().iter().all(|name| name == "cb-apart"));
     let missing = ExecutorSpec::Cluster("nowhere/callboard-client.json".into()).open().unwrap_err();
     assert!(matches!(missing, Error::ConnectionFile { .. }), "{missing}");
+}
+
+fn a_text_opens_on_a_thread_that_drives_a_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        for text in ["threads:1", "engines:1", "processes:1", "tcp:1"] {
+            let ex = text.parse::<ExecutorSpec>().unwrap().open().unwrap();
+            assert_eq!(ex.submit(square(7)).await, Ok(49), "{text}");
+            ex.shutdown(Pending::Finish).await.unwrap();
+        }
+        let missing = ExecutorSpec::Cluster("nowhere/callboard-client.json".into()).open().unwrap_err();
+        assert!(matches!(missing, Error::ConnectionFile { .. }), "{missing}");
+    });
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Sparse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<u32>,
+    name: String,
+}
+
+#[task]
+fn name_of(sparse: Sparse) -> String {
+    sparse.name
+}
+
+#[task]
+fn sparse(name: String) -> Sparse {
+    Sparse { unit: None, name }
+}
+
+fn what_serde_leaves_out_is_missed_and_the_error_says_so() {
+    let ex = ProcessPoolExecutor::new(1).unwrap();
+    let there = ex.submit(name_of(Sparse { unit: None, name: "mass".into() })).get_timeout(PATIENCE).unwrap_err();
+    let back = ex.submit(sparse("mass".into())).get_timeout(PATIENCE).map(|sparse| sparse.unit).unwrap_err();
+    for (error, what) in [(there, "arguments of process_pool::name_of"), (back, "result of process_pool::sparse")] {
+        let text = error.to_string();
+        assert!(text.starts_with(&format!("cannot code the {what}: ")), "{text}");
+        assert!(text.contains("#[serde(skip_serializing_if)]"), "{text}");
+    }
+    assert_eq!(ex.submit(square(3)).get_timeout(PATIENCE), Ok(9));
 }
 
 fn a_kill_costs_what_ran_there_and_nothing_else_however_often() {
@@ -194,6 +242,16 @@ fn an_initializer_that_fails_settles_what_waits_and_is_tried_again() {
     ex.shutdown(Pending::Cancel).get_timeout(PATIENCE).unwrap();
 }
 
+fn an_initializer_that_ends_its_process_fails_as_any_other() {
+    let ex = ProcessPoolExecutor::builder(2).initializer(leave_first()).start().unwrap();
+    for _ in 0..2 {
+        let error = ex.submit(square(1)).get_timeout(PATIENCE).unwrap_err();
+        assert!(matches!(error, TaskError::WorkersFailed { .. }), "{error}");
+        assert!(error.to_string().contains("its process ended with exit status: 3"), "{error}");
+        assert!(error.to_string().contains("no licence left"), "{error}");
+    }
+}
+
 fn workers_are_replaced_after_so_many_tasks() {
     let ex = ProcessPoolExecutor::builder(1).max_tasks_per_child(2).start().unwrap();
     let pids: Vec<i32> = (0..6).map(|_| ex.submit(pid()).get_timeout(PATIENCE).unwrap()).collect();
@@ -277,7 +335,10 @@ fn main() {
         a_kill_costs_what_ran_there_and_nothing_else_however_often,
         force_goes_through_whatever_is_around_it,
         each_worker_is_prepared_before_anything_else,
+        a_text_opens_on_a_thread_that_drives_a_runtime,
+        what_serde_leaves_out_is_missed_and_the_error_says_so,
         an_initializer_that_fails_settles_what_waits_and_is_tried_again,
+        an_initializer_that_ends_its_process_fails_as_any_other,
         workers_are_replaced_after_so_many_tasks,
         idle_workers_end_and_come_back,
         a_pool_grows_and_shrinks,

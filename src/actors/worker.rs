@@ -163,20 +163,17 @@ impl Worker {
 
     fn decode(&self, call: &WireCall) -> Result<Box<dyn ErasedTask>, TaskError> {
         let decoded = user_code(|| self.registry.decode(call));
-        let reason: Box<str> = match decoded {
-            Ok(Some(Ok(task))) => return Ok(task),
-            Ok(None) => {
-                return Err(TaskError::UnknownTask {
-                    engine: self.engine,
-                    task: format!("with key {:016x}", call.key).into(),
-                    lack: Lack::Missing,
-                });
-            }
-            Ok(Some(Err(error))) => error.to_string().into(),
-            Err(message) => message,
-        };
         let name = self.registry.kind(call.key).map_or("task", |kind| kind.name);
-        Err(TaskError::undecodable(Coded::Arguments, name, &reason))
+        match decoded {
+            Ok(Some(Ok(task))) => Ok(task),
+            Ok(None) => Err(TaskError::UnknownTask {
+                engine: self.engine,
+                task: format!("with key {:016x}", call.key).into(),
+                lack: Lack::Missing,
+            }),
+            Ok(Some(Err(error))) => Err(TaskError::unreadable(Coded::Arguments, name, &error)),
+            Err(message) => Err(TaskError::undecodable(Coded::Arguments, name, &message)),
+        }
     }
 }
 

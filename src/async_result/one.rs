@@ -100,7 +100,7 @@ pub(crate) fn decode_value<T: DeserializeOwned>(kind: &TaskKind, value: &WireVal
     match beside_from(&value.blobs, || postcard::take_from_bytes::<T>(&value.inline)) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(undecodable(kind, format!("{} bytes too many", rest.len()).into())),
-        Err(error) => Err(undecodable(kind, error.to_string().into())),
+        Err(error) => Err(TaskError::unreadable(Coded::Result, kind.name, &error)),
     }
 }
 

@@ -48,7 +48,9 @@ pub(super) struct Python {
 /// Returns the interpreter to use: this one, or that of the environment, or the usual one.
 pub(super) fn interpreter(named: Option<&str>) -> String {
     let named = named.map(str::to_owned);
-    named.or_else(|| std::env::var("CALLBOARD_PYTHON").ok()).unwrap_or_else(|| "python3".into())
+    // One that is empty names nothing, as to a shell.
+    let of_environment = || std::env::var("CALLBOARD_PYTHON").ok().filter(|name| !name.is_empty());
+    named.or_else(of_environment).unwrap_or_else(|| "python3".into())
 }
 
 impl Python {

@@ -195,10 +195,22 @@ pub enum TaskError {
     },
 }
 
+/// Why some attributes of serde do not go with this codec.
+const NAMELESS: &str = "what travels names no fields";
+
 impl TaskError {
     /// The codec refused `what` of a call of `name`.
     pub(crate) fn undecodable(what: Coded, name: &str, reason: &str) -> Self {
         Self::Undecodable { what, text: format!("{name}: {reason}").into() }
+    }
+
+    /// The codec could not read `what` of a call of `name`. It writes no names of fields, so what serde's attributes leave out or
+    /// have guessed is missed here, and the codec itself knows nothing of attributes.
+    pub(crate) fn unreadable(what: Coded, name: &str, error: &postcard::Error) -> Self {
+        let reason = format!(
+            "{error}; if a type in it has #[serde(skip_serializing_if)], untagged, tag or flatten, do without: {NAMELESS}"
+        );
+        Self::undecodable(what, name, &reason)
     }
 
     /// Returns the status of a task that ended like this.

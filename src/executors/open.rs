@@ -41,7 +41,8 @@ enum Own {
 }
 
 impl ExecutorSpec {
-    /// Makes the executor. Its workers are there when this returns; those of a cluster elsewhere may join later.
+    /// Makes the executor. Its workers are there when this returns; those of a cluster elsewhere may join later. It waits for that, also
+    /// on a thread that drives a runtime: up to some seconds where a Dask cluster starts, or where a cluster is far or gone.
     ///
     /// # Errors
     /// [`Error::Spec`] if this build cannot make it; else as that executor is started: [`Error::EngineFailed`],
@@ -75,6 +76,11 @@ fn processes(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
 
 #[cfg(all(unix, feature = "remote"))]
 fn tcp(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
+    on_a_thread(move || tcp_here(n))
+}
+
+#[cfg(all(unix, feature = "remote"))]
+fn tcp_here(n: usize) -> Result<OpenExecutor, Error> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static OPENED: AtomicUsize = AtomicUsize::new(0);
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
@@ -85,14 +91,31 @@ fn tcp(_: &ExecutorSpec, n: usize) -> Result<OpenExecutor, Error> {
     let joined = launched.and_then(|launched| launched.joined().get().map(|_| launched));
     // Nobody else is to join, and what has dialled keeps what it read.
     let _ = std::fs::remove_dir_all(directory);
-    Ok(OpenExecutor::on(cluster.client().executor(), Own::Launched(cluster, joined?)))
+    let joined = joined.map_err(|error| match error {
+        Error::EngineFailed { cause } => {
+            Error::EngineFailed { cause: format!("{cause}; its main has to call callboard::init() first").into() }
+        }
+        other => other,
+    })?;
+    Ok(OpenExecutor::on(cluster.client().executor(), Own::Launched(cluster, joined)))
 }
 
 #[cfg(all(unix, feature = "remote"))]
 fn cluster(_: &ExecutorSpec, which: &str) -> Result<OpenExecutor, Error> {
     let is_file = which.ends_with(".json") || which.contains('/');
     let client = if is_file { crate::Client::connect(which) } else { crate::Client::connect_to(which) };
-    Ok(OpenExecutor::of(client.get()?.executor()))
+    on_a_thread(|| Ok(OpenExecutor::of(client.get()?.executor())))
+}
+
+/// Waits for it on a thread of its own: this one may drive a runtime, where the answers would be refused.
+#[cfg(all(unix, feature = "remote"))]
+fn on_a_thread(open: impl FnOnce() -> Result<OpenExecutor, Error> + Send) -> Result<OpenExecutor, Error> {
+    std::thread::scope(|scope| {
+        let opening = std::thread::Builder::new().name("cb-open".into()).spawn_scoped(scope, open);
+        let opening =
+            opening.map_err(|error| Error::System { doing: "starting a thread", reason: error.to_string() })?;
+        opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 #[cfg(not(all(unix, feature = "remote")))]

@@ -150,11 +150,11 @@ pub(super) async fn attend(
     }
     let unread = unread(printed);
     let said = unread.iter().find(|(stream, _)| *stream == Stream::Stderr).and_then(|(_, text)| last_words(text));
-    let unfit = is_unfit.then(|| said.unwrap_or(&cause).to_owned());
-    gateway.do_send(Lost { cause: cause.into(), unread });
+    let said = said.map(str::to_owned);
+    gateway.do_send(Lost { cause: cause.clone().into(), unread });
     // Behind the loss: what the child had been sent is back when its pool hears of it.
-    if let (Some(first), Some(reason)) = (&launcher.first, unfit) {
-        first.failed(&reason);
+    if let Some(first) = launcher.first.as_ref().filter(|_| is_unfit) {
+        first.failed(&cause, said.as_deref());
     }
 }
 

@@ -156,6 +156,7 @@ impl Witness for Told {
     fn on_start(&self) {
         if let Some(first) = &self.first {
             first.run();
+            self.tally.note_prepared();
         }
     }
 

@@ -50,9 +50,15 @@ impl First {
         to.write_all(&self.call).await
     }
 
-    /// A child has failed with these last words.
-    pub(super) fn failed(&self, last_words: &str) {
-        (self.on_failure)(last_words.strip_prefix(LAST_WORDS).unwrap_or(last_words).into());
+    /// A child has ended before its initializer returned.
+    pub(super) fn failed(&self, cause: &str, last_words: Option<&str>) {
+        let reason = match last_words {
+            Some(words) => words
+                .strip_prefix(LAST_WORDS)
+                .map_or_else(|| format!("{cause}; it printed last: {words}"), str::to_owned),
+            None => cause.to_owned(),
+        };
+        (self.on_failure)(reason.into());
     }
 }
 

@@ -112,7 +112,10 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
             Ok(status) => (Some(status), format!("its process ended with {status}")),
             Err(error) => (None, format!("its process cannot be waited for: {error}")),
         };
-        let is_unfit = launcher.first.is_some() && status.is_some_and(|status| status.code() == Some(UNFIT));
+        // Its initializer said that it failed, or took the process with it.
+        let ended_itself = !leash.is_prepared() && !fate.is_stopped.load(Ordering::Acquire);
+        let has_failed = ended_itself || status.is_some_and(|status| status.code() == Some(UNFIT));
+        let is_unfit = launcher.first.is_some() && has_failed;
         has_joined |= fate.has_joined.load(Ordering::Acquire);
         let last = leash.begun();
         let is_last = |(task, attempt): &(TaskId, Attempt)| last == Begun::UpTo(Mark::of(*task, *attempt));

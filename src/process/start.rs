@@ -56,6 +56,11 @@ pub(super) struct Leash {
 }
 
 impl Leash {
+    /// Returns whether its initializer, if it has one, has returned.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.tally.is_prepared()
+    }
+
     /// Kills what is left of the group. Its number may be another's after this.
     pub(super) fn let_go(&self) {
         if let Some(group) = self.group.lock().take() {

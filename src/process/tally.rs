@@ -12,6 +12,9 @@ use rustix::fs::{SeekFrom, seek};
 
 use crate::remote::Mark;
 
+/// The position of who is prepared and has begun nothing. No mark of a task has an even number.
+const PREPARED: u64 = 2;
+
 /// The file, which both processes have open.
 #[derive(Debug)]
 pub(crate) struct Tally(File);
@@ -28,14 +31,29 @@ impl Tally {
 
     /// Notes that a task begins.
     pub(super) fn note(&self, mark: Mark) {
-        if let Err(error) = seek(&self.0, SeekFrom::Start(mark.number())) {
-            tracing::error!(%error, "it cannot be noted which task has begun");
+        self.set(mark.number());
+    }
+
+    /// Notes that what comes before the first task has returned.
+    pub(super) fn note_prepared(&self) {
+        self.set(PREPARED);
+    }
+
+    fn set(&self, position: u64) {
+        if let Err(error) = seek(&self.0, SeekFrom::Start(position)) {
+            tracing::error!(%error, "it cannot be noted what has begun");
         }
     }
 
     /// Returns what began last; `None` if nothing did.
     pub(super) fn last(&self) -> Option<Mark> {
-        Mark::from_number(seek(&self.0, SeekFrom::Current(0)).ok()?)
+        let position = seek(&self.0, SeekFrom::Current(0)).ok()?;
+        if position == PREPARED { None } else { Mark::from_number(position) }
+    }
+
+    /// Returns whether what comes before the first task has returned, or that cannot be read any more.
+    pub(super) fn is_prepared(&self) -> bool {
+        seek(&self.0, SeekFrom::Current(0)) != Ok(0)
     }
 }
 
@@ -60,7 +78,9 @@ mod tests {
     fn what_is_noted_by_one_is_read_by_the_other() {
         let ours = Tally::new().unwrap();
         let theirs = Tally::from(ours.as_fd().try_clone_to_owned().unwrap());
-        assert_eq!(ours.last(), None);
+        assert_eq!((ours.last(), ours.is_prepared()), (None, false));
+        theirs.note_prepared();
+        assert_eq!((ours.last(), ours.is_prepared()), (None, true));
         for seq in 0..1_000 {
             let mark = Mark::of(TaskId { client: u64::MAX, seq }, Attempt(1));
             theirs.note(mark);

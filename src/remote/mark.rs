@@ -10,7 +10,7 @@ pub(crate) struct Mark(u64);
 impl Mark {
     pub(crate) fn of(task: TaskId, attempt: Attempt) -> Self {
         let hash = mixed(task.client ^ mixed(task.seq ^ mixed(attempt.0.into())));
-        // Positions in files are positive, and 0 is where nothing was noted.
+        // Positions in files are positive. It is odd: even ones say what is no task, 0 that nothing was noted.
         Self((hash >> 2) | 1)
     }
 

@@ -17,6 +17,10 @@ pub(super) const TESTS: &[Test] = &[
     ),
     ("the_port_of_a_dashboard_is_told_from_the_schedulers", the_port_of_a_dashboard_is_told_from_the_schedulers),
     ("no_scheduler_is_an_error_in_time", no_scheduler_is_an_error_in_time),
+    (
+        "an_address_that_is_none_is_told_from_one_where_nobody_is",
+        an_address_that_is_none_is_told_from_one_where_nobody_is,
+    ),
     ("workers_of_another_kind_are_named", workers_of_another_kind_are_named),
     ("a_program_that_is_no_engine_is_told_so", a_program_that_is_no_engine_is_told_so),
     ("without_workers_tasks_wait_or_are_given_up", without_workers_tasks_wait_or_are_given_up),
@@ -64,6 +68,17 @@ fn no_scheduler_is_an_error_in_time() {
     let builder = DaskExecutor::builder(&address).python(python().unwrap().display().to_string());
     let told = problem(builder.connect_within(Duration::from_secs(1)));
     assert!(told.starts_with(&format!("no scheduler was found at {address} within 1 s")), "{told}");
+}
+
+fn an_address_that_is_none_is_told_from_one_where_nobody_is() {
+    let told = |address: &str| problem(DaskExecutor::builder(address).python(python().unwrap().display().to_string()));
+    for address in ["localhost", "http://127.0.0.1:8787"] {
+        let told = told(address);
+        assert!(told.starts_with(&format!("{address} is no address of a scheduler: ")), "{told}");
+        assert!(told.ends_with("; write it as tcp://host:8786"), "{told}");
+    }
+    let told = told("tls://127.0.0.1:1");
+    assert!(told.ends_with("needs the cluster's files: tls(ca, cert, key) of its builder"), "{told}");
 }
 
 fn workers_of_another_kind_are_named() {

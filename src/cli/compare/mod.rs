@@ -8,14 +8,14 @@ mod table;
 mod plot;
 
 use std::fs;
-use std::io::{IsTerminal, Write, stderr, stdout};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 
 use super::bench::Fallible;
 use super::bench::report::{self, Series};
-use crate::ExecutorSpec;
+use crate::{Error, ExecutorSpec};
 use measure::{Contender, Work};
 
 /// What to compare, and how.
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Executors, with commas between: threads:N (a pool), processes:N (a pool), engines:N (threads of a cluster),
     /// tcp:N (processes that dial over TCP), cluster:NAME, cluster:FILE.json, dask:ADDRESS, dask:local:N (a Dask cluster that
     /// is started for it, with the Python that CALLBOARD_PYTHON names)
-    #[arg(long, value_name = "LIST", default_value = "threads:4,processes:4,engines:4,tcp:4", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", default_value = "threads:4,processes:4,engines:4,tcp:4", value_delimiter = ',', value_parser = one_of_list)]
     executors: Vec<ExecutorSpec>,
     /// The largest of the 16 arrays has two to the power of this many numbers of 8 bytes
     #[arg(long, value_name = "N", default_value = "24", value_parser = RangedU64ValueParser::<u32>::new().range(4..=30))]
@@ -74,6 +74,10 @@ pub(crate) fn compare(args: &Args) -> Fallible<()> {
         Contender::open(spec).map_err(|error| format!("{spec}: {error}"))
     };
     let contenders: Vec<Contender> = args.executors.iter().map(open).collect::<Result<_, _>>()?;
+    if let Some(file) = &args.plot {
+        // Before the work: nobody is to learn after an hour that it cannot be written. What is in it stays until then.
+        fs::File::options().append(true).create(true).open(file).map_err(|error| in_file(file, &error))?;
+    }
     let mut norms = Vec::new();
     // One that is not counted: threads and memory are there after it.
     for run in 0..=args.loops {
@@ -91,11 +95,21 @@ pub(crate) fn compare(args: &Args) -> Fallible<()> {
     }
     let all = [("norms", norms), ("noop_throughput", rates), ("latency", waits)];
     let [norms, rates, waits] = all.map(|(test, figures)| report::series_of(test, figures));
+    let picture = plot::picture(&labels(&contenders), &norms, &report::machine());
+    print(args, &contenders, &[norms, rates, waits])?;
     if let Some(file) = &args.plot {
-        let picture = plot::picture(&labels(&contenders), &norms, &report::machine());
-        fs::write(file, picture).map_err(|error| format!("{}: {error}", file.display()))?;
+        fs::write(file, picture).map_err(|error| in_file(file, &error))?;
     }
-    print(args, &contenders, &[norms, rates, waits])
+    Ok(())
+}
+
+fn in_file(file: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", file.display())
+}
+
+/// Reads one executor of a list, after whose commas there may be spaces.
+fn one_of_list(text: &str) -> Result<ExecutorSpec, Error> {
+    text.trim().parse()
 }
 
 fn print(args: &Args, contenders: &[Contender], measured: &[Vec<Series>; 3]) -> Fallible<()> {

@@ -12,6 +12,8 @@ class Cluster:
     async def connect(self):
         config = self.config
         address, timeout = config["address"], config["timeout_s"]
+        if address.startswith("tls://") and not config["security"]:
+            raise Refused(f"{address} is reached by TLS, which needs the cluster's files: tls(ca, cert, key) of its builder")
         security = distributed.Security(**config["security"]) if config["security"] else None
         client = distributed.Client(
             address, asynchronous=True, security=security, timeout=timeout, set_as_default=False, name="callboard"
@@ -28,6 +30,8 @@ class Cluster:
         except Refused:
             connecting.cancel()
             raise
+        except ValueError as error:
+            raise Refused(f"{address} is no address of a scheduler: {error}; write it as tcp://host:8786") from None
         except Exception as error:
             told = str(error) or type(error).__name__
             raise Refused(f"no scheduler was found at {address} within {timeout:g} s: {told}") from None

@@ -91,18 +91,17 @@ impl<T: Task> Working<T> {
     }
 
     fn make(&mut self, call: &Item, cx: &TaskContext, events: &dyn ItemEvents) -> Result<(), TaskError> {
-        let undecodable = |what, reason: &str| TaskError::undecodable(what, T::NAME, reason);
         let task = match beside_from(&call.blobs, || postcard::take_from_bytes::<T>(&call.bytes)) {
             Ok((task, [])) => Ok(task),
             Ok(_) => Err(postcard::Error::DeserializeBadEncoding),
             Err(error) => Err(error),
         };
-        let task = task.map_err(|error| undecodable(Coded::Arguments, &error.to_string()))?;
+        let task = task.map_err(|error| TaskError::unreadable(Coded::Arguments, T::NAME, &error))?;
         let value = task.run(cx).map_err(|failure| events.failed(cx, failure))?;
         let put = self.values.put(|to| Some(postcard::to_io(&value, to).map(drop)));
         // It is written: a panic in its `Drop` does not undo that.
         catch::discard(value);
-        put.map_err(|reason| undecodable(Coded::Result, &reason))
+        put.map_err(|reason| TaskError::undecodable(Coded::Result, T::NAME, &reason))
     }
 
     fn fail(&mut self, error: TaskError) {
