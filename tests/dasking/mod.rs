@@ -8,6 +8,7 @@ mod local;
 mod losses;
 mod programs;
 mod promises;
+mod reconnects;
 mod refusals;
 pub(crate) mod site;
 
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         refusals::TESTS,
         cancels::TESTS,
         losses::TESTS,
+        reconnects::TESTS,
         programs::TESTS,
         engines::TESTS,
         local::TESTS,

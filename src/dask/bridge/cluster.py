@@ -105,7 +105,9 @@ class Cluster:
 
     async def tell_engines(self, what):
         try:
-            told = await self.client.run(plugin.tell_engines, self.session, what, on_error="ignore")
+            telling = self.client.run(plugin.tell_engines, self.session, what, on_error="ignore")
+            # A worker that stands still is not waited for.
+            told = await asyncio.wait_for(telling, CANCEL_S)
         except Exception as error:
             print(f"the engines cannot be told to {what}: {error!r}", file=sys.stderr)
             return
@@ -128,7 +130,7 @@ class Cluster:
                 print(f"the workers could not be cleared: {error!r}", file=sys.stderr)
         try:
             # What was lost and found again does not close in good order, and what is left of it ends with this process.
-            await asyncio.wait_for(client.close(), STOP_S if self.lost.is_set() else END_S)
+            await asyncio.wait_for(client.close(), END_S if self.is_there() else STOP_S)
         except Exception:
             pass
 

@@ -29,6 +29,7 @@ class Bridge:
         if self.config["left"] is not None:
             await cluster.clear(self.config["left"])
         self.pipe.say(CONNECTED)
+        self.pipe.flush()
         self.workers = Workers(cluster, self.config)
         self.tasks = Tasks(self.pipe, self.config, cluster, self.workers)
         cluster.client.subscribe_topic(plugin.TOPIC, self.tasks.on_running)

@@ -25,11 +25,12 @@ class Workers:
         await self.count()
         for address in [address for address in self.claims if address not in self.all]:
             del self.claims[address]
-        for address, claim in list(self.claims.items()):
-            if claim is not None and claim.cancelled():
-                # The connection was lost, or the worker: then another one has its address.
-                self.cluster.on_cancelled(await _why(claim))
-                self.claims.pop(address, None)
+        gone = [address for address, claim in self.claims.items() if claim is not None and claim.cancelled()]
+        # The connection was lost, or the worker: then another one has its address.
+        for claim in [self.claims.pop(address) for address in gone]:
+            self.cluster.on_cancelled(await _why(claim))
+        if not self.cluster.is_there():
+            return
         for address in self.all:
             if address not in self.claims:
                 self.claims[address] = None
