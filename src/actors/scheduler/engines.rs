@@ -36,6 +36,12 @@ impl Handler<Leave> for Scheduler {
         let had = std::mem::take(&mut msg.had);
         let orders = self.ledger.on_lost_engine(msg.engine, had, &msg.cause);
         self.carry_out(orders, ctx);
+        if self.engines.is_empty() {
+            let queued = self.ledger.status().queued;
+            if queued > 0 {
+                tracing::warn!(queued, cause = %msg.cause, "the last engine has left; tasks wait for another to join");
+            }
+        }
         self.answer_stop();
     }
 }
