@@ -44,11 +44,11 @@ fn and_the_same_as_the_client_of_a_cluster_over_tcp() {
 
 /// Runs it, with further executors to compare: the text by which each is named, and its name.
 fn prints_what_the_page_shows(engines: &str, further: &[(&str, &str)]) {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--example", "tutorial", "--", "0.5", "16", engines])
+    let output = Command::new(support::example("tutorial"))
+        .args(["0.5", "16", engines])
         .args(further.iter().map(|(text, _)| text))
         .output()
-        .expect("cargo runs");
+        .expect("the example runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
 
@@ -94,10 +94,7 @@ fn prints_what_the_page_shows(engines: &str, further: &[(&str, &str)]) {
 
 #[test]
 fn a_wrong_argument_is_named() {
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--example", "tutorial", "--", "soon"])
-        .output()
-        .expect("cargo runs");
+    let output = Command::new(support::example("tutorial")).arg("soon").output().expect("the example runs");
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("not a number of seconds: soon"));
 }
