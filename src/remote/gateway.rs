@@ -15,7 +15,7 @@ use super::STOPPED;
 use super::allowance::Allowance;
 use super::attend::Said;
 use super::calls::{Calls, Ready, Unencodable, encoded};
-use super::fate::{Begun, Fate, Process};
+use super::fate::{Fate, Process};
 use super::log_lines::LogLines;
 use super::looks::Looks;
 use super::sent::{Returned, Sent};
@@ -36,7 +36,7 @@ use crate::wire::session::Speaker;
 /// Stands for an engine elsewhere.
 pub(crate) struct Gateway {
     id: Option<EngineId>,
-    sent: Sent,
+    pub(super) sent: Sent,
     /// How many messages with calls have been said.
     runs: u64,
     pub(super) parts: GatewayParts,
@@ -239,26 +239,6 @@ impl Gateway {
             self.parts.scheduler.do_send(Retire { engines: vec![engine], cause: ITS_TIME_WAS_OVER.into() });
         }
     }
-
-    /// Ends tasks that run, with the engine's process. Those that have not begun are given up as any other.
-    fn end_by_force(&mut self, mut tasks: Vec<TaskId>, ctx: &mut Context<Self>) {
-        tasks.retain(|task| self.sent.has(*task));
-        let begun = self.parts.process.begun();
-        if begun == Begun::Unknown {
-            // Of an engine elsewhere nobody knows whether it is at one of them.
-            return;
-        }
-        let last = self.sent.last_begun(begun);
-        if let Some(running) = last.filter(|(task, _)| tasks.contains(task)) {
-            *self.parts.fate.killed_for.lock() = Some(running);
-            self.parts.process.kill();
-        } else if !tasks.is_empty() {
-            // They were revoked, and one may have begun before the engine heard of it. Items that were sent with others are not
-            // waited for: they would cost these their engine.
-            tasks.retain(|task| self.sent.is_alone(*task));
-            ctx.run_later(FORCE_LOOK, |gateway, ctx| gateway.end_by_force(tasks, ctx));
-        }
-    }
 }
 
 /// Keeps a call as it was encoded, for whoever may get it next; returns the arguments, which nobody needs any more.
@@ -280,9 +260,6 @@ fn kept_as_bytes(
 
 /// Why an engine goes that said so itself.
 const ITS_TIME_WAS_OVER: &str = "its time was over, and it left";
-
-/// How long after a look whether a task runs that is to be ended the next one is.
-const FORCE_LOOK: Duration = Duration::from_millis(10);
 
 impl Drop for Gateway {
     fn drop(&mut self) {

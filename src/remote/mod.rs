@@ -4,6 +4,7 @@
 mod attend;
 mod gateway;
 mod allowance;
+mod force;
 mod calls;
 mod fate;
 mod mark;
