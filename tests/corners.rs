@@ -287,7 +287,7 @@ fn a_task_that_is_cancelled_while_it_runs_tells_where_it_ran() {
     let gate = CommonGate::new("a_task_that_is_cancelled_while_it_runs_tells_where_it_ran");
     let (_cluster, rc) = cluster(2, |_| ());
     let running = rc.engine(1).unwrap().apply(gate.task());
-    eventually("it runs", || rc.queue_status().get().unwrap().engines[1].outstanding == 1);
+    eventually("it runs", || running.running().get_timeout(PATIENCE).unwrap());
     let queued = rc.engine(1).unwrap().apply(square(2));
     for ar in [&running as &dyn Cancels, &queued] {
         ar.cancel_it();
@@ -349,7 +349,7 @@ fn what_waits_for_one_engine_only_is_counted_there() {
     let gate = CommonGate::new("what_waits_for_one_engine_only_is_counted_there");
     let (_cluster, rc) = cluster(2, |_| ());
     let held = rc.engine(0).unwrap().apply(gate.task());
-    eventually("it runs", || rc.queue_status().get().unwrap().engines[0].outstanding == 1);
+    eventually("it runs", || held.running().get_timeout(PATIENCE).unwrap());
     let only = rc.load_balanced_view([EngineId(0)]);
     let waiting: Vec<_> = (0..3).map(|ms| only.apply(sleep_ms(ms))).collect();
     eventually("all are counted at the one", || {

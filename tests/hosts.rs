@@ -274,16 +274,24 @@ fn a_host_that_dies_leaves_no_engine_and_its_work_moves_on() {
     eventually("it is told", || engines.states().iter().all(|(_, state)| lost(state)));
 }
 
+/// A task that sleeps so long on each engine; each has begun when this returns.
+fn on_each(rc: &Client, ms: u64) -> Vec<AsyncResult<u64>> {
+    let tasks: Vec<_> = rc.ids().iter().map(|id| rc.engine(id.0.into()).unwrap().apply(sleep_ms(ms))).collect();
+    eventually("they run", || tasks.iter().all(|ar| ar.running().get_timeout(PATIENCE).unwrap()));
+    tasks
+}
+
 fn a_host_that_is_told_to_leave_lets_its_engines_finish() {
     let fixture = Fixture::new();
     let mut host = Daemon::allowed(fixture.directory.path(), "leaves");
     let engines = fixture.cluster.launch(Hosts::any(), 2).unwrap();
     engines.joined().get_timeout(PATIENCE).unwrap();
     let rc = fixture.cluster.client();
-    let running = rc.all().apply(sleep_ms(1_500));
-    eventually("they run", || rc.queue_status().get().unwrap().engines.iter().all(|engine| engine.outstanding == 1));
+    let running = on_each(&rc, 1_500);
     host.signal(Signal::TERM);
-    assert_eq!(running.get_timeout(PATIENCE).unwrap(), [1_500, 1_500]);
+    for ar in running {
+        assert_eq!(ar.get_timeout(PATIENCE), Ok(1_500));
+    }
     assert!(host.process.0.wait().unwrap().success());
     eventually("they have left", || rc.is_empty());
 }
@@ -363,14 +371,13 @@ fn a_client_ships_its_program_by_way_of_the_controller() {
         assert_eq!(squares, (0..1_000).map(|x| x * x).collect::<Vec<u64>>());
         let places = rc.all().apply(place()).get_timeout(PATIENCE).unwrap();
         assert_eq!(hosts.iter().map(Daemon::runs).sum::<usize>(), 4);
-        let running = rc.all().apply(sleep_ms(300));
+        let running = on_each(&rc, 300);
         if times == 1 {
-            eventually("they run", || {
-                rc.queue_status().get().unwrap().engines.iter().all(|engine| engine.outstanding == 1)
-            });
             // What runs then is finished.
             on_hosts.end().get_timeout(PATIENCE).unwrap();
-            assert_eq!(running.get_timeout(PATIENCE).unwrap(), [300; 4]);
+            for ar in running {
+                assert_eq!(ar.get_timeout(PATIENCE), Ok(300));
+            }
         } else {
             drop(on_hosts);
         }

@@ -102,7 +102,7 @@ fn what_runs_is_finished_and_what_has_not_started_moves_on_without_an_attempt() 
 fn what_runs_too_long_is_lost_and_starts_again_where_it_may() {
     let Listens { cluster, listening, _directory } = listens();
     let rc = cluster.client();
-    let first = dial(&listening.engine_file(), Duration::from_millis(300));
+    let first = dial(&listening.engine_file(), Duration::from_millis(1_500));
     rc.wait_for_engines(1).get_timeout(PATIENCE).unwrap();
     let lost = rc.load_balanced().with().retries_on_loss(1).apply(work("long".into(), 60_000));
     CommonGate::named("long".into()).pass();
@@ -113,14 +113,14 @@ fn what_runs_too_long_is_lost_and_starts_again_where_it_may() {
     let error = bound.get_timeout(PATIENCE).unwrap_err();
     let TaskError::EngineLost { attempt: Attempt(0), cause, .. } = &error else { panic!("{error}") };
     assert_eq!(&**cause, "its time was over, and it left");
-    assert!(began.elapsed() < Duration::from_millis(290), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(1_400), "{:?}", began.elapsed());
     let (status, said) = first.end();
     assert!(status.success(), "{status}: {said}");
     eventually("it has left", || rc.is_empty());
     let waited = began.elapsed();
-    assert!((300..1_300).contains(&waited.as_millis()), "{waited:?}");
+    assert!((1_500..3_000).contains(&waited.as_millis()), "{waited:?}");
     // Another takes it up, which is told to leave as well; no further attempt is left.
-    let second = dial(&listening.engine_file(), Duration::from_millis(300));
+    let second = dial(&listening.engine_file(), Duration::from_millis(1_500));
     eventually("it runs again", || CommonCount::named("starts long".into()).get() == 2);
     second.signal(Signal::TERM);
     let error = lost.get_timeout(PATIENCE).unwrap_err();

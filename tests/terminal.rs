@@ -146,7 +146,7 @@ fn a_second_ctrl_c_does_not_wait_for_tasks() {
     terminal.await_text("it ends by Ctrl-C, or", 1);
     let rc = Client::connect(home.file("default", "callboard-client.json")).get_timeout(PATIENCE).unwrap();
     let ar = rc.engine(0).unwrap().apply(stuck());
-    while rc.queue_status().get_timeout(PATIENCE).unwrap().engines[0].outstanding == 0 {
+    while !ar.running().get_timeout(PATIENCE).unwrap() {
         std::thread::sleep(Duration::from_millis(2));
     }
     terminal.press_ctrl_c();
