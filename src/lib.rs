@@ -96,6 +96,8 @@
 //! With `default-features = false` only what runs in one process is built.
 
 #![forbid(unsafe_code)]
+// The words lead to what the features bring; without those there is nothing behind some links.
+#![cfg_attr(not(all(feature = "cli", feature = "dask")), allow(rustdoc::broken_intra_doc_links))]
 
 extern crate self as callboard;
 

@@ -202,9 +202,12 @@ fn engines_are_launched_and_ended_in_async_code() {
         // Dropped here, it holds up nobody, and ends all the same.
         let engines = site.cluster.launch(Local::new().program_args([&site.word]), 2).unwrap();
         engines.joined().await.unwrap();
+        let running = site.cluster.client().load_balanced().apply(site.nap("in the background", 1_500));
+        site.has_begun("in the background");
         let began = Instant::now();
         drop(engines);
-        assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_millis(1_000), "{:?}", began.elapsed());
+        assert_eq!(running.await, Ok(1_500), "what runs is finished");
     });
     eventually("they end in the background", || site.processes().is_empty() && site.cluster.client().is_empty());
 }
