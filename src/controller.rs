@@ -121,7 +121,7 @@ impl Controller {
         #[cfg(all(unix, feature = "remote"))]
         let launches = {
             let (roster, retire) = (link.roster.clone(), addresses.scheduler.clone().recipient());
-            Arc::new(crate::launchers::Launches::new(network.clone(), roster, retire, limits.stop_wait()))
+            Arc::new(crate::launchers::Launches::new(network.clone(), roster, retire, limits.clone()))
         };
         Self {
             #[cfg(all(unix, feature = "remote"))]

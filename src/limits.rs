@@ -227,6 +227,12 @@ impl Limits {
         Duration::from_micros(self.spin_us)
     }
 
+    /// Returns what is allowed of one engine process that dies.
+    #[cfg(all(unix, feature = "remote"))]
+    pub(crate) fn engine_restarts(&self) -> crate::process::Restarts {
+        crate::process::Restarts::new(self.engine_restarts_max, Duration::from_secs(self.engine_restart_window_s))
+    }
+
     pub(crate) fn stop_wait(&self) -> Duration {
         Duration::from_millis(self.stop_wait_ms_max)
     }

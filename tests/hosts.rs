@@ -281,6 +281,33 @@ fn on_each(rc: &Client, ms: u64) -> Vec<AsyncResult<u64>> {
     tasks
 }
 
+fn what_dies_on_a_host_is_started_again_also_on_another() {
+    let fixture = Fixture::new();
+    let mut first = Daemon::allowed(fixture.directory.path(), "first");
+    let engines = fixture.cluster.launch(Hosts::any(), 2).unwrap().restarting().unwrap();
+    engines.joined().get_timeout(PATIENCE).unwrap();
+    let rc = fixture.cluster.client();
+    let places = || rc.all().apply(place()).get_timeout(PATIENCE).unwrap();
+    let (killed, pid) = (rc.ids()[0], places()[0].0);
+    kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL).unwrap();
+    eventually("another runs", || !is_there(pid) && rc.len() == 2 && !rc.ids().contains(&killed));
+    assert_eq!(first.runs(), 2);
+    let before = places();
+    // With the host that has the program all are gone, until another has it, and room.
+    let second = Daemon::allowed(fixture.directory.path(), "second");
+    let once = fixture.cluster.launch(Hosts::any(), 2).unwrap();
+    once.joined().get_timeout(PATIENCE).unwrap();
+    first.process.0.kill().unwrap();
+    first.process.0.wait().unwrap();
+    eventually("its engines have ended", || before.iter().all(|place| !is_there(place.0)));
+    eventually("that is known", || rc.ids() == once.engines());
+    once.end().get_timeout(PATIENCE).unwrap();
+    eventually("they run on the other", || rc.len() == 2 && rc.ids() == engines.engines());
+    assert_eq!((second.runs(), second.shipped(), places().len()), (2, 1, 2));
+    engines.end().get_timeout(PATIENCE).unwrap();
+    eventually("none is left", || second.runs() == 0 && rc.is_empty());
+}
+
 fn a_host_that_is_told_to_leave_lets_its_engines_finish() {
     let fixture = Fixture::new();
     let mut host = Daemon::allowed(fixture.directory.path(), "leaves");
@@ -459,6 +486,7 @@ fn main() {
         a_program_that_is_no_engine_is_told_as_one,
         programs_that_were_used_longest_ago_make_place,
         a_host_that_dies_leaves_no_engine_and_its_work_moves_on,
+        what_dies_on_a_host_is_started_again_also_on_another,
         a_host_that_is_told_to_leave_lets_its_engines_finish,
         a_cluster_of_hosts_is_one_line,
         a_cluster_with_a_name_has_its_engines_on_hosts,

@@ -33,6 +33,24 @@ fn control(directory: &str) {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
+#[task]
+fn dies() {
+    std::process::abort()
+}
+
+/// As many tasks as there are workers end the one that runs them; others take their places.
+fn others_come_where_all_have_died(executor: &dyn Executor) {
+    let lost: Vec<_> = (0..WORKERS).map(|_| executor.submit(dies())).collect();
+    let work: Vec<_> = (0..100).map(|n| executor.submit(nap(n))).collect();
+    for ar in lost {
+        let lost = ar.get_timeout(PATIENCE);
+        assert!(matches!(lost, Err(TaskError::EngineLost { .. })), "{lost:?}");
+    }
+    for (n, ar) in (0..).zip(work) {
+        assert_eq!(ar.get_timeout(PATIENCE).unwrap().0, n);
+    }
+}
+
 /// The executor is in this process, its cluster in another, and the engine that is killed in a third.
 fn with_a_controller_elsewhere() {
     let directory = tempfile::tempdir().unwrap();
@@ -79,4 +97,8 @@ fn main() {
     none_is_lost("`tcp:4`, `kill -9`", &tcp, nap, 1, kill);
 
     with_a_controller_elsewhere();
+
+    for spec in [ExecutorSpec::Processes(WORKERS), ExecutorSpec::Tcp(WORKERS)] {
+        others_come_where_all_have_died(&spec.open().unwrap());
+    }
 }

@@ -76,7 +76,7 @@ impl Cluster {
     ///
     /// The cluster listens as it is told, and hosts dial with the file that it writes for engines; so an address that stays the same, and a
     /// directory that stays, let the same hosts serve one run of a program after the other. Hosts with enough room are waited for
-    /// as [`launchers::Hosts`](crate::launchers::Hosts) does.
+    /// as [`launchers::Hosts`](crate::launchers::Hosts) does. An engine that dies is started again, where its host is gone on another.
     ///
     /// ```no_run
     /// use callboard::{Listen, prelude::*};
@@ -240,7 +240,7 @@ impl ClusterBuilder {
         #[cfg(all(unix, feature = "remote"))]
         if let Some((n, listen)) = self.hosts {
             cluster.listen(listen)?;
-            cluster.launch(crate::launchers::Hosts::any(), n)?.until_the_cluster_ends()?;
+            cluster.launch(crate::launchers::Hosts::any(), n)?.restarting()?.until_the_cluster_ends()?;
         }
         Ok(cluster)
     }

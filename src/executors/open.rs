@@ -88,7 +88,9 @@ fn tcp_here(n: usize) -> Result<OpenExecutor, Error> {
     let cluster = Cluster::without_engines().start()?;
     cluster.listen(crate::Listen::at("127.0.0.1:0").directory(&directory))?;
     let launched = cluster.launch(crate::launchers::Local::new(), n);
-    let joined = launched.and_then(|launched| launched.joined().get().map(|_| launched));
+    let joined = launched
+        .and_then(|launched| launched.joined().get().map(|_| launched))
+        .and_then(crate::launchers::Launched::restarting);
     // Nobody else is to join, and what has dialled keeps what it read.
     let _ = std::fs::remove_dir_all(directory);
     let joined = joined.map_err(|error| match error {

@@ -43,7 +43,7 @@ pub enum ExecutorSpec {
     Engines(usize),
     /// A pool of so many processes.
     Processes(usize),
-    /// So many engines that dial over TCP, of a cluster of its own. One that dies is not replaced.
+    /// So many engines that dial over TCP, of a cluster of its own.
     Tcp(usize),
     /// A cluster elsewhere: its name on this machine, or its connection file.
     Cluster(String),

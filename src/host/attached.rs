@@ -1,16 +1,18 @@
 //! A host as the controller knows it: what it is, what it has, and what runs there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use actix::prelude::*;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::hosts::Hosts;
 use super::jobs::ALLOWS_NONE;
 use super::program::{Program, ProgramHash};
 use crate::catch::shortened;
+use crate::error::Error;
 use crate::launchers::{JobOutput, JobState, KEPT_BYTES_MAX, LaunchedJob};
 use crate::remote::Said;
 use crate::wire::frame::Lane;
@@ -39,8 +41,13 @@ struct State {
 #[derive(Default)]
 struct Told {
     output: JobOutput,
-    /// How it ended.
-    ended: Option<Box<str>>,
+    ended: Option<Ended>,
+}
+
+/// How one ended.
+struct Ended {
+    cause: Box<str>,
+    has_died: bool,
 }
 
 /// What is started on hosts: a program, so often.
@@ -100,13 +107,13 @@ impl Attached {
         self.state.lock().programs.insert(program.hash);
     }
 
-    /// Starts one engine of a shipment.
-    pub(super) fn start(self: &Arc<Self>, shipment: &Shipment, job: u32) -> HostJob {
-        let Shipment { launch, program, args } = shipment;
+    /// Starts one engine of a shipment, of which it has the program; if it dies, one of these hosts may start it again.
+    pub(super) fn start(self: &Arc<Self>, shipment: &Arc<Shipment>, job: u32, hosts: Weak<Hosts>) -> HostJob {
+        let Shipment { launch, program, args } = &**shipment;
         let told = Arc::new(Mutex::new(Told::default()));
         self.state.lock().jobs.insert((*launch, job), told.clone());
         self.say(&ToHost::Start { launch: *launch, job, program: program.hash, args: args.clone() }, Vec::new());
-        HostJob { host: self.clone(), key: (*launch, job), told }
+        HostJob { host: self.clone(), hosts, shipment: shipment.clone(), job, told }
     }
 
     /// A connection to it is lost; it may come back.
@@ -118,7 +125,8 @@ impl Attached {
     pub(crate) fn on_lost(&self, why: &str) {
         let jobs = std::mem::take(&mut self.state.lock().jobs);
         for told in jobs.values() {
-            told.lock().ended.get_or_insert_with(|| format!("the host is gone: {why}").into());
+            let cause = format!("the host is gone: {why}").into();
+            told.lock().ended.get_or_insert(Ended { cause, has_died: true });
         }
     }
 
@@ -152,9 +160,10 @@ impl Attached {
                     told.lock().output = JobOutput { stdout: stdout.into(), stderr: stderr.into() };
                 }
             }
-            FromHost::Ended { launch, job, cause } => {
+            FromHost::Ended { launch, job, cause, has_died } => {
                 if let Some(told) = state.jobs.remove(&(launch, job)) {
-                    told.lock().ended = Some(shortened(&cause, CAUSE_BYTES_MAX).into());
+                    let cause = shortened(&cause, CAUSE_BYTES_MAX).into();
+                    told.lock().ended = Some(Ended { cause, has_died });
                 }
             }
         }
@@ -165,13 +174,16 @@ impl Attached {
 /// An engine on a host. Dropping it ends it.
 pub(crate) struct HostJob {
     host: Arc<Attached>,
-    key: (u64, u32),
+    hosts: Weak<Hosts>,
+    shipment: Arc<Shipment>,
+    /// Which of the launch it is.
+    job: u32,
     told: Arc<Mutex<Told>>,
 }
 
 impl LaunchedJob for HostJob {
     fn name(&self) -> String {
-        format!("host {} ({})", self.host.name().unwrap_or_default(), self.key.1)
+        format!("host {} ({})", self.host.name().unwrap_or_default(), self.job)
     }
 
     fn engines(&self) -> usize {
@@ -180,9 +192,19 @@ impl LaunchedJob for HostJob {
 
     fn state(&self) -> JobState {
         match &self.told.lock().ended {
-            Some(cause) => JobState::Ended { cause: cause.clone() },
+            Some(Ended { cause, .. }) => JobState::Ended { cause: cause.clone() },
             None => JobState::Running,
         }
+    }
+
+    fn has_died(&self) -> Option<bool> {
+        Some(self.told.lock().ended.as_ref().is_some_and(|ended| ended.has_died))
+    }
+
+    fn again(&self) -> Result<Box<dyn LaunchedJob>, Error> {
+        let refused = |problem: String| Error::Launch { by: "hosts".into(), problem: problem.into() };
+        let hosts = self.hosts.upgrade().ok_or(Error::ClusterStopped)?;
+        Ok(Box::new(hosts.start_again(&self.shipment, self.job).map_err(refused)?))
     }
 
     fn output(&self) -> JobOutput {
@@ -191,13 +213,13 @@ impl LaunchedJob for HostJob {
 
     fn leave(&self) {
         if !self.state().is_ended() {
-            self.host.say(&ToHost::Leave(self.key.0, self.key.1), Vec::new());
+            self.host.say(&ToHost::Leave(self.shipment.launch, self.job), Vec::new());
         }
     }
 
     fn kill(&self) {
         if !self.state().is_ended() {
-            self.host.say(&ToHost::Kill(self.key.0, self.key.1), Vec::new());
+            self.host.say(&ToHost::Kill(self.shipment.launch, self.job), Vec::new());
         }
     }
 }

@@ -33,7 +33,12 @@ impl Hosts {
     ///
     /// # Errors
     /// Why none was started.
-    pub(crate) fn start(&self, shipment: &Shipment, program: Option<&Bytes>, n: usize) -> Result<Vec<HostJob>, NotNow> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        shipment: &Arc<Shipment>,
+        program: Option<&Bytes>,
+        n: usize,
+    ) -> Result<Vec<HostJob>, NotNow> {
         // Held to the end: what is free is not given away twice.
         let hosts = self.0.lock();
         let rooms: Vec<_> = hosts.iter().map(|host| host.room_for(&shipment.program)).collect();
@@ -46,7 +51,23 @@ impl Hosts {
             lacking.for_each(|(host, _)| host.ship(&shipment.program, program.clone()));
         }
         let places = hosts.iter().zip(shares).flat_map(|(host, share)| std::iter::repeat_n(host, share));
-        Ok((0..).zip(places).map(|(job, host)| host.start(shipment, job)).collect())
+        Ok((0..).zip(places).map(|(job, host)| host.start(shipment, job, Arc::downgrade(self))).collect())
+    }
+
+    /// Starts one of a shipment in the place of one that has died, on the host that has most room of those to which the program was
+    /// shipped.
+    ///
+    /// # Errors
+    /// Why none can, in words.
+    pub(super) fn start_again(self: &Arc<Self>, shipment: &Arc<Shipment>, job: u32) -> Result<HostJob, String> {
+        // Held to the end, as above.
+        let all = self.0.lock();
+        let hosts: Vec<_> = all.iter().filter(|host| host.has(shipment.program.hash)).cloned().collect();
+        let rooms: Vec<_> = hosts.iter().map(|host| host.room_for(&shipment.program)).collect();
+        let free: Vec<_> = rooms.iter().map(|room| room.clone().unwrap_or(0)).collect();
+        let Some(shares) = dealt(&free, 1) else { return Err(told(&hosts, &rooms, 1)) };
+        let (host, _) = hosts.iter().zip(shares).find(|(_, share)| *share > 0).expect("one was dealt out");
+        Ok(host.start(shipment, job, Arc::downgrade(self)))
     }
 }
 

@@ -122,7 +122,7 @@ impl Jobs {
                 if let Err(problem) = self.start(launch, job, program, args) {
                     tracing::warn!(%program, problem, "a program was not started");
                     let cause = problem.into();
-                    self.say(&FromHost::Ended { launch, job, cause });
+                    self.say(&FromHost::Ended { launch, job, cause, has_died: true });
                 }
             }
             ToHost::Leave(launch, job) => self.of(launch, job).for_each(|job| job.process.leave()),
@@ -180,7 +180,7 @@ impl Jobs {
             [path.into_os_string()].into_iter().chain(args.into_iter().map(OsString::from_vec)).collect();
         let text = self.file.for_launch(launch, true).text();
         let text = text.map_err(|error| format!("its connection file cannot be written: {error}"))?;
-        let start = Start { name, argv: &argv, folder: Some(&folder), stdin: Some(&text), engines: 1, hints: HINTS };
+        let start = Start { name, argv, folder: Some(folder.clone()), stdin: Some(text), engines: 1, hints: HINTS };
         match ProcessJob::start(start) {
             Ok(process) => Ok((process, folder)),
             Err(error) => {
@@ -209,8 +209,9 @@ impl Jobs {
             if let JobState::Ended { cause } = state {
                 tracing::info!(launch = format_args!("{launch:016x}"), job = number, %cause, "an engine has ended");
                 over.push((launch, number));
-                self.speaker
-                    .say_or_end(Lane::Bulk, encode(&FromHost::Ended { launch, job: number, cause }, Vec::new()));
+                let ended =
+                    FromHost::Ended { launch, job: number, cause, has_died: job.process.has_died() == Some(true) };
+                self.speaker.say_or_end(Lane::Bulk, encode(&ended, Vec::new()));
             }
         }
         over.iter().for_each(|key| self.forget(key));

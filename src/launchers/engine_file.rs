@@ -85,7 +85,7 @@ impl EngineFile {
     }
 
     /// Returns the hosts that have come to the cluster.
-    pub(super) fn hosts(&self) -> &Hosts {
+    pub(super) fn hosts(&self) -> &Arc<Hosts> {
         &self.hosts
     }
 

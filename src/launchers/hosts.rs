@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -101,6 +102,7 @@ impl Launcher for Hosts {
 impl Launcher for Packed {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
         let shipment = Shipment { launch: file.number(), program: self.program.clone(), args: self.args.clone() };
+        let shipment = Arc::new(shipment);
         let by = Instant::now() + self.wait.min(WAIT_MAX);
         loop {
             match file.hosts().start(&shipment, Some(&self.bytes), n) {

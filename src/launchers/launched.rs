@@ -77,6 +77,31 @@ impl Launched {
         Reply::new(async move { told.await.unwrap_or(Err(Error::ClusterStopped)) })
     }
 
+    /// Has those that die started again from now on, once all have joined: at once, then after longer and longer pauses, at most
+    /// `limits.engine_restarts_max` times in `limits.engine_restart_window_s`, each. The log says so. An engine on a
+    /// [host](super::Hosts) that is gone is started on another, as soon as one has room.
+    ///
+    /// An engine that leaves in good order, as by `SIGTERM` or [`Cluster::remove_engines`](crate::Cluster::remove_engines), has not died.
+    /// What one that is started again was before shows no more in [`states`](Self::states) and [`output`](Self::output).
+    ///
+    /// ```no_run
+    /// use callboard::launchers::Ssh;
+    /// use callboard::{Listen, prelude::*};
+    ///
+    /// let cluster = Cluster::without_engines().start()?;
+    /// cluster.listen(Listen::at("10.0.0.7:0").directory("run"))?;
+    /// let engines = cluster.launch(Ssh::to(["a", "b"]).program("/opt/engine"), 8)?.restarting()?;
+    /// # Ok::<(), callboard::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Launch`] where others are to do that: of jobs that wait in the queue of a batch system, and of workers of Dask. Then its
+    /// engines end, as when it is dropped.
+    pub fn restarting(self) -> Result<Self, Error> {
+        self.launch.restart()?;
+        Ok(self)
+    }
+
     /// Returns the name and the state of each process or job that was launched.
     pub fn states(&self) -> Vec<(String, JobState)> {
         self.launch.jobs().iter().map(|job| (job.name(), job.state())).collect()

@@ -100,6 +100,20 @@ pub trait LaunchedJob: Send + Sync {
     /// Ends it, whatever runs there. Does not wait for it.
     fn kill(&self);
 
+    /// Returns whether it has died: it is over, and its engines did not leave in good order. `None`, which is the default, where it is
+    /// not for this program to start it [`again`](Self::again).
+    fn has_died(&self) -> Option<bool> {
+        None
+    }
+
+    /// Starts once more what has died, for [`Launched::restarting`](super::Launched::restarting).
+    ///
+    /// # Errors
+    /// [`Error::Launch`], as when it was started first; it is asked again then.
+    fn again(&self) -> Result<Box<dyn LaunchedJob>, Error> {
+        Err(Error::Launch { by: self.name().into(), problem: "it is not started again from here".into() })
+    }
+
     /// Removes what it has in files, once it is over. What it printed can still be had.
     fn tidy(&self) {}
 }

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use super::engine_file::EngineFile;
 use super::launched::Launched;
 use super::launcher::{JobState, LaunchedJob, Launcher};
+use super::restarting::{self, Place};
 use crate::actors::{Asked, Roster, ask};
 use crate::async_result::block_on;
 use crate::error::Error;
-use crate::limits::WAIT_MAX;
+use crate::limits::{Limits, WAIT_MAX};
 use crate::messages::Retire;
 use crate::net::{Arrivals, Network};
 use crate::task::{EngineId, drawn};
@@ -42,27 +43,31 @@ pub(crate) struct Launches {
 struct Parts {
     roster: Arc<Roster>,
     retire: Recipient<Asked<Retire>>,
-    stop_wait: Duration,
+    limits: Limits,
 }
 
 /// One launch.
 pub(super) struct Launch {
     number: u64,
-    jobs: Vec<Box<dyn LaunchedJob>>,
+    jobs: Mutex<Jobs>,
     file: EngineFile,
     arrivals: Arc<Arrivals>,
     parts: Parts,
     is_ended: Mutex<bool>,
 }
 
+/// What was started for a launch.
+struct Jobs {
+    list: Vec<Arc<dyn LaunchedJob>>,
+    /// What dies is started again.
+    are_restarted: bool,
+    /// Nothing is started any more.
+    are_ending: bool,
+}
+
 impl Launches {
-    pub(crate) fn new(
-        network: Network,
-        roster: Arc<Roster>,
-        retire: Recipient<Asked<Retire>>,
-        stop_wait: Duration,
-    ) -> Self {
-        let parts = Parts { roster, retire, stop_wait };
+    pub(crate) fn new(network: Network, roster: Arc<Roster>, retire: Recipient<Asked<Retire>>, limits: Limits) -> Self {
+        let parts = Parts { roster, retire, limits };
         Self { network, parts, running: Mutex::new(Some(Vec::new())) }
     }
 
@@ -74,6 +79,8 @@ impl Launches {
         let file = EngineFile::of(self.network.engine_file(), number, self.network.hosts())?;
         arrivals.expect(number);
         let jobs = launcher.launch(&file, n).inspect_err(|_| arrivals.forget(number))?;
+        let list = jobs.into_iter().map(Into::into).collect();
+        let jobs = Mutex::new(Jobs { list, are_restarted: false, are_ending: false });
         let (parts, is_ended) = (self.parts.clone(), Mutex::new(false));
         let launch = Arc::new(Launch { number, jobs, file, arrivals, parts, is_ended });
         match &mut *self.running.lock() {
@@ -110,12 +117,41 @@ impl Drop for Launch {
 }
 
 impl Launch {
-    pub(super) fn jobs(&self) -> &[Box<dyn LaunchedJob>] {
-        &self.jobs
+    pub(super) fn jobs(&self) -> Vec<Arc<dyn LaunchedJob>> {
+        self.jobs.lock().list.clone()
     }
 
     pub(super) fn stop_wait(&self) -> Duration {
-        self.parts.stop_wait
+        self.parts.limits.stop_wait()
+    }
+
+    /// Has what dies of it started again from now on.
+    pub(super) fn restart(self: &Arc<Self>) -> Result<(), Error> {
+        let jobs = self.jobs();
+        if let Some(other) = jobs.iter().find(|job| job.has_died().is_none()) {
+            let problem =
+                "it is not started again from here; have the system do it that runs it, as sbatch --requeue does";
+            return Err(Error::Launch { by: other.name().into(), problem: problem.into() });
+        }
+        if std::mem::replace(&mut self.jobs.lock().are_restarted, true) {
+            return Ok(());
+        }
+        restarting::begin(self, &self.parts.limits)
+    }
+
+    /// Starts again what has died, where it is time to; returns whether that may go on.
+    pub(super) fn start_again(&self, places: &mut [Place], now: Duration) -> bool {
+        // Held to the end: what is started now is ended with the others.
+        let mut jobs = self.jobs.lock();
+        // Before all have joined, one that ends is what whoever waits for them is told.
+        if !jobs.are_ending && self.arrivals.of(self.number).len() >= engines_of(&jobs.list) {
+            for (job, place) in jobs.list.iter_mut().zip(places).filter(|(job, _)| job.has_died() == Some(true)) {
+                if let Some(again) = place.start_again(&**job, now) {
+                    *job = again;
+                }
+            }
+        }
+        !jobs.are_ending
     }
 
     /// Returns its engines that are there.
@@ -129,17 +165,17 @@ impl Launch {
     /// Returns its engines once all have joined, or why one has not; `None` as long as they may.
     pub(super) fn joined(&self) -> Option<Result<Vec<EngineId>, Error>> {
         // In this order: what has joined and ended meanwhile has joined.
-        let states: Vec<_> = self.jobs.iter().map(|job| (job, job.state())).collect();
+        let states: Vec<_> = self.jobs().into_iter().map(|job| (job.state(), job)).collect();
         let (present, joined) = (self.present().len(), self.arrivals.of(self.number));
-        let all: usize = self.jobs.iter().map(|job| job.engines()).sum();
+        let all: usize = states.iter().map(|(_, job)| job.engines()).sum();
         if joined.len() >= all {
             return Some(Ok(joined));
         }
-        let running: usize = states.iter().filter(|(_, state)| !state.is_ended()).map(|(job, _)| job.engines()).sum();
+        let running: usize = states.iter().filter(|(state, _)| !state.is_ended()).map(|(_, job)| job.engines()).sum();
         if joined.len() + running.saturating_sub(present) >= all {
             return (*self.is_ended.lock()).then_some(Err(Error::EngineFailed { cause: "it was ended before".into() }));
         }
-        let ended = states.iter().find_map(|(job, state)| match state {
+        let ended = states.iter().find_map(|(state, job)| match state {
             JobState::Ended { cause } => Some(format!("{}: {cause}", job.name())),
             _ => None,
         });
@@ -151,19 +187,21 @@ impl Launch {
         if *is_ended {
             return;
         }
+        self.jobs.lock().are_ending = true;
         let by = Instant::now() + within.min(WAIT_MAX);
         if self.retire(by) {
             // They have been told to stop, and end by themselves.
             self.wait(Instant::now() + STOPPED);
         }
-        self.running().for_each(|job| job.leave());
+        self.running().iter().for_each(|job| job.leave());
         if !self.wait(by.max(Instant::now()) + GRACE) {
-            self.running().for_each(|job| job.kill());
+            self.running().iter().for_each(|job| job.kill());
             if !self.wait(Instant::now() + KILLED) {
-                self.running().for_each(|job| tracing::warn!(job = job.name(), "it does not end, and is left behind"));
+                let left = self.running();
+                left.iter().for_each(|job| tracing::warn!(job = job.name(), "it does not end, and is left behind"));
             }
         }
-        self.jobs.iter().for_each(|job| job.tidy());
+        self.jobs().iter().for_each(|job| job.tidy());
         self.file.remove();
         *is_ended = true;
     }
@@ -181,13 +219,15 @@ impl Launch {
         are_some
     }
 
-    fn running(&self) -> impl Iterator<Item = &Box<dyn LaunchedJob>> {
-        self.jobs.iter().filter(|job| !job.state().is_ended())
+    fn running(&self) -> Vec<Arc<dyn LaunchedJob>> {
+        let mut jobs = self.jobs();
+        jobs.retain(|job| !job.state().is_ended());
+        jobs
     }
 
     /// Waits until all of it has ended; returns whether it has.
     fn wait(&self, by: Instant) -> bool {
-        while self.running().next().is_some() {
+        while !self.running().is_empty() {
             if Instant::now() >= by {
                 return false;
             }
@@ -195,4 +235,8 @@ impl Launch {
         }
         true
     }
+}
+
+fn engines_of(jobs: &[Arc<dyn LaunchedJob>]) -> usize {
+    jobs.iter().map(|job| job.engines()).sum()
 }

@@ -8,8 +8,7 @@ use crate::error::Error;
 
 /// Launches processes of this machine, each an engine that dials.
 ///
-/// Beside [`Cluster::processes`](crate::Cluster::processes): these may be another program for each launch, and end one launch at a time. They are
-/// not launched again when they die.
+/// Beside [`Cluster::processes`](crate::Cluster::processes): these may be another program for each launch, and end one launch at a time.
 ///
 /// ```no_run
 /// use callboard::launchers::Local;
@@ -46,9 +45,9 @@ impl Launcher for Local {
             let name = format!("process {number}");
             ProcessJob::start(Start {
                 name,
-                argv: &argv,
+                argv: argv.clone(),
                 folder: None,
-                stdin: Some(file.leashed()),
+                stdin: Some(file.leashed().into()),
                 engines: 1,
                 hints: &[],
             })

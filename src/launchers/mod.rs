@@ -18,6 +18,7 @@ mod launcher;
 mod engine_file;
 mod launched;
 mod launches;
+mod restarting;
 mod process;
 mod tail;
 mod program;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,14 +21,15 @@ use super::tail::Tail;
 use crate::error::Error;
 
 /// What is to be started.
-pub(crate) struct Start<'a> {
+#[derive(Clone)]
+pub(crate) struct Start {
     /// What it is, in words.
     pub(crate) name: String,
-    pub(crate) argv: &'a [OsString],
+    pub(crate) argv: Vec<OsString>,
     /// Where it runs, if not where we do.
-    pub(crate) folder: Option<&'a Path>,
+    pub(crate) folder: Option<PathBuf>,
     /// What it gets on its standard input, which is then kept open; nothing, if `None`.
-    pub(crate) stdin: Option<&'a str>,
+    pub(crate) stdin: Option<String>,
     pub(crate) engines: usize,
     /// What to do where it ends with one of these codes.
     pub(crate) hints: &'static [(i32, &'static str)],
@@ -36,8 +37,7 @@ pub(crate) struct Start<'a> {
 
 /// A process that was started, in a group of its own. Dropping it kills the group.
 pub(crate) struct ProcessJob {
-    name: String,
-    engines: usize,
+    start: Start,
     watched: Arc<Watched>,
 }
 
@@ -48,9 +48,16 @@ struct Watched {
     /// What its engines hang on.
     stdin: Mutex<Option<ChildStdin>>,
     printed: [Mutex<Tail>; 2],
-    ended: Mutex<Option<Box<str>>>,
+    ended: Mutex<Option<Ended>>,
     /// All of the group was told to leave by a signal, and has not been killed.
     is_leaving: AtomicBool,
+}
+
+/// How a process ended.
+struct Ended {
+    cause: Box<str>,
+    /// It said so itself, as an engine does that leaves.
+    in_good_order: bool,
 }
 
 impl ProcessJob {
@@ -58,8 +65,9 @@ impl ProcessJob {
     ///
     /// # Errors
     /// [`Error::Launch`] if there is no such program, or no process to be had.
-    pub(crate) fn start(start: Start<'_>) -> Result<Self, Error> {
-        let Start { name, argv, folder, stdin, engines, hints } = start;
+    pub(crate) fn start(start: Start) -> Result<Self, Error> {
+        let Start { name, argv, folder, stdin, hints, .. } = &start;
+        let hints = *hints;
         let failed = |error: io::Error| {
             let program = argv.first().map(|program| program.display().to_string()).unwrap_or_default();
             let problem = match error.kind() {
@@ -70,11 +78,11 @@ impl ProcessJob {
             };
             Error::Launch { by: name.as_str().into(), problem: problem.into() }
         };
-        let (child, watched, reading) = spawn(argv, folder, stdin).map_err(failed)?;
+        let (child, watched, reading) = spawn(argv, folder.as_deref(), stdin.as_deref()).map_err(failed)?;
         let (watching, end) = (watched.clone(), move |status| told(status, hints));
         let wait = move || watching.wait(child, reading, end);
         thread::Builder::new().name("cb-launched".into()).spawn(wait).map_err(failed)?;
-        Ok(Self { name, engines, watched })
+        Ok(Self { start, watched })
     }
 }
 
@@ -158,15 +166,15 @@ impl Watched {
         let Reading { thread, end } = reading;
         drop(end);
         let _ = thread.join();
-        let mut cause = match ended {
-            Ok(status) => told(status),
-            Err(error) => format!("it cannot be waited for: {error}"),
+        let (mut cause, in_good_order) = match ended {
+            Ok(status) => (told(status), status.success()),
+            Err(error) => (format!("it cannot be waited for: {error}"), false),
         };
         if let Some(lines) = self.output().last_lines() {
             cause.push_str("; it printed last: ");
             cause.push_str(&lines);
         }
-        *self.ended.lock() = Some(cause.into());
+        *self.ended.lock() = Some(Ended { cause: cause.into(), in_good_order });
     }
 
     /// Reads what a process prints, until it is over; then what is there. Others may hold the pipes for longer.
@@ -216,18 +224,26 @@ impl Watched {
 
 impl LaunchedJob for ProcessJob {
     fn name(&self) -> String {
-        self.name.clone()
+        self.start.name.clone()
     }
 
     fn engines(&self) -> usize {
-        self.engines
+        self.start.engines
     }
 
     fn state(&self) -> JobState {
         match &*self.watched.ended.lock() {
-            Some(cause) => JobState::Ended { cause: cause.clone() },
+            Some(Ended { cause, .. }) => JobState::Ended { cause: cause.clone() },
             None => JobState::Running,
         }
+    }
+
+    fn has_died(&self) -> Option<bool> {
+        Some(self.watched.ended.lock().as_ref().is_some_and(|ended| !ended.in_good_order))
+    }
+
+    fn again(&self) -> Result<Box<dyn LaunchedJob>, Error> {
+        Ok(Box::new(Self::start(self.start.clone())?))
     }
 
     fn output(&self) -> JobOutput {

@@ -70,9 +70,9 @@ impl Slurm {
         argv.extend(self.program.argv()?);
         let start = Start {
             name: "srun".into(),
-            argv: &argv,
+            argv,
             folder: None,
-            stdin: Some(file.leashed()),
+            stdin: Some(file.leashed().into()),
             engines: n,
             hints: &[],
         };

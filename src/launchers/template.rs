@@ -145,8 +145,9 @@ impl Launcher for Template {
             let argv = self.filled(&program, host, engines, path);
             let name = if host.is_empty() { command.clone() } else { format!("{command} {host}") };
             for _ in 0..commands {
-                let stdin = if path.is_none() { Some(file.leashed()) } else { None };
-                let start = Start { name: name.clone(), argv: &argv, folder: None, stdin, engines, hints: self.hints };
+                let stdin = if path.is_none() { Some(file.leashed().into()) } else { None };
+                let (name, argv, hints) = (name.clone(), argv.clone(), self.hints);
+                let start = Start { name, argv, folder: None, stdin, engines, hints };
                 jobs.push(Box::new(ProcessJob::start(start)?));
             }
         }

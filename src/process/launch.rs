@@ -57,7 +57,7 @@ pub(crate) struct Launcher {
 
 impl Launcher {
     fn restarts(&self) -> Restarts {
-        Restarts::new(self.limits.engine_restarts_max, Duration::from_secs(self.limits.engine_restart_window_s))
+        self.limits.engine_restarts()
     }
 }
 

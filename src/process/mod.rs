@@ -20,3 +20,4 @@ pub use child::init;
 pub(crate) use child::is_child;
 pub(crate) use first::First;
 pub(crate) use processes::{Children, Processes};
+pub(crate) use restarts::{Died, Restarts};

@@ -11,7 +11,7 @@ const BACKOFF_MS_MAX: u64 = 1_000;
 
 /// When an engine died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Died {
+pub(crate) enum Died {
     /// Before it had returned a task: it may be the program, or its first task.
     AtOnce,
     /// After it had.
@@ -20,7 +20,7 @@ pub(super) enum Died {
 
 /// The restarts of one engine.
 #[derive(Debug)]
-pub(super) struct Restarts {
+pub(crate) struct Restarts {
     max: u32,
     window: Duration,
     /// When the last ones were, since some beginning.
@@ -31,7 +31,7 @@ pub(super) struct Restarts {
 
 impl Restarts {
     /// Allows `max` restarts within `window`.
-    pub(super) fn new(max: u32, window: Duration) -> Self {
+    pub(crate) fn new(max: u32, window: Duration) -> Self {
         Self { max, window, recent: VecDeque::new(), row: 0 }
     }
 
@@ -39,7 +39,7 @@ impl Restarts {
     ///
     /// One that was of use comes back at once, for whoever waits for it. So does the first that was not; the next in a row
     /// wait.
-    pub(super) fn next(&mut self, now: Duration, died: Died) -> Option<Duration> {
+    pub(crate) fn next(&mut self, now: Duration, died: Died) -> Option<Duration> {
         while self.recent.front().is_some_and(|&at| at.saturating_add(self.window) <= now) {
             self.recent.pop_front();
         }

@@ -35,7 +35,7 @@ pub(crate) struct HostParts {
 struct Starting {
     /// The number of the question.
     number: u64,
-    shipment: Shipment,
+    shipment: Arc<Shipment>,
     engines: usize,
     /// When it is given up.
     by: Instant,
@@ -124,7 +124,7 @@ impl ClientProxy {
         if let Some(problem) = problem {
             return self.say_answer(number, Err(refused(problem)), Vec::new());
         }
-        let shipment = Shipment { launch: drawn(), program, args };
+        let shipment = Arc::new(Shipment { launch: drawn(), program, args });
         self.on_hosts.parts.arrivals.expect(shipment.launch);
         self.questions += 1;
         let by = Instant::now() + Duration::from_millis(wait_ms).min(WAIT_MAX);

@@ -59,6 +59,8 @@ pub enum FromHost {
         job: u32,
         /// How it ended.
         cause: Box<str>,
+        /// It was not started, or has not left in good order.
+        has_died: bool,
     },
 }
 

@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use callboard::launchers::{JobState, Local, Template};
-use callboard::task::Attempt;
-use callboard::{Cluster, Error, Listen, TaskError};
+use callboard::prelude::*;
+use callboard::task::{Attempt, EngineId};
+use callboard::{Error, Listen};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{PATIENCE, failed, processes_of, say, site, square};
 use crate::support::{CommonGate, eventually, our_threads};
@@ -18,6 +20,8 @@ pub(super) const TESTS: &[(&str, fn())] = &[
     ("local_engines_end_with_a_program_that_is_killed", engines_end_with_a_program_that_is_killed),
     ("local_what_is_ended_takes_no_work_with_it", what_is_ended_takes_no_work_with_it),
     ("local_what_does_not_return_is_killed", what_does_not_return_is_killed),
+    ("local_what_dies_is_started_again", what_dies_is_started_again),
+    ("local_what_dies_again_and_again_is_given_up", what_dies_again_and_again_is_given_up),
     ("local_whoever_does_not_join_is_told_at_once", whoever_does_not_join_is_told_at_once),
     ("local_the_command_is_an_engine_too", the_command_is_an_engine_too),
     ("local_engines_are_launched_and_ended_in_async_code", engines_are_launched_and_ended_in_async_code),
@@ -134,6 +138,56 @@ fn what_does_not_return_is_killed() {
     assert!(matches!(error, TaskError::EngineLost { attempt: Attempt(1), .. }), "{error}");
     eventually("it is gone", || site.cluster.client().is_empty());
     site.nothing_is_left();
+}
+
+fn what_dies_is_started_again() {
+    let site = site();
+    let rc = site.cluster.client();
+    let launch = || site.cluster.launch(Local::new().program_args([&site.word]), 2).unwrap();
+    let engines = launch().restarting().unwrap().restarting().unwrap();
+    let first = engines.joined().get_timeout(PATIENCE).unwrap();
+    let work = rc.load_balanced().with().retries_on_loss(3).map(square, 0..2_000);
+    for (killed, _) in site.processes() {
+        kill(killed, Signal::KILL);
+        eventually("another runs", || site.processes().iter().filter(|(pid, _)| *pid != killed).count() == 2);
+    }
+    eventually("both are others", || rc.len() == 2 && rc.ids().iter().all(|id| !first.contains(id)));
+    assert_eq!(work.get_timeout(PATIENCE).unwrap(), (0..2_000).map(|x| x * x).collect::<Vec<u64>>());
+    assert_eq!(engines.engines(), rc.ids());
+    site.works_with(2);
+    // What leaves when it is told to has not died.
+    let (left, _) = site.processes()[0];
+    kill(left, Signal::TERM);
+    eventually("it has left", || rc.len() == 1);
+    site.cluster.remove_engines(rc.ids()).get_timeout(PATIENCE).unwrap();
+    eventually("both have ended", || engines.states().iter().all(|(_, state)| state.is_ended()));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!((rc.len(), site.processes()), (0, vec![]));
+    engines.end().get_timeout(PATIENCE).unwrap();
+    site.nothing_is_left();
+    eventually("no thread is left", || our_threads().iter().all(|name| !name.starts_with("cb-launch")));
+}
+
+fn what_dies_again_and_again_is_given_up() {
+    let site = site();
+    let rc = site.cluster.client();
+    let engines = site.cluster.launch(Local::new().program_args([&site.word]), 1).unwrap().restarting().unwrap();
+    for times in 0..=5 {
+        eventually("it has joined", || rc.len() == 1);
+        let id = rc.ids()[0];
+        assert_eq!(id, EngineId(times), "each is another");
+        kill(site.processes()[0].0, Signal::KILL);
+        eventually("it is gone", || !rc.ids().contains(&id));
+    }
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!((rc.len(), site.processes()), (0, vec![]), "six times within a minute");
+    let states = engines.states();
+    let [(_, JobState::Ended { cause })] = &states[..] else { panic!("{states:?}") };
+    assert!(cause.contains("SIGKILL"), "{cause}");
+}
+
+fn kill(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process as i32).unwrap(), signal).unwrap();
 }
 
 fn whoever_does_not_join_is_told_at_once() {

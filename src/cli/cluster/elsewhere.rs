@@ -108,7 +108,7 @@ impl Elsewhere {
         Ok(Hosts::any().wait_for(Duration::ZERO).program(program).program_args(args).pack()?)
     }
 
-    /// Launches `n` engines by any other, which tell as much as this process does.
+    /// Launches `n` engines by any other, which tell as much as this process does. What dies is started again, but by Slurm's own means.
     pub(super) fn launch(
         &self,
         engines: Engines,
@@ -120,10 +120,12 @@ impl Elsewhere {
         let own = self.args.iter().cloned();
         Ok(match engines {
             Engines::Slurm => cluster.launch(Slurm::new().args(own).program(program).program_args(args), n)?,
-            Engines::Mpi => cluster.launch(Mpi::new().args(own).program(program).program_args(args), n)?,
+            Engines::Mpi => {
+                cluster.launch(Mpi::new().args(own).program(program).program_args(args), n)?.restarting()?
+            }
             _ => {
                 let hosts = self.hosts.iter().flat_map(|host| std::iter::repeat_n(&*host.name, host.share));
-                cluster.launch(Ssh::to(hosts).args(own).program(program).program_args(args), n)?
+                cluster.launch(Ssh::to(hosts).args(own).program(program).program_args(args), n)?.restarting()?
             }
         })
     }

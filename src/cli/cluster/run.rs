@@ -180,7 +180,7 @@ impl Run<'_> {
         loop {
             match cluster.launch(program.clone(), n) {
                 Err(_) if began.elapsed() < HOSTS_WAIT => {}
-                launched => return Ok(launched?),
+                launched => return Ok(launched?.restarting()?),
             }
             if began.elapsed() >= told + Duration::from_secs(1) {
                 told = began.elapsed() + Duration::from_secs(4);

@@ -57,7 +57,8 @@ A cluster has a name and a folder of its own, $CALLBOARD_HOME/NAME, else $XDG_ST
 Ctrl-C, or when a client shuts it down; nothing is left then. A program connects by Client::connect_to(\"NAME\").
 
 Its engines are processes of this program, and have the tasks that are compiled into it. Those that ssh, Slurm or mpiexec
-start dial: they reach what --listen or --reached-at says, end with the cluster, and are not launched again.
+start dial: they reach what --listen or --reached-at says, and end with the cluster. An engine that dies is started again, but for
+those that Slurm starts, where --launch-arg=--requeue has it do that.
 
 Examples:
   {program} cluster start -n 4                          four engines, here, until Ctrl-C
