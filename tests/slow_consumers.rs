@@ -93,20 +93,23 @@ fn a_client_that_takes_nothing_is_cut_off_and_what_was_kept_is_there_for_another
     let much: Vec<_> = (0..PRODUCED_BYTES / VALUE_BYTES).map(|n| rc.load_balanced().apply(produce(n as u64))).collect();
     assert_eq!(kept.get_timeout(PATIENCE), Ok(81));
     network.stand_still();
-    let (mut most, mut slowest) = (0, Duration::ZERO);
+    let (mut most, mut waits) = (0, Vec::new());
     while cuts.load(Ordering::Relaxed) == 0 {
         let asked = Instant::now();
         assert_eq!(other.load_balanced().apply(square(3)).get_timeout(PATIENCE), Ok(9));
-        slowest = slowest.max(asked.elapsed());
+        waits.push(asked.elapsed());
         most = most.max(resident().saturating_sub(before));
         std::thread::sleep(Duration::from_millis(5));
         let has_value = |ar: &AsyncResult<Blob>| ar.peek(Result::is_ok).unwrap_or(false);
         assert!(!much.iter().all(has_value), "it takes everything");
     }
-    println!("{} MiB more at most; another client waited for {slowest:?} at most", most >> 20);
+    waits.sort_unstable();
+    let (most_waits, slowest) = (waits[waits.len() * 9 / 10], waits[waits.len() - 1]);
+    println!("{} MiB more at most; another client waited for {most_waits:?}, {slowest:?} at most", most >> 20);
     // 64 MiB, and what is on its way.
     assert!(most < 80 << 20, "{} MiB", most >> 20);
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    // Of a busy machine one may be slow, but none waits for the other client.
+    assert!(most_waits < Duration::from_millis(500) && slowest < Duration::from_secs(5), "{most_waits:?} {slowest:?}");
     eventually("what waited for it is dropped", || ALLOCATOR.allocated().saturating_sub(allocated) < 8 << 20);
 
     // It is told when it is back, and begins anew.
@@ -116,5 +119,7 @@ fn a_client_that_takes_nothing_is_cut_off_and_what_was_kept_is_there_for_another
     network.open();
     let anew = Client::connect(slow.client_file()).get().unwrap();
     assert_eq!(anew.fetch::<u64>(kept.id()).get_timeout(PATIENCE), Ok(81));
-    eventually("it is back", || rc.load_balanced().apply(square(5)).get_timeout(PATIENCE) == Ok(25));
+    eventually("it is back", || rc.queue_status().get_timeout(PATIENCE).is_ok());
+    // Behind what it had submitted before, which runs on.
+    assert_eq!(rc.load_balanced().apply(square(5)).get_timeout(4 * PATIENCE), Ok(25));
 }
