@@ -295,6 +295,7 @@ fn a_pool_grows_and_shrinks() {
     eventually("two have gone", || ex.workers() == 1);
     assert_eq!(pids(&ex, 2).len(), 1);
     assert!(matches!(ex.resize(0).get(), Err(Error::Zero { what: "the number of workers" })));
+    assert!(matches!(ex.resize(usize::MAX).get(), Err(Error::TooMany { max: 4_096, .. })));
     ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     assert!(matches!(ex.resize(2).get_timeout(PATIENCE), Err(Error::ClusterStopped)));
 }
@@ -322,6 +323,7 @@ fn what_makes_no_pool_is_refused() {
     let refused = |builder: callboard::executors::ProcessPoolBuilder| builder.start().unwrap_err().to_string();
     let pool = || ProcessPoolExecutor::builder(1);
     assert_eq!(refused(pool().max_workers(0)), "the number of workers is zero; it must be at least 1");
+    assert_eq!(refused(pool().max_workers(5_000)), "the number of workers is 5000; it must be at most 4096");
     assert_eq!(refused(pool().max_tasks_per_child(0)), "max_tasks_per_child is zero; it must be at least 1");
     assert_eq!(refused(pool().idle_timeout(Duration::ZERO)), "idle_timeout is zero; it must be at least 1");
     assert!(refused(pool().worker_program("/nowhere/at/all")).contains("/nowhere/at/all"));

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::limits::WORKERS_MAX;
 
 /// Which executor to use, read from a text such as `threads:8`; [`open`](Self::open) makes it.
 ///
@@ -59,9 +60,6 @@ pub const EXECUTOR_VARIABLE: &str = "CALLBOARD_EXECUTOR";
 /// What may stand in a text.
 const VALID: &str = "valid are threads:N, engines:N, processes:N, tcp:N, cluster:NAME, cluster:FILE.json, dask:ADDRESS and \
                      dask:local:N";
-
-/// Most workers that a text may ask for: a slip of the keyboard is not to fill the machine.
-const WORKERS_MAX: usize = 4_096;
 
 impl ExecutorSpec {
     /// Reads what the environment names by `CALLBOARD_EXECUTOR`; `None` if it names nothing.

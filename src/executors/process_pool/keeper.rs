@@ -15,6 +15,7 @@ use crate::async_result::Reply;
 use crate::cluster::Cluster;
 use crate::error::{Error, TaskError};
 use crate::executors::InFlight;
+use crate::limits::check_workers;
 use crate::messages::Pending;
 use crate::task::EngineId;
 
@@ -93,8 +94,8 @@ impl Shared {
     }
 
     pub(super) fn resize(&self, n: usize) -> Reply<()> {
-        if n == 0 {
-            return Reply::refused(Error::Zero { what: "the number of workers" });
+        if let Err(error) = check_workers("the number of workers", n) {
+            return Reply::refused(error);
         }
         let (tell, told) = oneshot::channel();
         let mut state = self.state.lock();
