@@ -62,7 +62,7 @@ const VALID: &str = "valid are threads:N, engines:N, processes:N, tcp:N, cluster
                      dask:local:N";
 
 impl ExecutorSpec {
-    /// Reads what the environment names by `CALLBOARD_EXECUTOR`; `None` if it names nothing.
+    /// Reads what the environment names by `CALLBOARD_EXECUTOR`; `None` if it names nothing: the variable is not there, or empty.
     ///
     /// ```
     /// use callboard::executors::ExecutorSpec;
@@ -74,7 +74,7 @@ impl ExecutorSpec {
     /// # Errors
     /// [`Error::Spec`] if it is none, with the name of the variable.
     pub fn from_env() -> Result<Option<Self>, Error> {
-        match std::env::var_os(EXECUTOR_VARIABLE) {
+        match std::env::var_os(EXECUTOR_VARIABLE).filter(|text| !text.is_empty()) {
             None => Ok(None),
             Some(text) => read(EXECUTOR_VARIABLE, &text.to_string_lossy()).map(Some),
         }
