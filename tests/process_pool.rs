@@ -300,6 +300,23 @@ fn a_pool_grows_and_shrinks() {
     assert!(matches!(ex.resize(2).get_timeout(PATIENCE), Err(Error::ClusterStopped)));
 }
 
+fn a_pool_that_shrinks_again_lets_others_go() {
+    let (ex, scratch) = (ProcessPoolExecutor::new(3).unwrap(), Scratch::new());
+    let (here, open) = (scratch.path().join("here"), scratch.path().join("open"));
+    let running: Vec<_> =
+        (0..3).map(|i| ex.submit(wait_for(here.with_extension(i.to_string()), open.clone()))).collect();
+    for i in 0..3 {
+        number_in(&here.with_extension(i.to_string()));
+    }
+    ex.resize(2).get_timeout(PATIENCE).unwrap();
+    // The one that is about to go is still there, and busy as the others are.
+    ex.resize(1).get_timeout(PATIENCE).unwrap();
+    std::fs::write(open, "").unwrap();
+    assert!(running.iter().all(|ar| ar.get_timeout(PATIENCE).is_ok()), "who goes finishes what it runs");
+    eventually("two have gone", || ex.workers() == 1);
+    assert_eq!(pids(&ex, 2).len(), 1);
+}
+
 fn workers_that_may_be_idle_for_ever_stay() {
     let ex = ProcessPoolExecutor::builder(1).idle_timeout(Duration::MAX).start().unwrap();
     let pids: BTreeSet<i32> = (0..2).map(|_| ex.submit(pid()).get_timeout(PATIENCE).unwrap()).collect();
@@ -344,6 +361,7 @@ fn main() {
         workers_are_replaced_after_so_many_tasks,
         idle_workers_end_and_come_back,
         a_pool_grows_and_shrinks,
+        a_pool_that_shrinks_again_lets_others_go,
         workers_that_may_be_idle_for_ever_stay,
         nothing_is_left_of_it,
         what_makes_no_pool_is_refused,

@@ -198,10 +198,11 @@ pub(super) fn keep(cluster: Cluster, shared: &Arc<Shared>, in_flight: &InFlight)
         ending.changed.notify_one();
     });
     let work = move || {
+        let mut leaving = Vec::new();
         loop {
             match keeper.next() {
                 Step::Add(n) => add(&cluster, &keeper, n),
-                Step::Remove(n) => remove(&cluster, &keeper, n),
+                Step::Remove(n) => remove(&cluster, &keeper, n, &mut leaving),
                 Step::End => break,
             }
         }
@@ -225,10 +226,12 @@ fn add(cluster: &Cluster, shared: &Shared, n: usize) {
     }
 }
 
-/// Lets `n` workers go, those first that have least to do.
-fn remove(cluster: &Cluster, shared: &Shared, n: usize) {
+/// Lets `n` workers go, those first that have least to do; `leaving` are those that were let go, and finish what they run.
+fn remove(cluster: &Cluster, shared: &Shared, n: usize, leaving: &mut Vec<EngineId>) {
     let status = cluster.client().queue_status().get().unwrap_or_default();
-    let mut workers: Vec<_> = status.engines.iter().map(|engine| (engine.outstanding, engine.id)).collect();
+    leaving.retain(|id| status.engines.iter().any(|engine| engine.id == *id));
+    let stay = status.engines.iter().filter(|engine| !leaving.contains(&engine.id));
+    let mut workers: Vec<_> = stay.map(|engine| (engine.outstanding, engine.id)).collect();
     workers.sort_unstable();
     let going: Vec<EngineId> = workers.into_iter().take(n).map(|(_, id)| id).collect();
     // One that has just died is not there, and then none goes.
@@ -239,6 +242,7 @@ fn remove(cluster: &Cluster, shared: &Shared, n: usize) {
     let mut state = shared.state.lock();
     if !refused {
         state.present -= going.len().min(state.present);
+        leaving.extend(going);
     }
     state.again_at = Some(Instant::now() + AGAIN);
 }
