@@ -14,7 +14,7 @@ use crate::actors::{Callbacks, End, ResultStore, Scheduler, Threads};
 use crate::async_result::{Reply, block_on};
 use crate::error::Error;
 use crate::ledger::Policy;
-use crate::limits::Limits;
+use crate::limits::{Limits, check_workers};
 use crate::messages::{Discard, Pending, Stop};
 #[cfg(not(all(unix, feature = "remote")))]
 use crate::no_processes::{Children, Processes};
@@ -150,6 +150,13 @@ impl Controller {
     }
 
     fn add(&self, threads: usize, processes: usize) -> Reply<Vec<EngineId>> {
+        // One of the two is none; no more than there are is a wish that is granted.
+        let more = threads.max(processes);
+        if more > 0
+            && let Err(error) = check_workers("the number of engines", more)
+        {
+            return Reply::refused(error);
+        }
         self.make(move |nursery, children| async move { nursery.add(&children, threads, processes).await })
     }
 
@@ -211,7 +218,8 @@ async fn set_up(plan: Plan, threads: Arc<Threads>) -> Result<Started, Error> {
     if let Err(error) = nursery.add(&processes, thread_engines, process_engines).await {
         // The children that did join end with their sessions.
         processes.halt();
-        std::thread::spawn(move || processes.end());
+        // Where there is no thread for it, what is left ends with its arbiter.
+        let _ = std::thread::Builder::new().name("cb-shutdown".into()).spawn(move || processes.end());
         return Err(error);
     }
     Ok(Started { nursery, processes, addresses, link })

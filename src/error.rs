@@ -61,6 +61,16 @@ pub enum Error {
         /// The setting.
         what: &'static str,
     },
+    /// More threads or processes than one machine is for: likely a slip. Ask for fewer, or spread them over machines.
+    #[error("{what} is {asked}; it must be at most {max}")]
+    TooMany {
+        /// The setting.
+        what: &'static str,
+        /// What was asked for.
+        asked: usize,
+        /// The most there may be.
+        max: usize,
+    },
     /// Two tasks have the same name and version. Give one of them `#[task(name = "..")]`.
     #[error(
         "two tasks are called {name} (version {version}): {first} and {second}; give one of them #[task(name = \"..\")]"

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::error::Error;
 
+/// Most threads or processes that are started together on one machine: a slip of the keyboard is not to fill it. Where threads
+/// find no memory for their stacks the standard library ends the program.
+pub(crate) const WORKERS_MAX: usize = 4_096;
+
 /// Longest panic message that is kept, in bytes: enough for an assertion with its values, and a task that
 /// panics with a megabyte cannot fill the result store.
 pub const PANIC_TEXT_BYTES_MAX: usize = 8 * 1024;
@@ -126,6 +130,18 @@ pub(crate) const LOOKS_MAX: usize = 16_384;
 /// How long an idle callback thread stays, in milliseconds: long enough for a burst, short enough that an
 /// idle program has no such threads.
 pub(crate) const CALLBACK_THREAD_IDLE_MS: u64 = 2_000;
+
+/// Checks how many threads or processes are to be started together.
+///
+/// # Errors
+/// [`Error::Zero`] for none, [`Error::TooMany`] for more than [`WORKERS_MAX`], naming the setting.
+pub(crate) fn check_workers(what: &'static str, n: usize) -> Result<(), Error> {
+    match n {
+        0 => Err(Error::Zero { what }),
+        1..=WORKERS_MAX => Ok(()),
+        asked => Err(Error::TooMany { what, asked, max: WORKERS_MAX }),
+    }
+}
 
 /// The bounds of one cluster. Hitting one is an error to the caller, never memory.
 ///

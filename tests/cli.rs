@@ -416,6 +416,18 @@ fn a_picture_that_cannot_be_written_loses_no_figures() {
     let ran = callboard(&[&small[..], &["--plot", &nowhere]].concat());
     assert_eq!((ran.code, &*ran.out), (Some(1), ""), "it is said before anything is measured");
     assert!(ran.err.contains(&format!("{nowhere}: No such file or directory")), "{}", ran.err);
+    let fails = ["compare", "--executors", "cluster:nowhere/callboard-client.json"];
+    let ran = callboard(&[&fails[..], &["--plot", &nowhere]].concat());
+    assert!(ran.err.contains("No such file or directory") && ran.err.contains("norms.svg"), "{}", ran.err);
+    let picture = directory.path().join("norms.svg");
+    let ran = callboard(&[&fails[..], &["--plot", picture.to_str().unwrap()]].concat());
+    assert!(ran.code == Some(1) && !picture.exists(), "what was not drawn leaves nothing: {}", ran.err);
+    std::fs::write(&picture, "one of before").unwrap();
+    let ran = callboard(&[&fails[..], &["--plot", picture.to_str().unwrap()]].concat());
+    assert_eq!((ran.code, &*std::fs::read_to_string(&picture).unwrap()), (Some(1), "one of before"));
+    let ran = callboard(&[&small[..], &["--plot", "a.dir/norms.png"]].concat());
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("the picture is an SVG, not a .png; call it a.dir/norms.svg"), "{}", ran.err);
     #[cfg(target_os = "linux")]
     {
         let ran = callboard(&[&small[..], &["--plot", "/dev/full"]].concat());

@@ -94,6 +94,8 @@ fn the_environment_names_an_executor() {
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     check_times(&out, 2);
     assert!(out.contains("threads:3"), "{out}");
+    let output = run("");
+    assert!(output.status.success(), "an empty one names nothing: {}", String::from_utf8_lossy(&output.stderr));
     let output = run("threads:many");
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use callboard::executors::{Call, InFlight, Job};
 use callboard::prelude::*;
-use callboard::{ExecutorSpec, Limits, Reply, ThreadPoolExecutor};
+use callboard::{Error, ExecutorSpec, Limits, Reply, ThreadPoolExecutor};
 
 mod conformance;
 mod support;
@@ -241,6 +241,24 @@ fn a_thread_pool_has_the_threads_it_was_asked_for_and_leaves_none() {
     eventually("none is left", || named() == 0);
     let none = ThreadPoolExecutor::new(0).unwrap_err();
     assert_eq!(none.to_string(), "the number of threads is zero; it must be at least 1");
+}
+
+#[test]
+fn more_workers_than_a_machine_is_for_and_names_that_are_none_are_refused() {
+    let pool = |n| ThreadPoolExecutor::builder(n).initializer(|| Ok(())).start().unwrap_err();
+    let engines = |n| Cluster::threads(n).start().unwrap_err();
+    let cluster = Cluster::threads(1).start().unwrap();
+    for asked in [4_097, 1_000_000, usize::MAX] {
+        let too_many = |what| Error::TooMany { what, asked, max: 4_096 };
+        assert_eq!(pool(asked), too_many("the number of threads"));
+        assert_eq!(engines(asked), too_many("the number of engines"));
+        assert_eq!(cluster.add_threads(asked).get(), Err(too_many("the number of engines")));
+    }
+    let sum = Cluster::threads(usize::MAX).threads(1).start().unwrap_err();
+    assert_eq!(sum.to_string(), format!("the number of engines is {}; it must be at most 4096", usize::MAX));
+    assert_eq!(cluster.add_threads(0).get(), Ok(Vec::new()));
+    let named = ThreadPoolExecutor::builder(1).thread_name("a\0b").start().unwrap_err();
+    assert_eq!(named.to_string(), r#"starting a thread pool: no thread can be called "a\0b": there is a zero in it"#);
 }
 
 #[test]

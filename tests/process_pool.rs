@@ -295,8 +295,26 @@ fn a_pool_grows_and_shrinks() {
     eventually("two have gone", || ex.workers() == 1);
     assert_eq!(pids(&ex, 2).len(), 1);
     assert!(matches!(ex.resize(0).get(), Err(Error::Zero { what: "the number of workers" })));
+    assert!(matches!(ex.resize(usize::MAX).get(), Err(Error::TooMany { max: 4_096, .. })));
     ex.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
     assert!(matches!(ex.resize(2).get_timeout(PATIENCE), Err(Error::ClusterStopped)));
+}
+
+fn a_pool_that_shrinks_again_lets_others_go() {
+    let (ex, scratch) = (ProcessPoolExecutor::new(3).unwrap(), Scratch::new());
+    let (here, open) = (scratch.path().join("here"), scratch.path().join("open"));
+    let running: Vec<_> =
+        (0..3).map(|i| ex.submit(wait_for(here.with_extension(i.to_string()), open.clone()))).collect();
+    for i in 0..3 {
+        number_in(&here.with_extension(i.to_string()));
+    }
+    ex.resize(2).get_timeout(PATIENCE).unwrap();
+    // The one that is about to go is still there, and busy as the others are.
+    ex.resize(1).get_timeout(PATIENCE).unwrap();
+    std::fs::write(open, "").unwrap();
+    assert!(running.iter().all(|ar| ar.get_timeout(PATIENCE).is_ok()), "who goes finishes what it runs");
+    eventually("two have gone", || ex.workers() == 1);
+    assert_eq!(pids(&ex, 2).len(), 1);
 }
 
 fn workers_that_may_be_idle_for_ever_stay() {
@@ -322,6 +340,7 @@ fn what_makes_no_pool_is_refused() {
     let refused = |builder: callboard::executors::ProcessPoolBuilder| builder.start().unwrap_err().to_string();
     let pool = || ProcessPoolExecutor::builder(1);
     assert_eq!(refused(pool().max_workers(0)), "the number of workers is zero; it must be at least 1");
+    assert_eq!(refused(pool().max_workers(5_000)), "the number of workers is 5000; it must be at most 4096");
     assert_eq!(refused(pool().max_tasks_per_child(0)), "max_tasks_per_child is zero; it must be at least 1");
     assert_eq!(refused(pool().idle_timeout(Duration::ZERO)), "idle_timeout is zero; it must be at least 1");
     assert!(refused(pool().worker_program("/nowhere/at/all")).contains("/nowhere/at/all"));
@@ -342,6 +361,7 @@ fn main() {
         workers_are_replaced_after_so_many_tasks,
         idle_workers_end_and_come_back,
         a_pool_grows_and_shrinks,
+        a_pool_that_shrinks_again_lets_others_go,
         workers_that_may_be_idle_for_ever_stay,
         nothing_is_left_of_it,
         what_makes_no_pool_is_refused,

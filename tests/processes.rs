@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use callboard::prelude::*;
 use callboard::{Attempt, Blob, EngineEvent, EngineEvents, EngineId, Limits, Status};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 mod support;
@@ -562,6 +563,25 @@ fn a_worn_out_engine_that_is_removed_is_not_replaced() {
     assert_eq!((joined, rc.len()), (1, 0), "{all:?}");
 }
 
+/// Its process dies before it has left: killed by somebody, and to end what it runs.
+fn an_engine_that_is_to_go_and_dies_is_not_launched_again() {
+    let cluster = Cluster::processes(3).start().unwrap();
+    let rc = cluster.client();
+    let (mut events, killed) = (rc.engine_events(), pid_of(&rc, 0));
+    let running = [0, 1].map(|engine| rc.engine(engine).unwrap().apply(sleep_ms(60_000)));
+    support::eventually("both run", || running.iter().all(|ar| ar.running().get_timeout(PATIENCE).unwrap()));
+    let leaving = cluster.remove_engines([EngineId(0), EngineId(1)]);
+    // Asked behind it.
+    rc.queue_status().get_timeout(PATIENCE).unwrap();
+    kill_process(Pid::from_raw(killed as i32).unwrap(), Signal::KILL).unwrap();
+    assert!(running[1].cancel_by_force("it takes too long"));
+    leaving.get_timeout(PATIENCE).unwrap();
+    assert!(matches!(running[0].get_timeout(PATIENCE), Err(TaskError::EngineLost { .. })));
+    let all: Vec<_> = std::iter::from_fn(|| events.recv_timeout(Duration::from_millis(400)).ok().flatten()).collect();
+    let joined = all.iter().filter(|event| matches!(event, EngineEvent::Joined { .. })).count();
+    assert_eq!((joined, rc.ids()), (0, vec![EngineId(2)]), "{all:?}");
+}
+
 fn engines_are_added_and_restarted_on_request() {
     let cluster = Cluster::threads(1).start().unwrap();
     let rc = cluster.client();
@@ -640,6 +660,7 @@ fn main() {
         a_task_that_does_not_end_is_ended_by_force_with_its_engine_only,
         an_engine_is_replaced_when_it_has_run_as_many_tasks_as_it_may,
         a_worn_out_engine_that_is_removed_is_not_replaced,
+        an_engine_that_is_to_go_and_dies_is_not_launched_again,
         engines_are_added_and_restarted_on_request,
         a_program_without_the_task_is_named_before_anything_is_sent,
         what_tasks_print_is_kept_with_their_records,

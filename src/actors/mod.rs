@@ -39,6 +39,8 @@ pub(crate) use result_store::ResultStoreParts;
 pub(crate) use roster::Roster;
 pub use scheduler::Scheduler;
 pub(crate) use scheduler::SchedulerParts;
+#[cfg(all(unix, feature = "remote"))]
+pub(crate) use scheduler::WhyItGoes;
 pub(crate) use spin::Spin;
 pub(crate) use subscribers::Subscribers;
 #[cfg(feature = "remote")]

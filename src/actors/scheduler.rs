@@ -6,6 +6,9 @@ mod engines;
 mod questions;
 mod state;
 
+#[cfg(all(unix, feature = "remote"))]
+pub(crate) use engines::WhyItGoes;
+
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;

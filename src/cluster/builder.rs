@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::controller::{Controller, Plan};
 use crate::error::Error;
 use crate::ledger::Policy;
-use crate::limits::Limits;
+use crate::limits::{Limits, check_workers};
 #[cfg(not(all(unix, feature = "remote")))]
 use crate::no_processes::Children;
 #[cfg(all(unix, feature = "remote"))]
@@ -106,14 +106,14 @@ impl ClusterBuilder {
     /// # Ok::<(), callboard::Error>(())
     /// ```
     pub fn threads(mut self, n: usize) -> Self {
-        self.threads += n;
+        self.threads = self.threads.saturating_add(n);
         self
     }
 
     /// Adds `n` engines that are child processes, as [`Cluster::processes`].
     #[cfg(all(unix, feature = "remote"))]
     pub fn processes(mut self, n: usize) -> Self {
-        self.processes += n;
+        self.processes = self.processes.saturating_add(n);
         self
     }
 
@@ -206,7 +206,7 @@ impl ClusterBuilder {
     /// Starts the cluster. Its engines have joined when this returns.
     ///
     /// # Errors
-    /// [`Error::Zero`] for no engines or a limit of zero, [`Error::DuplicateTask`] if two tasks of this
+    /// [`Error::Zero`] for no engines or a limit of zero, [`Error::TooMany`] for more than 4096, [`Error::DuplicateTask`] if two tasks of this
     /// program have one name, [`Error::System`] if there is no thread or process to be had,
     /// [`Error::EngineFailed`] if a child has not joined, [`Error::InitForgotten`] in a child.
     pub fn start(self) -> Result<Cluster, Error> {
@@ -214,8 +214,9 @@ impl ClusterBuilder {
         if crate::process::is_child() {
             return Err(Error::InitForgotten);
         }
-        if self.threads + self.processes == 0 && !self.is_empty {
-            return Err(Error::Zero { what: "the number of engines" });
+        let engines = self.threads.saturating_add(self.processes);
+        if engines > 0 || !self.is_empty {
+            check_workers("the number of engines", engines)?;
         }
         #[cfg(all(unix, feature = "remote"))]
         if self.children.tasks_max == Some(0) {

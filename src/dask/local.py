@@ -25,6 +25,7 @@ def main(workers):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     is_over = threading.Event()
+    scratch = tempfile.TemporaryDirectory(prefix="callboard-dask-", ignore_cleanup_errors=True)
 
     def say(kind, text):
         os.write(stdout, HEAD.pack(len(text.encode()), kind) + text.encode())
@@ -34,6 +35,8 @@ def main(workers):
             pass
         is_over.set()
         time.sleep(END_S)
+        # Nobody else removes it any more.
+        scratch.cleanup()
         # The workers are in the group that this process leads.
         os.killpg(0, signal.SIGKILL)
 
@@ -45,7 +48,7 @@ def main(workers):
         return say(FAILED, f"{python} has no distributed ({error}); install it with: {python} -m pip install distributed")
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="callboard-dask-", ignore_cleanup_errors=True) as directory,
+            scratch as directory,
             LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

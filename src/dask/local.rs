@@ -11,6 +11,7 @@ use super::python::{Python, interpreter, named};
 use super::{DaskBuilder, DaskExecutor};
 use crate::async_result::Reply;
 use crate::error::Error;
+use crate::limits::check_workers;
 
 /// What the process runs that is the scheduler, and starts the workers.
 const SOURCE: &str = include_str!("local.py");
@@ -83,12 +84,10 @@ impl LocalDaskBuilder {
     /// block.
     ///
     /// # Errors
-    /// [`Error::Dask`] says what is missing, and what to do; [`Error::Zero`] for no workers.
+    /// [`Error::Dask`] says what is missing, and what to do; [`Error::Zero`] for no workers, [`Error::TooMany`] for more than 4096.
     pub fn start(self) -> Result<LocalDask, Error> {
         let Self { workers, python, wait } = self;
-        if workers == 0 {
-            return Err(Error::Zero { what: "workers" });
-        }
+        check_workers("workers", workers)?;
         let refused =
             |problem: String| Error::Dask { address: format!("local:{workers}").into(), problem: problem.into() };
         let interpreter = interpreter(python.as_deref());
@@ -124,7 +123,7 @@ impl LocalDask {
     /// Starts so many workers; see [`LocalDaskBuilder::start`].
     ///
     /// # Errors
-    /// [`Error::Dask`] says what is missing, and what to do; [`Error::Zero`] for no workers.
+    /// [`Error::Dask`] says what is missing, and what to do; [`Error::Zero`] for no workers, [`Error::TooMany`] for more than 4096.
     pub fn start(workers: usize) -> Result<Self, Error> {
         Self::builder(workers).start()
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::limits::WORKERS_MAX;
 
 /// Which executor to use, read from a text such as `threads:8`; [`open`](Self::open) makes it.
 ///
@@ -60,11 +61,8 @@ pub const EXECUTOR_VARIABLE: &str = "CALLBOARD_EXECUTOR";
 const VALID: &str = "valid are threads:N, engines:N, processes:N, tcp:N, cluster:NAME, cluster:FILE.json, dask:ADDRESS and \
                      dask:local:N";
 
-/// Most workers that a text may ask for: a slip of the keyboard is not to fill the machine.
-const WORKERS_MAX: usize = 4_096;
-
 impl ExecutorSpec {
-    /// Reads what the environment names by `CALLBOARD_EXECUTOR`; `None` if it names nothing.
+    /// Reads what the environment names by `CALLBOARD_EXECUTOR`; `None` if it names nothing: the variable is not there, or empty.
     ///
     /// ```
     /// use callboard::executors::ExecutorSpec;
@@ -76,7 +74,7 @@ impl ExecutorSpec {
     /// # Errors
     /// [`Error::Spec`] if it is none, with the name of the variable.
     pub fn from_env() -> Result<Option<Self>, Error> {
-        match std::env::var_os(EXECUTOR_VARIABLE) {
+        match std::env::var_os(EXECUTOR_VARIABLE).filter(|text| !text.is_empty()) {
             None => Ok(None),
             Some(text) => read(EXECUTOR_VARIABLE, &text.to_string_lossy()).map(Some),
         }

@@ -5,6 +5,7 @@ use super::launcher::{LaunchedJob, Launcher};
 use super::process::{ProcessJob, Start};
 use super::program::{Program, program_settings};
 use crate::error::Error;
+use crate::limits::check_workers;
 
 /// Launches processes of this machine, each an engine that dials.
 ///
@@ -40,6 +41,7 @@ impl Local {
 
 impl Launcher for Local {
     fn launch(&self, file: &EngineFile, n: usize) -> Result<Vec<Box<dyn LaunchedJob>>, Error> {
+        check_workers("the number of engines", n)?;
         let argv = self.program.argv()?;
         let start = |number| {
             let name = format!("process {number}");

@@ -23,6 +23,11 @@ impl Ledger {
         orders
     }
 
+    /// Returns why an engine is to go, if it is.
+    pub fn why_it_goes(&self, engine: EngineId) -> Option<&str> {
+        self.fleet.get(self.fleet.find(engine)?).retiring.as_deref()
+    }
+
     /// An engine is lost, as whoever stands for it says: it gets nothing more. What it had they hand back next, with
     /// [`on_lost_engine`](Self::on_lost_engine).
     pub fn on_failing(&mut self, engine: EngineId, cause: &str) {

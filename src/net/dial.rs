@@ -15,7 +15,7 @@ use super::tls;
 use super::told::Told;
 use super::way::Tcp;
 use crate::error::Error;
-use crate::limits::Limits;
+use crate::limits::{Limits, check_workers};
 use crate::registry::Registry;
 use crate::remote::{Departure, Desk, Serving};
 use crate::wire::handshake::{Hello, Role};
@@ -122,11 +122,9 @@ impl Dial {
     /// Is an engine, or several, as by [`run_engine`]. Returns when all have ended.
     ///
     /// # Errors
-    /// As [`run_engine`], for the first that has one; [`Error::Zero`] for no engines.
+    /// As [`run_engine`], for the first that has one; [`Error::Zero`] for no engines, [`Error::TooMany`] for more than 4096.
     pub fn run_engine(self) -> Result<(), Error> {
-        if self.engines == 0 {
-            return Err(Error::Zero { what: "the number of engines" });
-        }
+        check_workers("the number of engines", self.engines)?;
         let registry = Arc::new(Registry::auto()?);
         let Self { engines, finish, leave, .. } = self;
         let told = Told::watch(leave);

@@ -23,11 +23,12 @@ use super::forward::Forward;
 use super::halt::Halt;
 use super::restarts::{Died, Restarts};
 use super::start::{Started, start};
-use crate::actors::{Lane, Scheduler, Threads};
+use crate::actors::{Lane, Scheduler, Threads, WhyItGoes};
+use crate::async_result::block_on;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::messages::Completion;
-use crate::remote::{Begun, Fate, Mark, Process};
+use crate::remote::{Begun, Fate, Mark, Process, WORN_OUT};
 use crate::task::{Attempt, EngineId, TaskId};
 
 /// What children are launched with.
@@ -116,7 +117,7 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
         let ended_itself = !leash.is_prepared() && !fate.is_stopped.load(Ordering::Acquire);
         let has_failed = ended_itself || status.is_some_and(|status| status.code() == Some(UNFIT));
         let is_unfit = launcher.first.is_some() && has_failed;
-        has_joined |= fate.has_joined.load(Ordering::Acquire);
+        has_joined |= fate.joined.get().is_some();
         let last = leash.begun();
         let is_last = |(task, attempt): &(TaskId, Attempt)| last == Begun::UpTo(Mark::of(*task, *attempt));
         let killed_for = fate.killed_for.lock().filter(is_last);
@@ -140,10 +141,21 @@ fn watch(launcher: &Launcher, tell: &Arc<Tell>) -> Result<(), Error> {
             // Where the first does not join, the next would not either; whoever started the cluster hears of it.
             None
         };
+        let next = next.filter(|_| !is_let_go(launcher, &fate));
         let _ = tell_end.send(End { cause, is_unfit });
         match next {
             Some(wait) if !launcher.halt.wait(wait) => {}
             _ => return Ok(()),
         }
+    }
+}
+
+/// Returns whether an engine whose process has ended was to go for good. Its loss is not told before, so the Scheduler knows.
+fn is_let_go(launcher: &Launcher, fate: &Fate) -> bool {
+    let Some(engine) = fate.joined.get() else { return false };
+    match block_on(launcher.scheduler.send(WhyItGoes { engine: *engine }), None) {
+        Some(Ok(Some(why))) => *why != *WORN_OUT,
+        // It was to stay; or the cluster has ended, and nothing is launched any more.
+        _ => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::messages::Retire;
 use crate::task::EngineId;
 
 /// Why an engine leaves that has run as many tasks as it may.
-const WORN_OUT: &str = "it has run as many tasks as one engine may";
+pub(crate) const WORN_OUT: &str = "it has run as many tasks as one engine may";
 
 /// How many more tasks an engine may be sent.
 #[derive(Debug)]

@@ -1,16 +1,18 @@
 //! What becomes of an engine, as its gateway and whoever launched it tell each other.
 
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
 use super::mark::Mark;
-use crate::task::{Attempt, TaskId};
+use crate::task::{Attempt, EngineId, TaskId};
 
 /// What an engine has come to, for whoever launches another if it is lost.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
-    pub(crate) has_joined: AtomicBool,
+    /// Which engine it is, once it has joined.
+    pub(crate) joined: OnceLock<EngineId>,
     pub(crate) is_stopped: AtomicBool,
     /// It has returned a task.
     pub(crate) has_returned: AtomicBool,

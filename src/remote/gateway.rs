@@ -283,7 +283,7 @@ impl Actor for Gateway {
             match &id {
                 Ok(id) => {
                     gateway.id = Some(*id);
-                    gateway.parts.fate.has_joined.store(true, Ordering::Release);
+                    let _ = gateway.parts.fate.joined.set(*id);
                     gateway.say(Lane::Control, &ToEngine::Joined(*id), Vec::new());
                 }
                 Err(_) => ctx.stop(),

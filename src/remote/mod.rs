@@ -48,6 +48,7 @@ pub(crate) const TOO_SLOW: &str = "too little was taken of what was said, and mo
 /// Why a session ends whose peer has not come back in time.
 pub(crate) const NOT_RESUMED: &str = "it was not resumed in time";
 
+pub(crate) use allowance::WORN_OUT;
 pub(crate) use attend::{Said, attend};
 pub(crate) use client_actors::ClientActors;
 pub(crate) use client_proxy::{ClientProxy, ClientProxyParts, Goodbye};

@@ -85,7 +85,7 @@ impl Text {
     fn add(&mut self, text: &str, max: usize) {
         self.kept.push_str(text);
         // Not with each line, or each would move all that is kept.
-        if self.kept.len() > 2 * max {
+        if self.kept.len() > max.saturating_mul(2) {
             let mut from = self.kept.len() - max;
             while !self.kept.is_char_boundary(from) {
                 from += 1;
@@ -128,6 +128,8 @@ mod tests {
         assert_eq!(first, format!("[{} bytes left out]", all - rest.len()));
         assert_eq!(printed.of(id(1), Stream::Stderr).as_deref(), Some(""));
         assert_eq!(printed.of(id(3), Stream::Stdout), None);
+        printed.add(id(1), Stream::Stdout, "all of it", usize::MAX);
+        assert!(printed.of(id(1), Stream::Stdout).is_some_and(|text| text.ends_with("999 \u{e4}\nall of it")));
         let front = printed.split_before(id(2));
         assert!(front.of(id(1), Stream::Stdout).is_some() && front.of(id(2), Stream::Stderr).is_none());
         assert!(printed.bytes() <= 200 && printed.of(id(2), Stream::Stderr).is_some());

@@ -17,6 +17,10 @@ pub(super) const TESTS: &[Test] = &[
     ("a_local_cluster_is_opened_by_a_line", a_local_cluster_is_opened_by_a_line),
     ("a_killed_program_leaves_no_local_cluster", a_killed_program_leaves_no_local_cluster),
     ("a_program_killed_at_the_start_leaves_no_local_cluster", a_program_killed_at_the_start_leaves_no_local_cluster),
+    (
+        "a_local_cluster_that_does_not_end_is_killed_and_leaves_nothing",
+        a_local_cluster_that_does_not_end_is_killed_and_leaves_nothing,
+    ),
     ("callboard_compare_starts_a_local_cluster", callboard_compare_starts_a_local_cluster),
     ("a_killed_worker_of_a_local_cluster_loses_no_task", a_killed_worker_of_a_local_cluster_loses_no_task),
     ("a_killed_worker_of_a_cluster_loses_no_task", a_killed_worker_of_a_cluster_loses_no_task),
@@ -32,6 +36,10 @@ pub(super) fn be_one(arguments: &[String]) -> bool {
         [what, line, dir] if what == "lingers-on" => {
             let ex = line.parse::<ExecutorSpec>().unwrap().open().unwrap();
             println!("{:?}", ex.submit(linger(dir.into())).get());
+        }
+        [what] if what == "starts-one" => {
+            let _dask = LocalDask::start(1).unwrap();
+            std::thread::park();
         }
         _ => return false,
     }
@@ -115,6 +123,38 @@ fn a_program_killed_at_the_start_leaves_no_local_cluster() {
         all_end(&[&[local][..], &processes].concat());
     }
     assert!(begun(dir.path()).is_empty());
+}
+
+/// A `distributed` whose clusters do not end.
+const ENDLESS: &str = "
+import time
+
+class LocalCluster:
+    scheduler_address = 'tcp://127.0.0.1:1'
+
+    def __init__(self, **_):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        time.sleep(3600)
+";
+
+fn a_local_cluster_that_does_not_end_is_killed_and_leaves_nothing() {
+    let (scratch, module) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(module.path().join("distributed.py"), ENDLESS).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["starts-one"]).env("CALLBOARD_PYTHON", python().unwrap());
+    command.env("PYTHONPATH", module.path()).env("TMPDIR", scratch.path());
+    let mut program = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let local = local_of(program.id());
+    wait_for("it has a directory", || std::fs::read_dir(scratch.path()).unwrap().next().map(drop));
+    program.kill().unwrap();
+    program.wait().unwrap();
+    all_end(&[local]);
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
 fn callboard_compare_starts_a_local_cluster() {

@@ -6,6 +6,8 @@ use tokio::sync::oneshot;
 use super::{Desk, Scheduler};
 use crate::error::Error;
 use crate::messages::{Failing, Join, Leave, Retire, Subscribe};
+#[cfg(all(unix, feature = "remote"))]
+use crate::task::EngineId;
 use crate::task::Moment;
 
 impl Handler<Join> for Scheduler {
@@ -79,6 +81,23 @@ impl Handler<Retire> for Scheduler {
             }
             Ok(())
         })
+    }
+}
+
+/// Asks why an engine is to go, if it is: by whoever would launch another in its place.
+#[cfg(all(unix, feature = "remote"))]
+#[derive(Message)]
+#[rtype(result = "Option<Box<str>>")]
+pub(crate) struct WhyItGoes {
+    pub(crate) engine: EngineId,
+}
+
+#[cfg(all(unix, feature = "remote"))]
+impl Handler<WhyItGoes> for Scheduler {
+    type Result = MessageResult<WhyItGoes>;
+
+    fn handle(&mut self, WhyItGoes { engine }: WhyItGoes, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.ledger.why_it_goes(engine).map(Into::into))
     }
 }
 

@@ -198,7 +198,7 @@ impl Test {
 }
 
 /// Says something on standard error. Where nobody reads that, nobody is told.
-fn note(text: impl Display) {
+pub(in crate::cli) fn note(text: impl Display) {
     let _ = writeln!(stderr(), "{text}");
 }
 

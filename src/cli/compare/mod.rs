@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::RangedU64ValueParser;
 
-use super::bench::Fallible;
 use super::bench::report::{self, Series};
+use super::bench::{Fallible, note};
 use crate::{Error, ExecutorSpec};
 use measure::{Contender, Work};
 
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     /// Draw the norms as a picture, too
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", value_parser = svg_file)]
     plot: Option<PathBuf>,
 }
 
@@ -66,18 +66,18 @@ pub(crate) fn compare(args: &Args) -> Fallible<()> {
     let work = Work::new(f64::from(args.exponent), args.tasks);
     let say = |what: &str| {
         if stderr().is_terminal() {
-            eprintln!("{what}");
+            note(what);
         }
     };
+    if let Some(file) = &args.plot {
+        // Before the work: nobody is to learn after an hour that it cannot be written.
+        can_be_written(file).map_err(|error| in_file(file, &error))?;
+    }
     let open = |spec: &ExecutorSpec| {
         say(&format!("starting {spec}"));
         Contender::open(spec).map_err(|error| format!("{spec}: {error}"))
     };
     let contenders: Vec<Contender> = args.executors.iter().map(open).collect::<Result<_, _>>()?;
-    if let Some(file) = &args.plot {
-        // Before the work: nobody is to learn after an hour that it cannot be written. What is in it stays until then.
-        fs::File::options().append(true).create(true).open(file).map_err(|error| in_file(file, &error))?;
-    }
     let mut norms = Vec::new();
     // One that is not counted: threads and memory are there after it.
     for run in 0..=args.loops {
@@ -103,6 +103,13 @@ pub(crate) fn compare(args: &Args) -> Fallible<()> {
     Ok(())
 }
 
+/// Tries whether a file can be written. What is in it stays, and one that was not there is not left behind.
+fn can_be_written(file: &Path) -> io::Result<()> {
+    let was_there = file.symlink_metadata().is_ok();
+    fs::File::options().append(true).create(true).open(file)?;
+    if was_there { Ok(()) } else { fs::remove_file(file) }
+}
+
 fn in_file(file: &Path, error: &io::Error) -> String {
     format!("{}: {error}", file.display())
 }
@@ -112,10 +119,23 @@ fn one_of_list(text: &str) -> Result<ExecutorSpec, Error> {
     text.trim().parse()
 }
 
+/// Takes the name of a picture, which is an SVG whatever it is called.
+fn svg_file(text: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(text);
+    match file.extension() {
+        Some(other) if !other.eq_ignore_ascii_case("svg") => Err(format!(
+            "the picture is an SVG, not a .{}; call it {}",
+            other.display(),
+            file.with_extension("svg").display()
+        )),
+        _ => Ok(file),
+    }
+}
+
 fn print(args: &Args, contenders: &[Contender], measured: &[Vec<Series>; 3]) -> Fallible<()> {
     let mut out = stdout().lock();
     if args.json {
-        eprintln!("{}", report::machine());
+        note(report::machine());
         return measured.iter().try_for_each(|series| report::print_json(series, &mut out));
     }
     writeln!(out, "{}\n", report::machine())?;

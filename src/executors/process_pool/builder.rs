@@ -10,7 +10,7 @@ use super::demand::Demand;
 use super::keeper::{Shared, keep};
 use crate::cluster::Cluster;
 use crate::error::{Coded, Error, TaskError};
-use crate::limits::{Limits, WAIT_MAX};
+use crate::limits::{Limits, WAIT_MAX, check_workers};
 use crate::process::First;
 use crate::task::Task;
 
@@ -132,12 +132,10 @@ impl ProcessPoolBuilder {
     /// Launches the workers. They have joined when this returns; initializers may still run.
     ///
     /// # Errors
-    /// [`Error::Zero`] for no workers, tasks, time or a limit of zero; [`Error::EngineFailed`] if a worker has not joined;
+    /// [`Error::Zero`] for no workers, tasks, time or a limit of zero; [`Error::TooMany`] for more than 4096; [`Error::EngineFailed`] if a worker has not joined;
     /// [`Error::Task`] if the initializer cannot be encoded; [`Error::System`], [`Error::InitForgotten`].
     pub fn start(self) -> Result<ProcessPoolExecutor, Error> {
-        if self.max_workers == 0 {
-            return Err(Error::Zero { what: "the number of workers" });
-        }
+        check_workers("the number of workers", self.max_workers)?;
         if self.max_tasks_per_child == Some(0) {
             return Err(Error::Zero { what: "max_tasks_per_child" });
         }

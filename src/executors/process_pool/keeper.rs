@@ -15,6 +15,7 @@ use crate::async_result::Reply;
 use crate::cluster::Cluster;
 use crate::error::{Error, TaskError};
 use crate::executors::InFlight;
+use crate::limits::check_workers;
 use crate::messages::Pending;
 use crate::task::EngineId;
 
@@ -93,8 +94,8 @@ impl Shared {
     }
 
     pub(super) fn resize(&self, n: usize) -> Reply<()> {
-        if n == 0 {
-            return Reply::refused(Error::Zero { what: "the number of workers" });
+        if let Err(error) = check_workers("the number of workers", n) {
+            return Reply::refused(error);
         }
         let (tell, told) = oneshot::channel();
         let mut state = self.state.lock();
@@ -197,10 +198,11 @@ pub(super) fn keep(cluster: Cluster, shared: &Arc<Shared>, in_flight: &InFlight)
         ending.changed.notify_one();
     });
     let work = move || {
+        let mut leaving = Vec::new();
         loop {
             match keeper.next() {
                 Step::Add(n) => add(&cluster, &keeper, n),
-                Step::Remove(n) => remove(&cluster, &keeper, n),
+                Step::Remove(n) => remove(&cluster, &keeper, n, &mut leaving),
                 Step::End => break,
             }
         }
@@ -224,10 +226,12 @@ fn add(cluster: &Cluster, shared: &Shared, n: usize) {
     }
 }
 
-/// Lets `n` workers go, those first that have least to do.
-fn remove(cluster: &Cluster, shared: &Shared, n: usize) {
+/// Lets `n` workers go, those first that have least to do; `leaving` are those that were let go, and finish what they run.
+fn remove(cluster: &Cluster, shared: &Shared, n: usize, leaving: &mut Vec<EngineId>) {
     let status = cluster.client().queue_status().get().unwrap_or_default();
-    let mut workers: Vec<_> = status.engines.iter().map(|engine| (engine.outstanding, engine.id)).collect();
+    leaving.retain(|id| status.engines.iter().any(|engine| engine.id == *id));
+    let stay = status.engines.iter().filter(|engine| !leaving.contains(&engine.id));
+    let mut workers: Vec<_> = stay.map(|engine| (engine.outstanding, engine.id)).collect();
     workers.sort_unstable();
     let going: Vec<EngineId> = workers.into_iter().take(n).map(|(_, id)| id).collect();
     // One that has just died is not there, and then none goes.
@@ -238,6 +242,7 @@ fn remove(cluster: &Cluster, shared: &Shared, n: usize) {
     let mut state = shared.state.lock();
     if !refused {
         state.present -= going.len().min(state.present);
+        leaving.extend(going);
     }
     state.again_at = Some(Instant::now() + AGAIN);
 }

@@ -73,7 +73,7 @@ impl ProcessPoolExecutor {
     /// Has `n` workers from now on. Answered when those that are new have joined; of those that go each finishes what it
     /// runs, which is not waited for, and what it had not started moves on to others.
     ///
-    /// Answers [`Error::Zero`] for none, [`Error::EngineFailed`] if one cannot be launched, [`Error::ClusterStopped`] after the
+    /// Answers [`Error::Zero`] for none, [`Error::TooMany`] for more than 4096, [`Error::EngineFailed`] if one cannot be launched, [`Error::ClusterStopped`] after the
     /// shutdown.
     ///
     /// ```no_run

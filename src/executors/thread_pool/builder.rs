@@ -12,7 +12,7 @@ use crate::admission::Admission;
 use crate::catch::user_code;
 use crate::error::Error;
 use crate::executors::InFlight;
-use crate::limits::Limits;
+use crate::limits::{Limits, check_workers};
 use crate::task::TaskFailure;
 
 /// What a [`ThreadPoolExecutor`] is to be like; [`start`](ThreadPoolBuilder::start) makes it.
@@ -25,6 +25,9 @@ pub struct ThreadPoolBuilder {
     initializer: Option<Initializer>,
     limits: Limits,
 }
+
+/// What the system refuses where it does.
+const STARTING: &str = "starting a thread pool";
 
 /// What each thread runs first; a clone for each.
 type Initialize = dyn Fn() -> Result<(), TaskFailure> + Send + Sync;
@@ -86,13 +89,15 @@ impl ThreadPoolBuilder {
     /// Starts the threads.
     ///
     /// # Errors
-    /// [`Error::Zero`] for no threads or a limit of zero, [`Error::System`] if there is no thread to be had,
-    /// [`Error::EngineFailed`] if an initializer failed: then no thread is left.
+    /// [`Error::Zero`] for no threads or a limit of zero, [`Error::TooMany`] for more than 4096 threads, [`Error::System`] if there
+    /// is no thread to be had or none can be called so, [`Error::EngineFailed`] if an initializer failed: then no thread is left.
     pub fn start(self) -> Result<ThreadPoolExecutor, Error> {
-        if self.workers == 0 {
-            return Err(Error::Zero { what: "the number of threads" });
-        }
+        check_workers("the number of threads", self.workers)?;
         self.limits.check()?;
+        if self.thread_name.contains('\0') {
+            let reason = format!("no thread can be called {:?}: there is a zero in it", self.thread_name);
+            return Err(Error::System { doing: STARTING, reason });
+        }
         let (pool, threads) = self.spawn()?;
         let shared = Shared {
             pool: RwLock::new(Some(pool)),
@@ -131,7 +136,7 @@ impl ThreadPoolBuilder {
                 Ok(())
             })
             .build()
-            .map_err(|error| Error::System { doing: "starting a thread pool", reason: error.to_string() })?;
+            .map_err(|error| Error::System { doing: STARTING, reason: error.to_string() })?;
         // Threads are waited for only where there is something to hear.
         let waited_for = if self.initializer.is_some() { self.workers } else { 0 };
         let begun: Result<(), Box<str>> = told.iter().take(waited_for).collect();
