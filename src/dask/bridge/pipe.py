@@ -25,6 +25,8 @@ import types
 
 HEAD = struct.Struct("<IB")
 SEQ = struct.Struct("<Q")
+# A task's number, and the attempt as that it is submitted.
+TASK = struct.Struct("<QI")
 LENGTH = struct.Struct("<H")
 
 # From the program.

@@ -39,6 +39,8 @@ UNCLAIMED_S = 60.0
 # Between the plugin and an engine: length and kind, little-endian.
 HEAD = struct.Struct("<IB")
 SEQ = struct.Struct("<Q")
+# A call begins with its task's number and the attempt as that it was submitted.
+TASK = struct.Struct("<QI")
 CALL, CANCEL = 0, 1
 
 

@@ -90,7 +90,7 @@ class EnginesPlugin(Carried, WorkerPlugin):
     def make(self, call):
         if self.problem is not None:
             raise EngineLost(0, self.problem)
-        (seq,) = SEQ.unpack_from(call)
+        seq, attempt = TASK.unpack_from(call)
         with self.lock:
             engine = self.idle.pop() if self.idle else None
         if engine is None or not engine.is_there():
@@ -100,6 +100,7 @@ class EnginesPlugin(Carried, WorkerPlugin):
                 self.idle.append(engine)
                 return b""
             self.running[seq] = engine
+            engine.attempt = attempt
         engine.since = time.monotonic()
         if not self.busy.is_set():
             self.busy.set()
@@ -191,4 +192,4 @@ class EnginesPlugin(Carried, WorkerPlugin):
             if any(not engine.is_told for _, engine in running):
                 self.busy.set()
             if told:
-                self.worker.log_event(TOPIC, [self.session, [[seq, engine.process.pid] for seq, engine in told]])
+                self.worker.log_event(TOPIC, [self.session, [[seq, engine.attempt, engine.process.pid] for seq, engine in told]])
