@@ -131,8 +131,7 @@ fn what_a_killed_worker_ran_runs_again_once() {
     let dir = tempfile::tempdir().unwrap();
     let ar = ex.submit(linger(dir.path().into()));
     let [engine, worker] = wait_for("it runs", || begun(dir.path()).pop());
-    // So that it is known to have begun.
-    std::thread::sleep(Duration::from_millis(100));
+    wait_for("it is told", || ar.running().get().unwrap().then_some(()));
     site.workers.iter_mut().find(|part| part.id() == worker).unwrap().kill();
     wait_for("its engine ends with it", || (!is_there(engine)).then_some(()));
     wait_for("it runs again", || (begun(dir.path()).len() == 2).then_some(()));
