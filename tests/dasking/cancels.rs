@@ -9,13 +9,14 @@ use callboard::{Status, wait};
 
 use super::site::{Site, wait_for};
 use super::{
-    AccessMode, PATIENCE, Still, Test, begun, bridges, is_pipe, is_there, kill, linger, new_bridge, open, square,
-    unread,
+    AccessMode, PATIENCE, Still, Test, begun, bridges, is_pipe, is_there, kill, linger, new_bridge, open, residents,
+    square, unread,
 };
 
 pub(super) const TESTS: &[Test] = &[
     ("by_force_an_engine_is_ended_and_the_worker_lives_on", by_force_an_engine_is_ended_and_the_worker_lives_on),
     ("an_engine_that_has_just_died_keeps_no_other_from_a_cancel", an_engine_that_has_just_died),
+    ("what_is_asked_to_stop_by_the_end_has_the_time_for_it", what_is_asked_to_stop_by_the_end),
     ("only_what_has_begun_is_said_to_have", only_what_has_begun_is_said_to_have),
     ("results_mix_with_those_of_other_executors", results_mix_with_those_of_other_executors),
 ];
@@ -102,6 +103,25 @@ fn an_engine_that_has_just_died() {
     wait_for("both threads are free", || (begun(dir.path()).len() == 2).then_some(()));
     open(dir.path());
     assert!(both.iter().all(|ar| ar.get_timeout(PATIENCE).is_ok()));
+}
+
+fn what_is_asked_to_stop_by_the_end() {
+    let (site, dir) = (Site::of(1), tempfile::tempdir().unwrap());
+    let ex = site.connect();
+    let ar = ex.submit(listen(dir.path().into(), Duration::from_millis(500)));
+    wait_for("it listens", || dir.path().join("listens").exists().then_some(()));
+    let engines = residents(site.workers[0].id());
+    ex.shutdown(Pending::Cancel).get_timeout(PATIENCE).unwrap();
+    assert!(matches!(ar.get(), Err(TaskError::Cancelled { .. })));
+    assert!(dir.path().join("stopped").exists(), "it had begun to stop");
+    assert!(engines.len() == 1 && !engines.iter().any(|engine| is_there(*engine)));
+
+    // What does not listen is waited for no longer than that.
+    let (ex, dir) = (site.connect(), tempfile::tempdir().unwrap());
+    let hangs = ex.submit(linger(dir.path().into()));
+    let [engine, _] = wait_for("it runs", || begun(dir.path()).pop());
+    ex.shutdown(Pending::Cancel).get_timeout(PATIENCE).unwrap();
+    assert!(matches!(hangs.get(), Err(TaskError::Cancelled { .. })) && !is_there(engine));
 }
 
 fn only_what_has_begun_is_said_to_have() {

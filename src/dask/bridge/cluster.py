@@ -130,7 +130,7 @@ class Cluster:
                 print(f"the workers could not be cleared: {error!r}", file=sys.stderr)
         try:
             # What was lost and found again does not close in good order, and what is left of it ends with this process.
-            await asyncio.wait_for(client.close(), END_S if self.is_there() else STOP_S)
+            await asyncio.wait_for(client.close(), END_S if self.is_there() else CLOSE_S)
         except Exception:
             pass
 

@@ -189,6 +189,18 @@ class Tasks:
         self.say(CANCELLED, b"".join(map(SEQ.pack, seqs)))
         self.cancels = [cancel for cancel in self.cancels if not cancel.done()]
 
+    async def let_stop(self):
+        """Waits until nothing of the program's runs any more, where something was asked to stop just now; a moment at most."""
+        left_s = self.asked_at + STOP_S - time.monotonic()
+        if left_s <= 0 or not self.cluster.is_there():
+            return
+        try:
+            stopping = self.client.run(plugin.await_end, self.session, left_s, on_error="ignore")
+            await asyncio.wait_for(stopping, left_s)
+        except Exception:
+            # It does not listen, and ends with its engine.
+            pass
+
     def begin_answer(self, numbers):
         # What was cancelled before is done when this is answered.
         before, self.cancels = self.cancels, []

@@ -98,3 +98,10 @@ def cancel(session, seqs, by_force, dask_worker):
     plugin = dask_worker.plugins.get("callboard-" + session)
     if plugin is not None:
         plugin.cancel(seqs, by_force)
+
+
+async def await_end(session, within_s, dask_worker):
+    """Waits until no call of this program runs here, for so long at most."""
+    plugin = dask_worker.plugins.get("callboard-" + session)
+    if plugin is not None:
+        await asyncio.to_thread(plugin.await_end, within_s)

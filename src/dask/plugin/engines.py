@@ -14,6 +14,8 @@ class EnginesPlugin(Carried, WorkerPlugin):
     async def setup(self, worker):
         self.worker = worker
         self.lock = threading.Lock()
+        # Notified when nothing runs any more.
+        self.rest = threading.Condition(self.lock)
         self.idle = []
         self.dialling = []
         self.running = {}
@@ -111,6 +113,8 @@ class EnginesPlugin(Carried, WorkerPlugin):
                 del self.running[seq]
                 if engine.is_well:
                     self.idle.append(engine)
+                if not self.running:
+                    self.rest.notify_all()
         if outcome[0] == 0:
             return outcome[1:]
         (length,) = struct.unpack_from("<I", outcome, 1)
@@ -131,6 +135,10 @@ class EnginesPlugin(Carried, WorkerPlugin):
             except OSError:
                 # It has just died, which its call is told of.
                 pass
+
+    def await_end(self, within_s):
+        with self.rest:
+            self.rest.wait_for(lambda: not self.running, within_s)
 
     def start_dialling(self, n, file):
         for _ in range(n):
