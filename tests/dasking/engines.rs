@@ -75,6 +75,7 @@ fn engines_on_workers_end_with_their_worker_and_the_bridge() {
     wait_for("it ends with the bridge", || (!is_there(second)).then_some(()));
     wait_for("it has left", || cluster.client().is_empty().then_some(()));
     assert!(launched.states()[0].1.is_ended());
+    wait_for("its plugin is taken back", || site.plugins().is_empty().then_some(()));
 }
 
 fn engines_are_killed_also_where_that_comes_with_the_end() {

@@ -15,6 +15,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import select
 import signal
 import struct
@@ -42,6 +43,8 @@ SEQ = struct.Struct("<Q")
 # A call begins with its task's number and the attempt as that it was submitted.
 TASK = struct.Struct("<QI")
 CALL, CANCEL = 0, 1
+# The name of a plugin, in that of the client that has registered it.
+BRIDGE = re.compile("callboard-[0-9a-f]{16}")
 
 
 class TaskFailed(Exception):
