@@ -48,7 +48,7 @@ struct State {
     started: Option<Moment>,
     /// Whom the call was handed on to, to be run there. Stays when the outcome was given: it may run on.
     handed_to: Option<Box<(TaskId, Origin)>>,
-    /// It was handed on to somebody, has ended there, and waits to be handed on again.
+    /// It was handed on or sent to somebody, has ended there, and has not begun again.
     waits_again: bool,
     /// It was sent elsewhere, to begin there.
     #[cfg(all(unix, feature = "dask"))]
@@ -108,7 +108,7 @@ impl Promised {
     #[cfg(all(unix, feature = "dask"))]
     pub(crate) fn started(&self, at: Moment, attempt: Attempt) {
         let mut state = self.state.lock();
-        (state.started, state.attempt) = (Some(at), attempt.0);
+        (state.started, state.attempt, state.waits_again) = (Some(at), attempt.0, false);
     }
 
     /// Has a cancel settle nothing from now on, and call this instead; returns false if nobody waits any more.
@@ -134,7 +134,7 @@ impl Promised {
             _ if state.waiter.is_none() => None,
             Some(_) if state.waits_again => Some(TaskState::Queued),
             Some(handed_to) => return Knows::Other(handed_to.0, handed_to.1.clone()),
-            None if state.started.is_some() => Some(TaskState::Running { engine: None }),
+            None if state.started.is_some() && !state.waits_again => Some(TaskState::Running { engine: None }),
             #[cfg(all(unix, feature = "dask"))]
             None if state.is_sent => Some(TaskState::Sent { engine: None }),
             None => Some(TaskState::Queued),
@@ -157,9 +157,14 @@ impl Promised {
         drop(before);
     }
 
-    /// Notes that the call has ended where it was handed on to, and waits to be handed on again.
+    /// Notes that the call has ended where it was handed on or sent to, and waits for another attempt.
     pub(crate) fn wait_again(&self) {
-        self.state.lock().waits_again = true;
+        let mut state = self.state.lock();
+        state.waits_again = true;
+        #[cfg(all(unix, feature = "dask"))]
+        {
+            state.is_sent = false;
+        }
     }
 
     /// Returns whether the call is here, to be run or handed on.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::entry::Again;
 use super::frames::{self, from_bridge, to_bridge};
 use super::pending::{Pending, Say};
 use super::python::{Python, named};
@@ -16,7 +17,7 @@ use super::report::Call;
 use crate::error::{Coded, Error, TaskError};
 use crate::executors::Job;
 use crate::messages::Manner;
-use crate::task::{beside, check_size};
+use crate::task::{Attempt, beside, check_size};
 
 /// What the bridge runs. It is written to its standard input, behind which the frames come.
 const SOURCE: &str = concat!(
@@ -66,10 +67,11 @@ impl Bridge {
         interpreter: &str,
         session: String,
         configuration: &[u8],
+        again: Again,
     ) -> Result<(Self, Connecting), Error> {
         let refused = |problem| refused(address, problem);
         let (say, said) = mpsc::channel();
-        let (pending, workers) = (Pending::new(say), Arc::<Workers>::default());
+        let (pending, workers) = (Pending::new(say, again), Arc::<Workers>::default());
         let (ready, told) = mpsc::sync_channel(1);
         let (hears, tells, is_connected) = (pending.clone(), workers.clone(), ready.clone());
         let has_connected = Arc::<AtomicBool>::default();
@@ -178,7 +180,8 @@ fn hear(kind: u8, mut body: &[u8], pending: &Pending, workers: &Workers) -> Opti
         }
         from_bridge::RUNNING => {
             while !body.is_empty() {
-                pending.on_running(frames::take_u64(&mut body)?, frames::take_u32(&mut body)?);
+                let (seq, attempt) = (frames::take_u64(&mut body)?, frames::take_u32(&mut body)?);
+                pending.on_running(seq, Attempt(attempt), frames::take_u32(&mut body)?);
             }
         }
         from_bridge::CANCELLED => {
@@ -229,28 +232,29 @@ fn put(bytes: &mut Vec<u8>, what: Say, pending: &Pending) {
 }
 
 fn put_call(bytes: &mut Vec<u8>, seq: u64, pending: &Pending) {
-    let Some(job) = pending.to_send(seq) else { return };
-    match encode(&job) {
-        Ok(call) => {
-            job.free_arguments();
-            // Behind the arguments' own code, which may have taken its time.
-            if pending.on_sent(seq) {
-                let name = job.kind().short_name().as_bytes();
-                let length = u16::try_from(name.len()).expect("a function's name is short").to_le_bytes();
-                frames::put(bytes, to_bridge::CALL, &[&length, name, &seq.to_le_bytes(), &call]);
-            }
-        }
-        Err(error) => pending.settle(seq, Err(error)),
+    let Some((job, copy)) = pending.to_send(seq) else { return };
+    let call = match copy.map_or_else(|| encode(&job), Ok) {
+        Ok(call) => call,
+        Err(error) => return pending.settle(seq, Err(error)),
+    };
+    job.free_arguments();
+    // Behind the arguments' own code, which may have taken its time.
+    if let Some(attempt) = pending.on_sent(seq, &call) {
+        let name = job.kind().short_name().as_bytes();
+        let length = u16::try_from(name.len()).expect("a function's name is short").to_le_bytes();
+        let (seq, attempt) = (seq.to_le_bytes(), attempt.0.to_le_bytes());
+        frames::put(bytes, to_bridge::CALL, &[&length, name, &seq, &attempt, &call]);
     }
 }
 
 /// Encodes a call. Runs code of the user's, behind its door.
-fn encode(job: &Job) -> Result<Vec<u8>, TaskError> {
+fn encode(job: &Job) -> Result<Bytes, TaskError> {
     let mut blobs: Vec<Bytes> = Vec::new();
     let mut wire = beside(&mut blobs, || job.encode())?;
     wire.blobs = blobs;
     let name = job.kind().name;
     check_size(wire.inline.len(), &wire.blobs)
         .map_err(|reason| TaskError::undecodable(Coded::Arguments, name, &reason))?;
-    Ok(postcard::to_stdvec(&Call::of(job.id(), job.kind(), wire)).expect("a vector grows, and bytes can be encoded"))
+    let call = Call::of(job.id(), job.kind(), wire);
+    Ok(postcard::to_stdvec(&call).expect("a vector grows, and bytes can be encoded").into())
 }

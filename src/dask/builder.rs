@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::DaskExecutor;
 use super::bridge::{Bridge, Connecting};
 use super::connection::Connection;
+use super::entry::Again;
 use super::python::interpreter;
 use crate::error::Error;
 use crate::limits::Limits;
@@ -61,7 +62,7 @@ pub struct DaskBuilder {
     address: String,
     python: Option<String>,
     security: Option<Value>,
-    retries: u32,
+    retries: Option<u32>,
     workers: Vec<String>,
     resources: Map<String, Value>,
     program: Option<PathBuf>,
@@ -79,7 +80,7 @@ impl DaskBuilder {
             address,
             python: None,
             security: None,
-            retries: 0,
+            retries: None,
             workers: Vec::new(),
             resources: Map::new(),
             program: None,
@@ -110,10 +111,11 @@ impl DaskBuilder {
         self
     }
 
-    /// Sets how often Dask makes a task again that failed, panicked, or lost its engine; by default never. What a lost worker
+    /// Sets how often Dask makes a task again that failed, panicked, or lost its engine. If it is not set, a task marked
+    /// `#[task(idempotent)]` survives two engines, as on a load-balanced view, and no other is made again. What a lost worker
     /// ran is made again in any case, as Dask does: `distributed.scheduler.allowed-failures` times.
     pub fn retries(mut self, retries: u32) -> Self {
-        self.retries = retries;
+        self.retries = Some(retries);
         self
     }
 
@@ -200,7 +202,8 @@ impl DaskBuilder {
         configuration["session"] = session.as_str().into();
         configuration["left"] = left.into();
         let interpreter = interpreter(self.python.as_deref());
-        Bridge::start(&self.address, &interpreter, session, configuration.to_string().as_bytes())
+        let again = if self.retries.is_some() { Again::ByDask } else { Again::AfterLosses };
+        Bridge::start(&self.address, &interpreter, session, configuration.to_string().as_bytes(), again)
     }
 
     /// Returns what the bridge is told first.
@@ -214,8 +217,8 @@ impl DaskBuilder {
         // Of another program it is not known what it is built for: for this machine, most likely.
         let needs = self.program.is_none().then(this_build);
         let mut submit = Map::new();
-        if self.retries > 0 {
-            submit.insert("retries".into(), self.retries.into());
+        if let Some(retries) = self.retries.filter(|&retries| retries > 0) {
+            submit.insert("retries".into(), retries.into());
         }
         if !self.workers.is_empty() {
             submit.insert("workers".into(), self.workers.clone().into());

@@ -23,7 +23,8 @@ use crate::messages::Pending;
 ///
 /// A cancelled task that waits never runs, and one that runs is asked to stop, or ended by
 /// [`cancel_by_force`](crate::AsyncResult::cancel_by_force): it settles when no worker begins it any more. A task that
-/// crashes ends its engine and not the worker, and settles as [`EngineLost`](crate::TaskError::EngineLost). Where the scheduler
+/// crashes ends its engine and not the worker, and settles as [`EngineLost`](crate::TaskError::EngineLost), or starts again if it is
+/// `#[task(idempotent)]`, as [`retries`](DaskBuilder::retries) says. Where the scheduler
 /// or the way to it is lost, all that is pending settles as [`ExecutorLost`](crate::TaskError::ExecutorLost), and so does what
 /// comes until there is another: whatever is submitted has one tried, every two seconds at most.
 ///

@@ -6,7 +6,7 @@
 //! | to the bridge | body |
 //! |---|---|
 //! | `CONFIGURE` | JSON; the first frame, and once |
-//! | `CALL` | length of a name (`u16`), the name, the task's number (`u64`), a [`Call`](super::report::Call) |
+//! | `CALL` | length of a name (`u16`), the name, the task's number (`u64`), which attempt it is (`u32`), a [`Call`](super::report::Call) |
 //! | `CANCEL`, `KILL` | numbers of tasks |
 //! | `ASK` | a number, which comes back when all that was said before is done |
 //! | `LEAVE`, `KILL_ENGINES` | nothing; engines that dial are to leave, or are killed |
@@ -19,13 +19,13 @@
 //! | `VALUE`, `TASK_FAILED` | the task's number, a [`Report`](super::report::Report) |
 //! | `ENGINE_LOST` | the task's number, the engine's process id (`u32`), text |
 //! | `DASK_FAILED` | the task's number, text: Dask gave it up |
-//! | `RUNNING` | numbers of tasks that have begun, each with its engine's process id (`u32`) |
+//! | `RUNNING` | numbers of tasks that have begun, each with the attempt as that it was submitted and its engine's process id (`u32` each) |
 //! | `CANCELLED` | numbers of tasks none of which begins any more |
 //! | `WORKERS` | how many workers may run tasks (`u32`), and threads of theirs (`u32`) |
 //! | `ANSWER` | the number that was asked with |
 //! | `CONNECTED` | nothing; what an earlier bridge left is cleared, and what this one registers may stay if it is lost |
 //!
-//! An engine on a worker writes [`HELLO`] first. Then it is told `ENGINE_CALL` (the task's number and its call) and
+//! An engine on a worker writes [`HELLO`] first. Then it is told `ENGINE_CALL` (the task's number, the attempt and its call) and
 //! `ENGINE_CANCEL` (a number), with kinds as above, and answers each call by a length (`u32`) and so many bytes: 0
 //! and a report, or 1, the length of a text for people (`u32`), that text, and a report.
 

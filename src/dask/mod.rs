@@ -3,7 +3,7 @@
 //! ```text
 //! ex.submit(task)    executor.rs   admission, a job
 //!   | connection.rs                a bridge, or another one where that was lost
-//!   | pending.rs                   which task is where; outcomes and cancels meet here
+//!   | pending.rs, entry.rs         which task is where, and as which attempt; outcomes and cancels meet here
 //!   | CALL           bridge.rs     encoded once, written to a child process
 //! client.map         bridge/*.py   a client of the cluster, by Dask's documented interface
 //!   | ..Dask..                     places it, retries it, shows it
@@ -22,6 +22,7 @@ mod connection;
 mod launcher;
 mod local;
 mod pending;
+mod entry;
 mod bridge;
 mod python;
 mod frames;

@@ -3,19 +3,20 @@
 use std::fmt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::entry::{Again, Entry, Next};
 use super::report::{About, Report};
 use crate::admission::Place;
 use crate::async_result::OnCancel;
 use crate::error::{Coded, TaskError};
 use crate::executors::Job;
 use crate::messages::Manner;
-use crate::task::{Attempt, EngineId, Moment, Outcome, TaskId};
+use crate::task::{Attempt, EngineId, Outcome, TaskId};
 
 /// What is to be said to the bridge, in this order.
 pub(super) enum Say {
@@ -38,6 +39,7 @@ pub(super) struct Pending {
     state: Mutex<State>,
     say: Sender<Say>,
     on_cancel: OnCancel,
+    again: Again,
 }
 
 #[derive(Default)]
@@ -50,19 +52,8 @@ struct State {
     lost: Option<Box<str>>,
 }
 
-struct Entry {
-    job: Arc<Job>,
-    is_sent: bool,
-    /// It is to be given up, and why.
-    cancelled: Option<(Box<str>, Manner)>,
-    /// The executions that are known to have begun, and the process of the last.
-    begun: (u32, u32),
-    /// Given back before the outcome: whoever then submits finds room.
-    place: Place,
-}
-
 impl Pending {
-    pub(super) fn new(say: Sender<Say>) -> Arc<Self> {
+    pub(super) fn new(say: Sender<Say>, again: Again) -> Arc<Self> {
         Arc::new_cyclic(|pending: &Weak<Self>| {
             let pending = pending.clone();
             let on_cancel: OnCancel = Arc::new(move |task: TaskId, reason, manner| {
@@ -70,7 +61,7 @@ impl Pending {
                     pending.cancel(task.seq, reason, manner);
                 }
             });
-            Self { state: Mutex::default(), say, on_cancel }
+            Self { state: Mutex::default(), say, on_cancel, again }
         })
     }
 
@@ -84,7 +75,7 @@ impl Pending {
             job.give(Err(TaskError::ExecutorLost { cause }));
             return;
         }
-        state.tasks.insert(seq, Entry { job: job.clone(), is_sent: false, cancelled: None, begun: (0, 0), place });
+        state.tasks.insert(seq, Entry::new(job.clone(), place, self.again));
         drop(state);
         // Not the other way round: what is cancelled from here on is found in the table.
         if !job.on_cancel(self.on_cancel.clone()) {
@@ -100,18 +91,14 @@ impl Pending {
         let _ = self.say.send(what);
     }
 
-    /// Returns a task that is to be submitted, if it is still wanted.
-    pub(super) fn to_send(&self, seq: u64) -> Option<Arc<Job>> {
-        self.state.lock().tasks.get(&seq).map(|entry| entry.job.clone())
+    /// Returns a task that is to be submitted, if it is still wanted; where it was submitted before, with its call.
+    pub(super) fn to_send(&self, seq: u64) -> Option<(Arc<Job>, Option<Bytes>)> {
+        self.state.lock().tasks.get(&seq).map(|entry| (entry.job.clone(), entry.copy.clone()))
     }
 
-    /// Notes that a task is about to be submitted; returns whether it is still wanted.
-    pub(super) fn on_sent(&self, seq: u64) -> bool {
-        let mut state = self.state.lock();
-        let Some(entry) = state.tasks.get_mut(&seq) else { return false };
-        entry.is_sent = true;
-        entry.job.on_sent();
-        true
+    /// Notes that a task is about to be submitted, by this call; returns as which attempt, if it is still wanted.
+    pub(super) fn on_sent(&self, seq: u64, call: &Bytes) -> Option<Attempt> {
+        self.state.lock().tasks.get_mut(&seq).map(|entry| entry.on_sent(call))
     }
 
     /// Gives a task up: at once if it was not submitted, else when no worker begins it any more.
@@ -149,14 +136,12 @@ impl Pending {
         }
     }
 
-    /// A task has begun, in this process.
-    pub(super) fn on_running(&self, seq: u64, pid: u32) {
-        let mut state = self.state.lock();
-        let Some(entry) = state.tasks.get_mut(&seq) else { return };
-        entry.begun = (entry.begun.0 + 1, pid);
-        let (job, attempt) = (entry.job.clone(), entry.begun.0);
+    /// A task that was submitted as this attempt has begun, in this process.
+    pub(super) fn on_running(&self, seq: u64, attempt: Attempt, pid: u32) {
         // Under the lock: of an outcome that comes next the moment is better known.
-        job.started(Moment::now(), Attempt(attempt));
+        if let Some(entry) = self.state.lock().tasks.get_mut(&seq) {
+            entry.on_running(attempt, pid);
+        }
     }
 
     /// A task has ended, as its engine reports.
@@ -172,11 +157,20 @@ impl Pending {
         entry.settle(outcome);
     }
 
-    /// The engine has ended that made a call, or could not be started.
+    /// The engine has ended that made a call, or could not be started: has the task submitted again if it may be, else settles it.
     pub(super) fn on_engine_lost(&self, seq: u64, pid: u32, cause: &str) {
-        let Some(mut entry) = self.remove(seq) else { return };
-        let attempt = if pid == 0 { Attempt(entry.begun.0) } else { entry.on_end(pid, None) };
-        entry.settle(Err(TaskError::EngineLost { engine: EngineId(pid), attempt, cause: cause.into() }));
+        let mut state = self.state.lock();
+        let Some(entry) = state.tasks.get_mut(&seq) else { return };
+        let (attempt, next) = entry.on_engine_lost(pid);
+        let settled = if next == Next::Again { None } else { state.tasks.remove(&seq) };
+        drop(state);
+        match settled {
+            Some(entry) => {
+                let error = TaskError::EngineLost { engine: EngineId(pid), attempt, cause: cause.into() };
+                entry.settle(Err(error));
+            }
+            None => self.say(Say::Call(seq)),
+        }
     }
 
     /// Dask has given a task up.
@@ -248,36 +242,6 @@ impl Pending {
     }
 }
 
-impl Entry {
-    /// Notes that an execution in this process has ended, which may not have been told to have begun; returns which it was.
-    fn on_end(&mut self, pid: u32, ran: Option<Duration>) -> Attempt {
-        let is_known = self.begun.0 > 0 && self.begun.1 == pid;
-        if !is_known {
-            self.begun = (self.begun.0 + 1, pid);
-        }
-        let attempt = Attempt(self.begun.0);
-        if let Some(ran) = ran {
-            self.job.started(Moment::now().before(ran), attempt);
-        } else if !is_known {
-            self.job.started(Moment::now(), attempt);
-        }
-        attempt
-    }
-
-    /// Settles the task; as cancelled, if it was cancelled.
-    fn settle(self, outcome: Outcome) {
-        let Self { job, cancelled, place, .. } = self;
-        drop(place);
-        match cancelled {
-            Some((reason, _)) => {
-                crate::catch::discard(outcome);
-                job.give(Err(TaskError::Cancelled { reason }));
-            }
-            None => job.give(outcome),
-        }
-    }
-}
-
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<Pending {}>", self.len())
@@ -294,6 +258,7 @@ mod tests {
     use crate::executors::{Call, Executor, ExecutorExt, InFlight};
     use crate::limits::Limits;
     use crate::messages;
+    use crate::task::TaskState;
 
     #[crate::task(name = "pending::square")]
     fn square(x: u64) -> u64 {
@@ -332,11 +297,92 @@ mod tests {
         }
     }
 
+    #[crate::task(name = "pending::cube", idempotent)]
+    fn cube(x: u64) -> u64 {
+        x * x * x
+    }
+
+    /// Pending tasks of an executor on nobody but this test, and what the bridge is told.
+    fn alone(again: Again) -> (Takes, Arc<Pending>, mpsc::Receiver<Say>) {
+        let (say, said) = mpsc::channel();
+        let pending = Pending::new(say, again);
+        let (admission, in_flight) = (Arc::new(Admission::new(&Limits::default())), InFlight::new());
+        let ex = Takes { pending: pending.clone(), admission, in_flight, both: Arc::new(Barrier::new(1)) };
+        (ex, pending, said)
+    }
+
+    /// Submits what is said to be; returns its number and as which attempt.
+    fn submit(pending: &Pending, said: &mpsc::Receiver<Say>) -> (u64, Attempt) {
+        let Ok(Say::Call(seq)) = said.try_recv() else { panic!("nothing is to be submitted") };
+        let (_, copy) = pending.to_send(seq).unwrap();
+        let attempt = pending.on_sent(seq, &copy.unwrap_or_else(|| Bytes::from_static(b"call"))).unwrap();
+        (seq, attempt)
+    }
+
+    #[test]
+    fn what_may_run_twice_is_submitted_again_when_its_engine_is_lost() {
+        let (ex, pending, said) = alone(Again::AfterLosses);
+        let ar = ex.submit(cube(3));
+        for attempt in 1..=3 {
+            assert_eq!(ar.state().get(), Ok(TaskState::Queued));
+            let (seq, submitted_as) = submit(&pending, &said);
+            assert_eq!((submitted_as.0, ar.state().get()), (attempt, Ok(TaskState::Sent { engine: None })));
+            // Of the engine before it is told late.
+            pending.on_running(seq, Attempt(attempt - 1), 40 + attempt - 1);
+            assert_eq!(ar.state().get(), Ok(TaskState::Sent { engine: None }));
+            if attempt == 2 {
+                pending.on_running(seq, submitted_as, 40 + attempt);
+                assert_eq!(ar.state().get(), Ok(TaskState::Running { engine: None }));
+            }
+            pending.on_engine_lost(seq, 40 + attempt, "killed");
+        }
+        let lost = TaskError::EngineLost { engine: EngineId(43), attempt: Attempt(3), cause: "killed".into() };
+        assert_eq!((ar.get(), pending.len()), (Err(lost), 0));
+        assert_eq!(ar.metadata().attempt, Attempt(3));
+    }
+
+    #[test]
+    fn nothing_else_is_submitted_again() {
+        let lost_first =
+            |ex: &Takes, pending: &Pending, said: &mpsc::Receiver<Say>, pid, ar: crate::AsyncResult<u64>| {
+                let (seq, _) = submit(pending, said);
+                pending.on_engine_lost(seq, pid, "killed");
+                assert!(said.try_recv().is_err(), "{ex:?}");
+                ar.get().unwrap_err()
+            };
+        let lost = |pid, attempt| TaskError::EngineLost {
+            engine: EngineId(pid),
+            attempt: Attempt(attempt),
+            cause: "killed".into(),
+        };
+        let (ex, pending, said) = alone(Again::AfterLosses);
+        assert_eq!(lost_first(&ex, &pending, &said, 41, ex.submit(square(3))), lost(41, 1), "it may not run twice");
+        assert_eq!(lost_first(&ex, &pending, &said, 0, ex.submit(cube(3))), lost(0, 0), "no engine could be started");
+        let (ex, pending, said) = alone(Again::ByDask);
+        assert_eq!(lost_first(&ex, &pending, &said, 41, ex.submit(cube(3))), lost(41, 1), "Dask has counted");
+
+        // What is cancelled: while it runs, and while it waits to be submitted again.
+        let (ex, pending, said) = alone(Again::AfterLosses);
+        let ar = ex.submit(cube(3));
+        let (seq, _) = submit(&pending, &said);
+        assert!(ar.cancel("enough"));
+        assert!(matches!(said.try_recv(), Ok(Say::Cancel(..))));
+        pending.on_engine_lost(seq, 41, "killed");
+        assert_eq!(ar.get(), Err(TaskError::Cancelled { reason: "enough".into() }));
+        let ar = ex.submit(cube(3));
+        let (seq, _) = submit(&pending, &said);
+        pending.on_engine_lost(seq, 41, "killed");
+        assert!(matches!(said.try_recv(), Ok(Say::Call(again)) if again == seq));
+        assert!(ar.cancel("enough"));
+        assert_eq!(ar.get(), Err(TaskError::Cancelled { reason: "enough".into() }));
+        assert!(pending.to_send(seq).is_none() && said.try_recv().is_err());
+    }
+
     #[test]
     fn what_is_cancelled_while_it_is_taken_settles_as_cancelled() {
         for _ in 0..2_000 {
             let (say, said) = mpsc::channel();
-            let (pending, both) = (Pending::new(say), Arc::new(Barrier::new(2)));
+            let (pending, both) = (Pending::new(say, Again::AfterLosses), Arc::new(Barrier::new(2)));
             let (in_flight, cancels) = (InFlight::new(), both.clone());
             let admission = Arc::new(Admission::new(&Limits::default()));
             let ex = Takes { pending: pending.clone(), admission, in_flight: in_flight.clone(), both };

@@ -113,20 +113,22 @@ fn report(registry: &Registry, frame: &[u8], cancel: Arc<CancelFlag>) -> Vec<u8>
 }
 
 fn make(registry: &Registry, frame: &[u8], cancel: Arc<CancelFlag>) -> Outcome {
-    let call: Call = postcard::from_bytes(frame.get(8..).unwrap_or_default())
+    let (attempt, call) = read_call(frame)
+        .ok_or_else(|| TaskError::undecodable(Coded::Arguments, "task", "what the worker hands over is cut"))?;
+    let call: Call = postcard::from_bytes(call)
         .map_err(|error| TaskError::undecodable(Coded::Arguments, "task", &error.to_string()))?;
     let engine = EngineId(std::process::id());
-    let cx = TaskContext {
-        task: call.task,
-        engine: Some(engine),
-        attempt: Attempt(1),
-        label: None,
-        cancel,
-        namespace: Arc::default(),
-    };
+    let cx =
+        TaskContext { task: call.task, engine: Some(engine), attempt, label: None, cancel, namespace: Arc::default() };
     let task = decode(registry, call, engine)?;
     let value = attempt::make(task, &cx)?;
     encode_for_another(value, None, &cx)
+}
+
+/// Takes the numbers off the front of a call.
+fn read_call(mut frame: &[u8]) -> Option<(Attempt, &[u8])> {
+    frames::take_u64(&mut frame)?;
+    Some((Attempt(frames::take_u32(&mut frame)?), frame))
 }
 
 fn decode(registry: &Registry, call: Call, engine: EngineId) -> Result<Box<dyn ErasedTask>, TaskError> {

@@ -85,8 +85,8 @@ impl Job {
         self.promised.has_call()
     }
 
-    /// Notes that the call has ended where it was handed on to, and waits for another attempt.
-    pub(super) fn wait_again(&self) {
+    /// Notes that the call has ended where it was handed on or sent to, and waits for another attempt.
+    pub(crate) fn wait_again(&self) {
         self.promised.wait_again();
     }
 

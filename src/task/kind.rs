@@ -1,5 +1,8 @@
 //! What is known of a task's function before any call of it: name, version, fingerprint.
 
+/// How often a task may start again when nobody said: a task that is safe to run twice survives two engines.
+const LOSSES_OF_IDEMPOTENT: u16 = 2;
+
 /// The function behind a task: what an engine needs to find it, and a peer to know that both mean the same.
 ///
 /// ```
@@ -32,6 +35,11 @@ impl TaskKind {
     /// Returns the last segment of the name: `norm` for `linalg::dense::norm`.
     pub fn short_name(&self) -> &'static str {
         self.name.rsplit("::").next().unwrap_or(self.name)
+    }
+
+    /// Returns how many engines it may cost, where nobody said.
+    pub(crate) fn usual_losses(&self) -> u16 {
+        if self.idempotent { LOSSES_OF_IDEMPOTENT } else { 0 }
     }
 }
 

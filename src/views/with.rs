@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use crate::task::{Extras, Retries, Task, TaskKind};
 
-/// How often a task may start again when nobody said: a task that is safe to run twice survives two engines.
-const LOSSES_OF_IDEMPOTENT: u16 = 2;
-
 /// What a view asks for beside the call; empty for most.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -30,8 +27,7 @@ impl Options {
     }
 
     pub(super) fn retries_free_of(&self, kind: &TaskKind) -> Retries {
-        let usual = if kind.idempotent { LOSSES_OF_IDEMPOTENT } else { 0 };
-        Retries { errors: self.retries_on_error, losses: self.retries_on_loss.unwrap_or(usual) }
+        Retries { errors: self.retries_on_error, losses: self.retries_on_loss.unwrap_or(kind.usual_losses()) }
     }
 
     fn extras_mut(&mut self) -> &mut Extras {

@@ -11,6 +11,7 @@ use super::{PATIENCE, Test, begun, bridges, is_there, kill, linger, new_bridge, 
 pub(super) const TESTS: &[Test] = &[
     ("a_crash_ends_an_engine_and_not_the_worker", a_crash_ends_an_engine_and_not_the_worker),
     ("a_crash_is_tried_again_where_retries_allow_it", a_crash_is_tried_again_where_retries_allow_it),
+    ("a_task_that_may_run_twice_survives_two_engines", a_task_that_may_run_twice_survives_two_engines),
     ("what_a_killed_worker_ran_runs_again_once", what_a_killed_worker_ran_runs_again_once),
     ("values_are_not_looked_for_at_a_worker_that_is_lost", values_are_not_looked_for_at_a_worker_that_is_lost),
     ("a_worker_that_does_not_answer_holds_up_nothing", a_worker_that_does_not_answer_holds_up_nothing),
@@ -55,14 +56,82 @@ fn a_crash_is_tried_again_where_retries_allow_it() {
     assert_eq!(residents(site.workers[0].id()), [engine]);
 }
 
+/// Leaves a file for each attempt, and kills its own process in the first so many. Returns which attempt this is.
+#[task(idempotent)]
+fn crash_at_first(cx: &TaskContext, dir: PathBuf, crashes: u32) -> u32 {
+    let attempt = cx.attempt().0;
+    std::fs::write(dir.join(attempt.to_string()), "").unwrap();
+    if attempt <= crashes {
+        kill(std::process::id());
+    }
+    attempt
+}
+
+/// Leaves its process in a file for each attempt, then waits for a file `open`.
+#[task(idempotent)]
+fn linger_again(cx: &TaskContext, dir: PathBuf) -> u32 {
+    let marks = dir.join(format!("attempt-{}", cx.attempt().0));
+    std::fs::create_dir(&marks).unwrap();
+    std::fs::write(marks.join(std::process::id().to_string()), "").unwrap();
+    while !dir.join("open").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    cx.attempt().0
+}
+
+fn a_task_that_may_run_twice_survives_two_engines() {
+    let site = Site::of(1);
+    let never = site.builder().retries(0).connect().unwrap();
+    let by_dask = site.builder().retries(2).connect().unwrap();
+    // As over processes: the same, attempt by attempt.
+    let usual: [Box<dyn Executor>; 2] =
+        [Box::new(callboard::ProcessPoolExecutor::new(1).unwrap()), Box::new(site.connect())];
+    for ex in &usual {
+        for (crashes, attempts) in [(0, 1), (1, 2), (2, 3), (3, 3)] {
+            let dir = tempfile::tempdir().unwrap();
+            let ar = ex.submit(crash_at_first(dir.path().into(), crashes));
+            match ar.get_timeout(PATIENCE) {
+                Ok(attempt) => assert!(attempt == attempts && crashes < 3, "{ex:?}: {attempt}"),
+                Err(TaskError::EngineLost { attempt, .. }) => assert!(attempt.0 == 3 && crashes == 3, "{ex:?}"),
+                Err(error) => panic!("{ex:?}: {error}"),
+            }
+            assert_eq!(ar.metadata().attempt.0, attempts, "{ex:?}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), attempts as usize, "{ex:?}");
+        }
+        // One that is known to run, and is lost by another's doing.
+        let dir = tempfile::tempdir().unwrap();
+        let ar = ex.submit(linger_again(dir.path().into()));
+        for attempt in 1..=2 {
+            let engine =
+                wait_for("it runs", || std::fs::read_dir(dir.path().join(format!("attempt-{attempt}"))).ok()?.next());
+            wait_for("it is told", || ar.running().get().unwrap().then_some(()));
+            if attempt == 1 {
+                kill(engine.unwrap().file_name().to_str().unwrap().parse().unwrap());
+            }
+        }
+        open(dir.path());
+        assert_eq!(ar.get_timeout(PATIENCE), Ok(2), "{ex:?}");
+        assert_eq!(ar.metadata().attempt.0, 2, "{ex:?}");
+    }
+
+    // What is said of retries is what counts.
+    let dir = tempfile::tempdir().unwrap();
+    let error = never.submit(crash_at_first(dir.path().into(), 1)).get_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(&error, TaskError::EngineLost { attempt, .. } if attempt.0 == 1), "{error}");
+    // Dask does not tell a task how often it was begun.
+    let dir = tempfile::tempdir().unwrap();
+    let ar = by_dask.submit(crash_at_first(dir.path().into(), 1));
+    assert!(matches!(ar.get_timeout(PATIENCE), Err(TaskError::EngineLost { .. })));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "each took itself for the first");
+}
+
 fn what_a_killed_worker_ran_runs_again_once() {
     let mut site = Site::of(2);
     let ex = site.connect();
     let dir = tempfile::tempdir().unwrap();
     let ar = ex.submit(linger(dir.path().into()));
     let [engine, worker] = wait_for("it runs", || begun(dir.path()).pop());
-    // So that it is known to have begun.
-    std::thread::sleep(Duration::from_millis(100));
+    wait_for("it is told", || ar.running().get().unwrap().then_some(()));
     site.workers.iter_mut().find(|part| part.id() == worker).unwrap().kill();
     wait_for("its engine ends with it", || (!is_there(engine)).then_some(()));
     wait_for("it runs again", || (begun(dir.path()).len() == 2).then_some(()));

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use callboard::prelude::*;
+use rustix::process::{Pid, Signal, kill_process};
+use site::wait_for;
 
 type Test = (&'static str, fn());
 
@@ -113,6 +115,57 @@ fn new_bridge(before: &[u32]) -> u32 {
 
 /// Kills a process.
 fn kill(pid: u32) {
-    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
+/// A process that stands still, until this is dropped.
+struct Still(u32);
+
+impl Still {
+    fn hold(pid: u32) -> Self {
+        send(pid, Signal::STOP);
+        let still = Self(pid);
+        let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        wait_for("it stands still", || stat().rsplit(')').next().unwrap().trim().starts_with('T').then_some(()));
+        still
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        // It may have been killed meanwhile.
+        let _ = kill_process(Pid::from_raw(self.0 as i32).unwrap(), Signal::CONT);
+    }
+}
+
+/// Returns how many bytes wait in the pipes that a process reads from.
+fn unread(pid: u32) -> u64 {
+    let number = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let numbers = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(number);
+    let is_input = |number: &String| is_pipe(&pid.to_string(), number, AccessMode::Reads);
+    let waiting = |number: String| {
+        let pipe = std::fs::File::open(format!("/proc/{pid}/fd/{number}")).unwrap();
+        rustix::io::ioctl_fionread(pipe).unwrap()
+    };
+    numbers.filter(is_input).map(waiting).sum()
+}
+
+/// How a process has a file open.
+#[derive(Clone, Copy, PartialEq)]
+enum AccessMode {
+    Reads,
+    Writes,
+}
+
+/// Returns whether a process has, under this number, a pipe that it reads from or writes to.
+fn is_pipe(process: &str, number: &str, mode: AccessMode) -> bool {
+    let is_pipe = std::fs::read_link(format!("/proc/{process}/fd/{number}"))
+        .is_ok_and(|link| link.to_string_lossy().starts_with("pipe:"));
+    let facts = std::fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")).unwrap_or_default();
+    let flags = facts.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
+    is_pipe && flags.is_some_and(|flags| flags & 0o3 == mode as u32)
 }

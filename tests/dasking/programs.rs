@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use callboard::prelude::*;
 
 use super::site::{Site, python, wait_for};
-use super::{PATIENCE, Test, begun, is_there, linger, residents, square};
+use super::{PATIENCE, Test, begun, bridges, is_there, kill, linger, new_bridge, open, residents, square};
 
 pub(super) const TESTS: &[Test] = &[
     ("two_programs_share_a_cluster", two_programs_share_a_cluster),
     ("a_killed_program_leaves_no_engine", a_killed_program_leaves_no_engine),
+    ("what_a_killed_bridge_has_left_is_taken_back_and_nothing_else", what_a_killed_bridge_has_left),
 ];
 
 /// Is one of these programs, if the arguments say so.
@@ -63,4 +64,28 @@ fn a_killed_program_leaves_no_engine() {
     wait_for("no engine is left", || residents(worker).is_empty().then_some(()));
     wait_for("its plugin is taken back", || site.plugins().is_empty().then_some(()));
     assert_eq!(site.connect().submit(square(7)).get_timeout(PATIENCE), Ok(49));
+}
+
+fn what_a_killed_bridge_has_left() {
+    let mut site = Site::of(2);
+    let (one, before) = (site.connect(), bridges());
+    let ([ours], dir) = (<[String; 1]>::try_from(site.plugins()).unwrap(), tempfile::tempdir().unwrap());
+    let runs = one.submit(linger(dir.path().into()));
+    wait_for("it runs", || begun(dir.path()).pop());
+    let other = site.connect();
+    assert_eq!((other.submit(square(7)).get_timeout(PATIENCE), site.plugins().len()), (Ok(49), 2));
+    // Nobody connects in its place.
+    kill(new_bridge(&before));
+    wait_for("its plugin is taken back", || (site.plugins() == [&*ours]).then_some(()));
+    assert!(!runs.ready());
+    open(dir.path());
+    assert!(runs.get_timeout(PATIENCE).is_ok());
+    assert_eq!(begun(dir.path()).len(), 1, "it was not disturbed");
+    assert_eq!(one.submit(square(8)).get_timeout(PATIENCE), Ok(64));
+    site.add_worker(1);
+    wait_for("the worker has come", || (one.workers() == 3).then_some(()));
+    let engines = || residents(site.workers[2].id()).len();
+    wait_for("it has engines of those who are there", || (engines() == 1).then_some(()));
+    one.shutdown(Pending::Finish).get_timeout(PATIENCE).unwrap();
+    assert_eq!(site.plugins(), [""; 0]);
 }

@@ -15,8 +15,10 @@ class Cluster:
         if address.startswith("tls://") and not config["security"]:
             raise Refused(f"{address} is reached by TLS, which needs the cluster's files: tls(ca, cert, key) of its builder")
         security = distributed.Security(**config["security"]) if config["security"] else None
+        # By this name the scheduler takes the plugin back when the client is gone.
+        name = "callboard-" + self.session
         client = distributed.Client(
-            address, asynchronous=True, security=security, timeout=timeout, set_as_default=False, name="callboard"
+            address, asynchronous=True, security=security, timeout=timeout, set_as_default=False, name=name
         )
         connecting = asyncio.ensure_future(_awaited(client))
         try:
@@ -40,11 +42,17 @@ class Cluster:
     async def clear(self, session):
         """Has the workers forget what was before: a bridge that was lost has not taken its plugin back."""
         try:
-            await asyncio.wait_for(self.client.unregister_worker_plugin("callboard-" + session), END_S)
+            await self.take_back(session)
         except Exception as error:
-            # It did take it back, or the scheduler is another one.
+            print(f"the workers could not be cleared of what was lost: {error!r}", file=sys.stderr)
+
+    async def take_back(self, session):
+        try:
+            await asyncio.wait_for(self.client.unregister_worker_plugin("callboard-" + session), END_S)
+        except ValueError as error:
+            # It was taken back before, or the scheduler is another one.
             if "does not exist" not in str(error):
-                print(f"the workers could not be cleared of what was lost: {error!r}", file=sys.stderr)
+                raise
 
     def is_there(self):
         return self.client.status == "running" and not self.lost.is_set()
@@ -125,12 +133,12 @@ class Cluster:
             try:
                 if futures:
                     await asyncio.wait_for(client.cancel(futures), END_S)
-                await asyncio.wait_for(client.unregister_worker_plugin("callboard-" + self.session), END_S)
+                await self.take_back(self.session)
             except Exception as error:
                 print(f"the workers could not be cleared: {error!r}", file=sys.stderr)
         try:
             # What was lost and found again does not close in good order, and what is left of it ends with this process.
-            await asyncio.wait_for(client.close(), END_S if self.is_there() else STOP_S)
+            await asyncio.wait_for(client.close(), END_S if self.is_there() else CLOSE_S)
         except Exception:
             pass
 

@@ -88,7 +88,7 @@ class Bridge:
     async def leave(self):
         if self.tasks is None:
             return await self.cluster.leave([])
-        await asyncio.sleep(self.tasks.asked_at + STOP_S - time.monotonic())
+        await self.tasks.let_stop()
         await self.cluster.leave(self.tasks.take_all())
 
 

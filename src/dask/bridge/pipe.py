@@ -25,6 +25,8 @@ import types
 
 HEAD = struct.Struct("<IB")
 SEQ = struct.Struct("<Q")
+# A task's number, and the attempt as that it is submitted.
+TASK = struct.Struct("<QI")
 LENGTH = struct.Struct("<H")
 
 # From the program.
@@ -45,7 +47,9 @@ PREPARE_S = 120.0
 # How long workers may take to hear that calls are cancelled, in seconds; one that stands still is not waited for.
 CANCEL_S = 5.0
 # How long what was asked to stop may go on, in seconds, before its engine ends with the program.
-STOP_S = 0.25
+STOP_S = 2.0
+# How long a connection that was lost may take to close, in seconds.
+CLOSE_S = 0.25
 # How long the end in good order may take, in seconds.
 END_S = 5.0
 

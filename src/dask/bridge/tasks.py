@@ -8,6 +8,8 @@ class Tasks:
         self.session = config["session"]
         self.cluster, self.client, self.workers = cluster, cluster.client, workers
         self.pending = {}
+        # Of those that were submitted more than once, as which attempt.
+        self.again = {}
         # Those that were told to run, on workers that are there as far as is known.
         self.begun = set()
         self.loop = asyncio.get_running_loop()
@@ -41,6 +43,7 @@ class Tasks:
         """Gives up what nobody may run, where that has lasted long enough."""
         # What runs has found one, whatever is known of it here.
         self.begun &= self.pending.keys()
+        self.again = {seq: attempt for seq, attempt in self.again.items() if seq in self.pending}
         waiting = [seq for seq in self.pending if seq not in self.begun]
         why = self.workers.look_for_one(len(waiting))
         if why is not None:
@@ -79,7 +82,8 @@ class Tasks:
                 self.submit_of(name.decode(), calls[at : at + BATCH_MAX])
 
     def submit_of(self, name, calls):
-        seqs = [SEQ.unpack_from(call)[0] for call in calls]
+        tasks = [TASK.unpack_from(call) for call in calls]
+        seqs = [seq for seq, _ in tasks]
         if not self.cluster.is_there():
             # Dask's client may have another connection by now; this is about to end all the same.
             for seq in seqs:
@@ -90,7 +94,8 @@ class Tasks:
             futures = self.client.map(
                 plugin.make,
                 [session + call for call in calls],
-                key=[f"{name}-{seq}-{self.session}" for seq in seqs],
+                # Of one whose engine was lost Dask may not have forgotten the key yet.
+                key=[f"{name}-{seq}-{self.session}-{attempt}" for seq, attempt in tasks],
                 pure=False,
                 **self.config["submit"],
             )
@@ -100,8 +105,11 @@ class Tasks:
             return
         if not self.pending:
             self.workers.wait_begins()
-        for seq, future in zip(seqs, futures):
+        for (seq, attempt), future in zip(tasks, futures):
             self.pending[seq] = future
+            if attempt > 1:
+                self.again[seq] = attempt
+                self.begun.discard(seq)
             future.add_done_callback(functools.partial(self.on_done, seq))
 
     def on_done(self, seq, _):
@@ -181,6 +189,18 @@ class Tasks:
         self.say(CANCELLED, b"".join(map(SEQ.pack, seqs)))
         self.cancels = [cancel for cancel in self.cancels if not cancel.done()]
 
+    async def let_stop(self):
+        """Waits until nothing of the program's runs any more, where something was asked to stop just now; a moment at most."""
+        left_s = self.asked_at + STOP_S - time.monotonic()
+        if left_s <= 0 or not self.cluster.is_there():
+            return
+        try:
+            stopping = self.client.run(plugin.await_end, self.session, left_s, on_error="ignore")
+            await asyncio.wait_for(stopping, left_s)
+        except Exception:
+            # It does not listen, and ends with its engine.
+            pass
+
     def begin_answer(self, numbers):
         # What was cancelled before is done when this is answered.
         before, self.cancels = self.cancels, []
@@ -198,8 +218,9 @@ class Tasks:
         _, (session, told) = event
         if session != self.session:
             return
-        self.begun.update(seq for seq, _ in told)
-        self.say(RUNNING, b"".join(struct.pack("<QI", seq, pid) for seq, pid in told))
+        # Of one whose engine was lost it may be told late.
+        self.begun.update(seq for seq, attempt, _ in told if attempt == self.again.get(seq, 1))
+        self.say(RUNNING, b"".join(struct.pack("<QII", *one) for one in told))
 
     def take_all(self):
         """Takes out what waits."""

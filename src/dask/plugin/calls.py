@@ -15,6 +15,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import select
 import signal
 import struct
@@ -39,7 +40,11 @@ UNCLAIMED_S = 60.0
 # Between the plugin and an engine: length and kind, little-endian.
 HEAD = struct.Struct("<IB")
 SEQ = struct.Struct("<Q")
+# A call begins with its task's number and the attempt as that it was submitted.
+TASK = struct.Struct("<QI")
 CALL, CANCEL = 0, 1
+# The name of a plugin, in that of the client that has registered it.
+BRIDGE = re.compile("callboard-[0-9a-f]{16}")
 
 
 class TaskFailed(Exception):
@@ -96,3 +101,10 @@ def cancel(session, seqs, by_force, dask_worker):
     plugin = dask_worker.plugins.get("callboard-" + session)
     if plugin is not None:
         plugin.cancel(seqs, by_force)
+
+
+async def await_end(session, within_s, dask_worker):
+    """Waits until no call of this program runs here, for so long at most."""
+    plugin = dask_worker.plugins.get("callboard-" + session)
+    if plugin is not None:
+        await asyncio.to_thread(plugin.await_end, within_s)

@@ -20,7 +20,29 @@ class Carried:
 
 
 class SchedulerCode(Carried, SchedulerPlugin):
+    """On the scheduler: takes the plugin of a program back whose client is gone, however that ended."""
+
     idempotent = True
+
+    def __init__(self):
+        self.taking = set()
+
+    def remove_client(self, scheduler, client):
+        # A bridge's client has the name of the plugin that it registers, and there is no other of that name.
+        name = BRIDGE.search(client)
+        if name is not None:
+            taking = asyncio.ensure_future(take_back(scheduler, name.group()))
+            # Held, or it may end before it is done.
+            self.taking.add(taking)
+            taking.add_done_callback(self.taking.discard)
+
+
+async def take_back(scheduler, name):
+    try:
+        await scheduler.unregister_worker_plugin(None, name)
+    except ValueError:
+        # The program did it itself.
+        pass
 
 
 class WorkerCode(Carried, WorkerPlugin):

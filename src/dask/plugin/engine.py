@@ -7,7 +7,7 @@ class Engine:
         self.address = address
         self.is_well = True
         self.is_told = False
-        self.since = 0.0
+        self.attempt, self.since = 0, 0.0
         self.writing = threading.Lock()
         self.ending = threading.Lock()
         command = [path, "--callboard-resident", *args]

@@ -14,6 +14,8 @@ class EnginesPlugin(Carried, WorkerPlugin):
     async def setup(self, worker):
         self.worker = worker
         self.lock = threading.Lock()
+        # Notified when nothing runs any more.
+        self.rest = threading.Condition(self.lock)
         self.idle = []
         self.dialling = []
         self.running = {}
@@ -90,7 +92,7 @@ class EnginesPlugin(Carried, WorkerPlugin):
     def make(self, call):
         if self.problem is not None:
             raise EngineLost(0, self.problem)
-        (seq,) = SEQ.unpack_from(call)
+        seq, attempt = TASK.unpack_from(call)
         with self.lock:
             engine = self.idle.pop() if self.idle else None
         if engine is None or not engine.is_there():
@@ -100,6 +102,7 @@ class EnginesPlugin(Carried, WorkerPlugin):
                 self.idle.append(engine)
                 return b""
             self.running[seq] = engine
+            engine.attempt = attempt
         engine.since = time.monotonic()
         if not self.busy.is_set():
             self.busy.set()
@@ -110,6 +113,8 @@ class EnginesPlugin(Carried, WorkerPlugin):
                 del self.running[seq]
                 if engine.is_well:
                     self.idle.append(engine)
+                if not self.running:
+                    self.rest.notify_all()
         if outcome[0] == 0:
             return outcome[1:]
         (length,) = struct.unpack_from("<I", outcome, 1)
@@ -130,6 +135,10 @@ class EnginesPlugin(Carried, WorkerPlugin):
             except OSError:
                 # It has just died, which its call is told of.
                 pass
+
+    def await_end(self, within_s):
+        with self.rest:
+            self.rest.wait_for(lambda: not self.running, within_s)
 
     def start_dialling(self, n, file):
         for _ in range(n):
@@ -191,4 +200,4 @@ class EnginesPlugin(Carried, WorkerPlugin):
             if any(not engine.is_told for _, engine in running):
                 self.busy.set()
             if told:
-                self.worker.log_event(TOPIC, [self.session, [[seq, engine.process.pid] for seq, engine in told]])
+                self.worker.log_event(TOPIC, [self.session, [[seq, engine.attempt, engine.process.pid] for seq, engine in told]])
