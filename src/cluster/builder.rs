@@ -67,7 +67,6 @@ impl Cluster {
     }
 
     /// Describes a cluster without engines of its own, for those that join from elsewhere: see [`listen`](Self::listen).
-    #[cfg(all(unix, feature = "remote"))]
     pub fn without_engines() -> ClusterBuilder {
         ClusterBuilder { is_empty: true, ..ClusterBuilder::default() }
     }
