@@ -191,6 +191,8 @@ impl Controller {
         self.processes.halt();
         // A mailbox that is closed is an arbiter that is gone already: everything is settled then.
         let _ = block_on(scheduler.send(Stop { pending }), None);
+        #[cfg(all(unix, feature = "remote"))]
+        self.launches.halt();
         // What was settled has been dispatched; once this is answered, it has been handed to threads.
         let _ = block_on(callbacks.send(Discard { batch: Vec::new() }), None);
         let _ = block_on(scheduler.send(End), None);

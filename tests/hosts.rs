@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callboard::launchers::{Hosts, JobState};
 use callboard::prelude::*;
@@ -335,7 +335,9 @@ fn a_cluster_of_hosts_is_one_line() {
         let cluster = Cluster::hosts(2, Listen::at(&address).directory(directory.path())).start().unwrap();
         assert_eq!(cluster.client().len(), 2);
         let ar = cluster.client().load_balanced().map(square, 0..100);
+        let began = Instant::now();
         cluster.shutdown(Pending::Finish).get().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(8), "the host is asked no more: {:?}", began.elapsed());
         assert_eq!(ar.get().unwrap(), (0..100).map(|x| x * x).collect::<Vec<u64>>());
     }
     assert_eq!(host.shipped(), 1);

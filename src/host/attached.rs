@@ -33,6 +33,8 @@ struct State {
     programs: BTreeSet<ProgramHash>,
     /// When a connection to it was lost last.
     lost: Option<Instant>,
+    /// It does not come back.
+    is_gone: bool,
     /// What runs there: of which launch, and which of it.
     jobs: BTreeMap<(u64, u32), Arc<Mutex<Told>>>,
 }
@@ -111,7 +113,13 @@ impl Attached {
     pub(super) fn start(self: &Arc<Self>, shipment: &Arc<Shipment>, job: u32, hosts: Weak<Hosts>) -> HostJob {
         let Shipment { launch, program, args } = &**shipment;
         let told = Arc::new(Mutex::new(Told::default()));
-        self.state.lock().jobs.insert((*launch, job), told.clone());
+        let mut state = self.state.lock();
+        if state.is_gone {
+            told.lock().ended = Some(Ended { cause: "the host is gone".into(), has_died: true });
+        } else {
+            state.jobs.insert((*launch, job), told.clone());
+        }
+        drop(state);
         self.say(&ToHost::Start { launch: *launch, job, program: program.hash, args: args.clone() }, Vec::new());
         HostJob { host: self.clone(), hosts, shipment: shipment.clone(), job, told }
     }
@@ -123,7 +131,10 @@ impl Attached {
 
     /// It is gone, and all that ran there with it.
     pub(crate) fn on_lost(&self, why: &str) {
-        let jobs = std::mem::take(&mut self.state.lock().jobs);
+        let mut state = self.state.lock();
+        state.is_gone = true;
+        let jobs = std::mem::take(&mut state.jobs);
+        drop(state);
         for told in jobs.values() {
             let cause = format!("the host is gone: {why}").into();
             told.lock().ended.get_or_insert(Ended { cause, has_died: true });

@@ -99,6 +99,12 @@ impl Launches {
         }
     }
 
+    /// Nothing is started again any more: the cluster ends, and so do its engines and hosts.
+    pub(crate) fn halt(&self) {
+        let running = self.running.lock();
+        running.iter().flatten().for_each(|launch| launch.jobs.lock().are_ending = true);
+    }
+
     /// Ends all of them, with the cluster: its engines have been told to stop.
     pub(crate) fn end_all(&self) {
         let running = self.running.lock().take().unwrap_or_default();

@@ -43,7 +43,7 @@ impl Peers {
         let proxy = ClientProxy::start_for(client, parts);
         let (mut over, told) = (ending.subscribe(), proxy.clone());
         let telling = actix_rt::spawn(async move {
-            if over.changed().await.is_ok() {
+            if over.wait_for(|is_over| *is_over).await.is_ok() {
                 told.do_send(Goodbye);
             }
         });

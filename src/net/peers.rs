@@ -32,8 +32,8 @@ pub(super) struct Peers {
     pub(super) scheduler: Addr<Scheduler>,
     pub(super) link: LinkParts,
     sessions: Sessions,
-    /// Changed when every task is settled: clients are told.
-    pub(super) ending: watch::Sender<()>,
+    /// True once every task is settled: clients and hosts are told, also those that come then.
+    pub(super) ending: watch::Sender<bool>,
     pub(super) clients: Clients,
     pub(super) held: HeldSessions,
     pub(super) vigil: Vigil,
@@ -98,7 +98,7 @@ impl Peers {
             scheduler,
             link,
             sessions: Sessions::default(),
-            ending: watch::Sender::new(()),
+            ending: watch::Sender::new(false),
             clients: Clients::default(),
             held: HeldSessions::default(),
             vigil: Vigil::new(Clock::SYSTEM),
@@ -193,7 +193,7 @@ impl Peers {
         let host = Arc::new(Attached::new(speaker.clone()));
         let (proxy, mut over) = (HostProxy(host.clone()).start(), self.ending.subscribe());
         let telling = actix_rt::spawn(async move {
-            if over.changed().await.is_ok() {
+            if over.wait_for(|is_over| *is_over).await.is_ok() {
                 speaker.close(STOPPED);
             }
         });
@@ -211,7 +211,7 @@ impl Peers {
 
     /// Has everybody hear that it is over.
     pub(super) fn say_goodbye(&self) {
-        self.ending.send_replace(());
+        self.ending.send_replace(true);
     }
 
     /// Waits until they have, for as long as they may take.

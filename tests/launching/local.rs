@@ -21,6 +21,7 @@ pub(super) const TESTS: &[(&str, fn())] = &[
     ("local_what_is_ended_takes_no_work_with_it", what_is_ended_takes_no_work_with_it),
     ("local_what_does_not_return_is_killed", what_does_not_return_is_killed),
     ("local_what_dies_is_started_again", what_dies_is_started_again),
+    ("local_what_dies_as_the_cluster_ends_leaves_nothing", what_dies_as_the_cluster_ends_leaves_nothing),
     ("local_what_dies_again_and_again_is_given_up", what_dies_again_and_again_is_given_up),
     ("local_whoever_does_not_join_is_told_at_once", whoever_does_not_join_is_told_at_once),
     ("local_the_command_is_an_engine_too", the_command_is_an_engine_too),
@@ -166,6 +167,22 @@ fn what_dies_is_started_again() {
     engines.end().get_timeout(PATIENCE).unwrap();
     site.nothing_is_left();
     eventually("no thread is left", || our_threads().iter().all(|name| !name.starts_with("cb-launch")));
+}
+
+fn what_dies_as_the_cluster_ends_leaves_nothing() {
+    for ms in [0, 20, 40, 60, 80, 120] {
+        let site = site();
+        let engines = site.cluster.launch(Local::new().program_args([&site.word]), 2).unwrap().restarting().unwrap();
+        engines.joined().get_timeout(PATIENCE).unwrap();
+        site.processes().into_iter().for_each(|(process, _)| kill(process, Signal::KILL));
+        std::thread::sleep(Duration::from_millis(ms));
+        let word = site.word.clone();
+        drop(site.cluster);
+        assert_eq!(processes_of(&word), [], "{ms} ms after it died");
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(processes_of(&word), [], "{ms} ms after it died");
+        assert!(engines.states().iter().all(|(_, state)| state.is_ended()), "{:?}", engines.states());
+    }
 }
 
 fn what_dies_again_and_again_is_given_up() {
